@@ -1,0 +1,239 @@
+"""The job file's schema."""
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from hpcslmc.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False,
+                              use_attribute_docstrings=True)
+
+
+class LatticeSection(_Section):
+    shape: Annotated[tuple[Annotated[int, Strict(), Field(ge=2)], Annotated[int, Strict(), Field(ge=2)]], Strict(False)]
+    """Sites in x and y of the periodic lattice, each at least 2."""
+
+
+class HamiltonianSection(_Section):
+    t: float = 1.0
+    """Hopping; the unit of energy."""
+    J: float = 1.0
+    """Coupling of the classical spins to the electrons."""
+    mu: float = 0.0
+    """Chemical potential."""
+
+
+class EnsembleSection(_Section):
+    temperature: Positive
+    """Temperature in units of t (k_B = 1)."""
+
+
+class WeightSection(_Section):
+    method: Literal["auto", "diagonalise"] = "auto"
+    """How the exact weight is computed."""
+
+
+class EffectiveSection(_Section):
+    model: Literal["linear", "attention", "cnn"] = "attention"
+    """Architecture of log W_eff."""
+    shells: Count = 6
+    """Neighbour shells the model sees, nearest first."""
+    layers: Count | None = None
+    """Blocks of attention or cnn (3 if not given); a linear model has none."""
+
+
+class ThermalisationSection(_Section):
+    moves: Count = 50
+    """Exact moves of every chain before anything is learned or kept."""
+
+
+class LearningSection(_Section):
+    rounds: Count = 5
+    """Most rounds of training and collecting; they end earlier when the acceptance stops rising."""
+    configurations: Count = 80
+    """Exact configurations that each chain adds to the data in a round."""
+    steps: Count = 800
+    """Gradient steps of a round."""
+    batch_size: Count = 256
+    """Configurations of a gradient step, over all ranks."""
+    rate: Positive = 0.01
+    """Peak learning rate of AdamW."""
+    force_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
+    validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """Share of the chains kept for validation."""
+
+
+class SamplingSection(_Section):
+    method: Literal["slmc", "exact"] = "slmc"
+    """Self-learning Monte Carlo, or the exact moves alone as a baseline."""
+    exact_move: Literal["hmc", "metropolis"] = "hmc"
+    """Move under the exact weight: thermalises, gives the first data, and samples where method = "exact"."""
+    inner_move: Literal["hmc", "metropolis"] = "hmc"
+    """Move under the effective weight."""
+    trajectory: Positive = 1.5
+    """Length of an HMC trajectory; a free spin turns by about that angle."""
+    moves: Count = 4
+    """Moves between two samples: inner moves of a proposal (slmc) or exact moves (exact)."""
+    chains: Count = 64
+    """Markov chains over all ranks; ranks must divide it."""
+    samples: Count = 1000
+    """Samples kept of every chain."""
+    bin_size: Count = 1
+    """Consecutive samples averaged into one stored draw."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Seed of all random streams."""
+
+
+class OutputSection(_Section):
+    directory: Annotated[str, Field(min_length=1)] = "out"
+    """Folder of checkpoint.h5 and results.h5, relative to where the program is started."""
+    checkpoint_every_s: Positive = 300.0
+    """Seconds between checkpoints."""
+    progress_every_s: Positive = 10.0
+    """Seconds between lines of progress where there is no terminal."""
+
+
+class Job(_Section):
+    """A job file, validated and with all defaults filled in."""
+
+    lattice: LatticeSection
+    hamiltonian: HamiltonianSection = HamiltonianSection()
+    ensemble: EnsembleSection
+    weight: WeightSection = WeightSection()
+    effective: EffectiveSection = EffectiveSection()
+    thermalisation: ThermalisationSection = ThermalisationSection()
+    learning: LearningSection = LearningSection()
+    sampling: SamplingSection = SamplingSection()
+    output: OutputSection = OutputSection()
+
+    def keys(self) -> dict[str, object]:
+        """All keys and values, named ``section.key``."""
+        return {f"{name}.{key}": value for name, section in self.model_dump().items() for key, value in section.items()}
+
+    def toml(self) -> str:
+        """The resolved job as a job file; keys that do not apply are left out."""
+        lines = []
+        for name, section in self.model_dump(mode="json", exclude_none=True).items():
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items()), ""]
+        return "\n".join(lines)
+
+
+STEERING_KEYS = {"sampling.samples", "output.directory", "output.checkpoint_every_s", "output.progress_every_s"}
+"""Keys that may differ when a run is resumed: they extend or steer it and change no chain."""
+
+
+def load_job(path: str, ranks: int = 1) -> Job:
+    """Read and check a job file.
+
+    Parameters
+    ----------
+    path : str
+    ranks : int
+        MPI ranks of this run; they have to divide the chains.
+
+    Raises
+    ------
+    UserError
+        One sentence that names the file, the key, what is wrong and what would be right.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the job file: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the job file is not UTF-8 text.") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}.") from None
+    try:
+        job = resolve(Job.model_validate(table))
+    except pydantic.ValidationError as error:
+        raise UserError(f"{path}: {_sentence(error.errors()[0])}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if job.sampling.chains % ranks:
+        raise UserError(f"{path}: [sampling] chains = {job.sampling.chains} cannot be shared equally by {ranks} ranks: "
+                        f"use {_near_multiples(job.sampling.chains, ranks)} chains, or other ranks.")
+    return job
+
+
+def resolve(job: Job) -> Job:
+    """The job with the defaults that depend on other keys; refuses combinations that make no sense.
+
+    Raises
+    ------
+    UserError
+    """
+    effective, learning, sampling = job.effective, job.learning, job.sampling
+    if effective.model == "linear" and effective.layers is not None:
+        raise UserError('[effective] layers belongs to attention and cnn: remove it, or set model = "attention".')
+    if effective.model != "linear" and effective.layers is None:
+        job = job.model_copy(update={"effective": effective.model_copy(update={"layers": 3})})
+    if sampling.method == "slmc":
+        available = _shells(job.lattice.shape)
+        if effective.shells > available:
+            raise UserError(f"[effective] shells = {effective.shells}: a {job.lattice.shape[0]}x{job.lattice.shape[1]} "
+                            f"lattice has only {available} neighbour shells.")
+        if sampling.chains < 2:
+            raise UserError("[sampling] chains = 1: learning keeps some chains for validation, so use at least 2 chains.")
+        validation = sampling.chains // max(2, round(1.0 / learning.validation_fraction))
+        if validation == 0:
+            raise UserError(f"[learning] validation_fraction = {learning.validation_fraction} of {sampling.chains} chains "
+                            f"is less than one chain: use at least {1.0 / sampling.chains:.3g}.")
+        if learning.batch_size < sampling.chains - validation:
+            raise UserError(f"[learning] batch_size = {learning.batch_size}: every training chain gives at least one "
+                            f"configuration to a batch, so use at least {sampling.chains - validation}.")
+    if sampling.samples < 4 * sampling.bin_size:
+        raise UserError(f"[sampling] bin_size = {sampling.bin_size} leaves fewer than 4 bins of {sampling.samples} samples: "
+                        f"use at most {sampling.samples // 4}, or at least {4 * sampling.bin_size} samples.")
+    return job
+
+
+def changed_keys(old: Job, new: Job) -> list[str]:
+    """Keys that differ between two jobs and may not differ when a run is resumed."""
+    before, after = old.keys(), new.keys()
+    return sorted(key for key in after if before.get(key) != after[key] and key not in STEERING_KEYS)
+
+
+def _shells(shape: tuple[int, int]) -> int:
+    half_x, half_y = shape[0] // 2, shape[1] // 2
+    return len({x * x + y * y for x in range(half_x + 1) for y in range(half_y + 1)}) - 1
+
+
+def _near_multiples(chains: int, ranks: int) -> str:
+    below, above = chains // ranks * ranks, (chains // ranks + 1) * ranks
+    return f"{below} or {above}" if below else str(above)
+
+
+def _sentence(error: dict) -> str:
+    """One sentence from pydantic's description of an error."""
+    location = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        section = Job.model_fields[location[0]].annotation if len(location) > 1 else Job
+        known = list(section.model_fields)
+        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}."
+        where = f"[{location[0]}] has no key '{location[-1]}'" if len(location) > 1 else f"no section or key '{location[0]}'"
+        return f"{where}: {hint}"
+    place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")
+    if error["type"] == "missing":
+        return f"{place} is missing and has no default."
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{place} has to be a section of keys, not {error['input']!r}."
+    wanted = error["msg"][0].lower() + error["msg"][1:]
+    if len(location) > 2 and location[2].isdigit():
+        place += f" (entry {int(location[2]) + 1})"
+    return f"{place} = {error['input']!r}: {wanted}."

@@ -1,0 +1,81 @@
+"""The protocol of effective models, and the shell-wise smearing they share."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.lattice import Lattice
+from hpcslmc.streams import Stream
+
+
+class EffectiveModel(nn.Module):
+    r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
+
+    A subclass defines ``forward(spins) -> (chains,)``, twice differentiable, invariant under global
+    O(3), translations and the lattice's point group. Parameters belong to neighbour shells, named by
+    their squared distance, never to sites, so they load on a lattice of any size.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    shells : (n_max,) int
+        Squared distances of the neighbour shells the model sees.
+    layers : int
+        Number of blocks on top of the linear readout; ignored by models without blocks.
+
+    Attributes
+    ----------
+    couplings : (n_max,) parameter
+        Couplings K_n = beta J_n of the linear readout,
+        ``log W_eff = sum_n K_n sum_{<ij>_n} S_i . S_j + N constant``.
+    constant : () buffer
+        Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
+    """
+
+    def __init__(self, lattice: Lattice, shells: np.ndarray, layers: int) -> None:
+        super().__init__()
+        self.sites = lattice.sites
+        self.shells = [int(shell) for shell in shells]
+        self.register_buffer("_smearing_index", torch.as_tensor(lattice.shell_index(np.array([0, *shells]))),
+                             persistent=False)
+        self.couplings = nn.Parameter(torch.zeros(len(shells), dtype=torch.float64))
+        self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
+
+    def initialise(self, stream: Stream) -> None:
+        """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on all ranks."""
+
+    def kernel(self, weights: Tensor) -> Tensor:
+        """Shell-wise kernels, (..., sites, sites), from weights (..., n_max + 1) of shells 0..n_max."""
+        padded = torch.cat((weights, weights.new_zeros(*weights.shape[:-1], 1)), -1)
+        flat = padded.index_select(-1, self._smearing_index.flatten())
+        return flat.reshape(*weights.shape[:-1], self.sites, self.sites)
+
+    def readout(self, vectors: Tensor) -> Tensor:
+        """The linear model evaluated on site vectors (chains, sites, 3): (chains,)."""
+        weights = torch.cat((self.couplings.new_zeros(1), self.couplings))
+        field = self.kernel(weights) @ vectors
+        return 0.5 * (vectors * field).sum((1, 2)) + self.sites * self.constant
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        """sum_{<ij>_n} S_i . S_j of each shell, (chains, n_max): what the couplings multiply."""
+        gram = (spins @ spins.transpose(1, 2)).flatten(1)
+        sums = gram.new_zeros(len(spins), len(self.shells) + 2)
+        sums.index_add_(1, self._smearing_index.flatten(), gram)
+        return 0.5 * sums[:, 1:-1]
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""
+        if not forces:
+            with torch.no_grad():
+                return Evaluation(self(spins))
+        with torch.enable_grad():
+            spins = spins.detach().requires_grad_()
+            log_weight = self(spins)
+            (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
+        return Evaluation(log_weight.detach(), gradient)
+
+
+def normalise(vectors: Tensor) -> Tensor:
+    """Unit vectors along the last axis; a vector of length zero stays zero."""
+    return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-30).rsqrt()

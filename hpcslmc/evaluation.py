@@ -1,0 +1,49 @@
+"""What a density of spin configurations says about a batch of them.
+
+Exact weights and effective models answer in the same form, so that every move samples either.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Logarithmic weight of a batch of configurations, and what came with it at no extra cost.
+
+    Attributes
+    ----------
+    log_weight : (chains,) float64
+    forces : (chains, sites, 3) float64 or None
+        d log_weight / d S_i, not projected on the tangent planes.
+    energy : (chains,) float64 or None
+        Electronic energy per site, sum_n f(E_n) E_n / N, in units of t.
+    density : (chains,) float64 or None
+        Electrons per site, sum_n f(E_n) / N.
+    """
+
+    log_weight: Tensor
+    forces: Tensor | None = None
+    energy: Tensor | None = None
+    density: Tensor | None = None
+
+    def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
+        """This evaluation for the chains with ``keep`` (chains,) bool, the other one for the rest."""
+        merged = {}
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine is not None and theirs is not None:
+                mask = keep.reshape(-1, *[1] * (mine.ndim - 1))
+                merged[field.name] = torch.where(mask, mine, theirs)
+        return Evaluation(**merged)
+
+
+class Density(Protocol):
+    """Anything with a logarithmic weight: an exact weight or an effective model."""
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """Evaluate spins (chains, sites, 3); with ``forces`` the gradient too."""
+        ...

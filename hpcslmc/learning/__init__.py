@@ -1,0 +1,1 @@
+"""Learning the effective model from exact evaluations."""

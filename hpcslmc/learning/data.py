@@ -1,0 +1,66 @@
+"""Data set of exact evaluations for learning the effective model."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.parallel import ChainBlock
+
+
+class DataSet:
+    """Configurations with exact log W and forces, each rank holding those of its own chains.
+
+    Training and validation are split by chain, never by configuration: configurations of one chain
+    are correlated, and a split among them would leak.
+
+    Parameters
+    ----------
+    block : ChainBlock
+    validation_fraction : float
+        Every k-th chain validates, k = round(1 / validation_fraction).
+    """
+
+    def __init__(self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu") -> None:
+        every = max(2, round(1.0 / validation_fraction))
+        is_validation = np.arange(block.total) % every == every - 1
+        self.train_chains_total = int((~is_validation).sum())
+        local = torch.as_tensor(is_validation[block.indices()], device=device)
+        self.validation_chains = local.nonzero()[:, 0]
+        self.train_chains = (~local).nonzero()[:, 0]
+        self.validation_chains_total = block.total - self.train_chains_total
+        self._spins: list[Tensor] = []
+        self._log_weight: list[Tensor] = []
+        self._forces: list[Tensor] = []
+
+    def __len__(self) -> int:
+        """Configurations of each chain."""
+        return len(self._spins)
+
+    def add(self, spins: Tensor, evaluation: Evaluation) -> None:
+        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential forces."""
+        radial = (evaluation.forces * spins).sum(-1, keepdim=True)
+        self._spins.append(spins)
+        self._log_weight.append(evaluation.log_weight)
+        self._forces.append(evaluation.forces - radial * spins)
+
+    def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins."""
+        return torch.stack(self._spins, 1), torch.stack(self._log_weight, 1), torch.stack(self._forces, 1)
+
+    def clear(self) -> None:
+        """Forget everything; the memory is free again."""
+        self._spins, self._log_weight, self._forces = [], [], []
+
+    def state_dict(self) -> dict:
+        """Tensors with the chain as first axis; empty when there are no data."""
+        if not self._spins:
+            return {}
+        return dict(zip(("spins", "log_weight", "forces"), self.stacked()))
+
+    def load_state_dict(self, state: dict) -> None:
+        self.clear()
+        if state:
+            self._spins = list(state["spins"].unbind(1))
+            self._log_weight = list(state["log_weight"].unbind(1))
+            self._forces = list(state["forces"].unbind(1))

@@ -1,0 +1,189 @@
+"""Data-parallel training of an effective model on exact weights and forces."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from hpcslmc.effective import EffectiveModel
+from hpcslmc.errors import UserError
+from hpcslmc.learning.data import DataSet
+from hpcslmc.parallel import World
+from hpcslmc.streams import Stream
+
+CHUNK = 256
+"""Configurations that a model evaluates at once outside training."""
+
+
+def schedule(progress: float) -> float:
+    """Share of the peak learning rate at a progress in [0, 1]: linear warm-up over a tenth, then a cosine to zero."""
+    return progress / 0.1 if progress < 0.1 else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
+
+
+def check_identical(model: EffectiveModel, world: World) -> None:
+    """Check that all ranks hold the same parameters to the last bit. Collective.
+
+    Raises
+    ------
+    RuntimeError
+        Where they differ; the chains would not sample one W_eff.
+    """
+    state = torch.cat([value.flatten() for value in model.state_dict().values()]).cpu().numpy()
+    largest, smallest = np.split(world.maximum(np.concatenate((state, -state))), 2)
+    if not np.array_equal(largest, -smallest):
+        raise RuntimeError("the ranks' parameters of the effective model differ after training")
+
+
+def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Tensor]:
+    """log W_eff (batch,) and its tangential gradient (batch, sites, 3), differentiable in the parameters."""
+    spins = spins.detach().requires_grad_()
+    log_weight = model(spins)
+    (gradient,) = torch.autograd.grad(log_weight.sum(), spins, create_graph=True)
+    return log_weight, gradient - (gradient * spins).sum(-1, keepdim=True) * spins
+
+
+class Trainer:
+    r"""AdamW on the squared error of log W, one flat allreduce a step.
+
+    .. math:: {\rm loss} = \langle (\log W - \log W_{\rm eff})^2 \rangle
+              + \lambda \langle \textstyle\sum_i |F_i - F^{\rm eff}_i|^2 \rangle
+
+    with F the tangential forces. Every training chain gives the same number of configurations to a
+    batch, so a batch is the same whatever the number of ranks, and ranks carry equal loads. The
+    constant of log W_eff follows the mean error of the batches and is set to that of all training
+    data at the end: only the variance of the error matters to sampling.
+
+    Parameters
+    ----------
+    model : EffectiveModel
+    data : DataSet
+    world : World
+    stream : Stream
+        One stream per chain of this rank: which configurations enter a batch.
+    steps : int
+        Gradient steps of a round; the rate warms up and decays to zero over them.
+    batch_size : int
+        Configurations of a step over all ranks, rounded down to the same number from each training chain.
+    rate : float
+    force_weight : float
+        lambda; 0 needs no second derivatives.
+    """
+
+    def __init__(self, model: EffectiveModel, data: DataSet, world: World, stream: Stream, *, steps: int,
+                 batch_size: int, rate: float, force_weight: float) -> None:
+        self.model, self.data, self.world, self.stream = model, data, world, stream
+        self.steps, self.rate, self.force_weight = steps, rate, force_weight
+        self.draws_per_batch = max(1, batch_size // data.train_chains_total)
+        self.step, self.loss = 0, math.nan
+        self._optimiser: torch.optim.AdamW | None = None
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def fit_linear(self) -> None:
+        """Set the couplings of the linear readout by least squares on the training data. Collective."""
+        spins, log_weight = self._configurations(self.data.train_chains)
+        features = torch.cat([self.model.correlations(chunk) for chunk in spins.split(CHUNK)] or
+                             [spins.new_zeros(0, len(self.model.shells))])
+        rows = torch.cat((features, torch.ones_like(log_weight)[:, None], log_weight[:, None]), 1)
+        moments = self.world.sum((rows.T @ rows).cpu().numpy())
+        normal, target, count = moments[:-1, :-1], moments[:-1, -1], moments[-2, -2]
+        mean = normal[-1] / count
+        centred = normal - count * np.outer(mean, mean)
+        solution = np.linalg.lstsq(centred[:-1, :-1], target[:-1] - mean[:-1] * target[-1], rcond=1e-12)[0]
+        with torch.no_grad():
+            self.model.couplings.copy_(torch.as_tensor(solution))
+            self.model.constant.fill_((target[-1] / count - mean[:-1] @ solution) / self.model.sites)
+
+    def start_round(self) -> None:
+        """Fresh optimiser and schedule over all data collected so far."""
+        self.step = 0
+        self._spins, self._log_weight, self._forces = self.data.stacked()
+        self._optimiser = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0)
+        self.loss = math.nan
+
+    @property
+    def round_finished(self) -> bool:
+        """Whether all gradient steps of the round are done."""
+        return self.step == self.steps
+
+    def train_step(self) -> None:
+        """One gradient step on a fresh batch. Collective: one allreduce of gradient, loss and mean error."""
+        spins, log_weight, forces = self._batch()
+        if len(spins):
+            gradient, losses = self._gradient(spins, log_weight, forces)
+        else:  # a rank whose chains all validate
+            gradient, losses = torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
+        size = self.draws_per_batch * self.data.train_chains_total
+        flat = self.world.sum(torch.cat((gradient, losses)).cpu().numpy()) / size
+        self.loss, mean_error = float(flat[-2]), float(flat[-1])
+        if not math.isfinite(self.loss):
+            raise UserError(f"training diverged at step {self.step} of {self.steps}: use a smaller [learning] rate than {self.rate}.")
+        averaged = torch.as_tensor(flat[:-2], device=gradient.device)
+        offset = 0
+        for p in self.parameters:
+            p.grad = averaged[offset:offset + p.numel()].reshape(p.shape)
+            offset += p.numel()
+        self._optimiser.param_groups[0]["lr"] = self.rate * schedule(self.step / self.steps)
+        self._optimiser.step()
+        self.model.constant += 0.2 * mean_error / self.model.sites
+        self.step += 1
+
+    def validate(self) -> float:
+        """Mean squared error of log W on the validation chains, its mean removed. Collective."""
+        error = self._errors(self.data.validation_chains)
+        count, total = self.world.sum(np.array([len(error), error.sum()]))
+        squares = self.world.sum(np.array([np.square(error - total / count).sum()]))
+        return float(squares[0] / count)
+
+    def finish_round(self) -> None:
+        """Set the constant to the training data's and check that all ranks hold the same model. Collective."""
+        error = self._errors(self.data.train_chains)
+        count, total = self.world.sum(np.array([len(error), error.sum()]))
+        self.model.constant += total / count / self.model.sites
+        check_identical(self.model, self.world)
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        draws = self._spins.shape[1]
+        draw = (self.stream.uniform(self.draws_per_batch) * draws).long()[self.data.train_chains]
+        chain = self.data.train_chains[:, None]
+        return (self._spins[chain, draw].flatten(0, 1), self._log_weight[chain, draw].flatten(),
+                self._forces[chain, draw].flatten(0, 1))
+
+    def _gradient(self, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the summed loss, flat, and (summed loss, summed error)."""
+        if self.force_weight > 0.0:
+            model_log_weight, model_forces = tangential_forces(self.model, spins)
+            force_error = (forces - model_forces).square().sum()
+        else:
+            model_log_weight, force_error = self.model(spins), 0.0
+        error = log_weight - model_log_weight
+        loss = error.square().sum() + self.force_weight * force_error
+        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return torch.cat([g.flatten() for g in gradients]), torch.stack((loss, error.sum())).detach()
+
+    def _configurations(self, chains: Tensor) -> tuple[Tensor, Tensor]:
+        return self._spins[chains].flatten(0, 1), self._log_weight[chains].flatten()
+
+    def _errors(self, chains: Tensor) -> np.ndarray:
+        """log W - log W_eff of all configurations of local chains."""
+        spins, log_weight = self._configurations(chains)
+        model = [self.model.evaluate(chunk).log_weight for chunk in spins.split(CHUNK) if len(chunk)]
+        return (log_weight - torch.cat(model)).cpu().numpy() if model else np.zeros(0)
+
+    def state_dict(self) -> dict:
+        """Where the round stands; the model's parameters are saved with the model."""
+        if self._optimiser is None:
+            return {"stream": self.stream.state_dict()}
+        moments = {str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
+                   for i, p in enumerate(self.parameters) if self._optimiser.state[p]}
+        return {"stream": self.stream.state_dict(), "step": self.step, "loss": self.loss, "moments": moments}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.stream.load_state_dict(state["stream"])
+        if "step" in state:
+            self.start_round()
+            self.step, self.loss = state["step"], state["loss"]
+            for i, p in enumerate(self.parameters):
+                if str(i) in state["moments"]:
+                    self._optimiser.state[p] = state["moments"][str(i)]

@@ -1,0 +1,1 @@
+"""Measurement: observables, bins, errors."""

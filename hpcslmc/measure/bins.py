@@ -1,0 +1,68 @@
+"""Bins: consecutive samples of a chain averaged into one stored draw."""
+
+import numpy as np
+from torch import Tensor
+
+
+class Bins:
+    """Binned time series of all observables of this rank's chains.
+
+    Parameters
+    ----------
+    names : list of str
+        Observables.
+    chains : int
+        Chains of this rank.
+    size : int
+        Samples per bin.
+    """
+
+    def __init__(self, names: list[str], chains: int, size: int) -> None:
+        self.names, self.size = names, size
+        self._bins = np.empty((chains, 0, len(names)))
+        self._filled = 0
+        self._partial = np.zeros((2, chains, len(names)))  # sums of the samples and of their squares
+        self._squares = np.zeros((chains, len(names)))
+        self._samples_in_partial = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """One sample of every chain: a (chains,) tensor for each name."""
+        sample = np.stack([values[name].cpu().numpy() for name in self.names], axis=1)
+        self._partial += sample, np.square(sample)
+        self._samples_in_partial += 1
+        if self._samples_in_partial == self.size:
+            if self._filled == self._bins.shape[1]:
+                grown = np.empty((len(self._bins), max(64, 2 * self._filled), len(self.names)))
+                grown[:, :self._filled] = self._bins
+                self._bins = grown
+            self._bins[:, self._filled] = self._partial[0] / self.size
+            self._squares += self._partial[1]
+            self._filled += 1
+            self._partial[:] = 0.0
+            self._samples_in_partial = 0
+
+    @property
+    def draws(self) -> np.ndarray:
+        """(chains, draws, observables) float64, the complete bins."""
+        return self._bins[:, :self._filled]
+
+    @property
+    def mean_squares(self) -> np.ndarray:
+        """(chains, observables) float64, mean square of the samples in the complete bins."""
+        return self._squares / max(1, self._filled * self.size)
+
+    def chain_state(self) -> dict:
+        """What belongs to chains: arrays with the chain as first axis."""
+        return {"complete": self.draws, "squares": self._squares, "partial": self._partial.swapaxes(0, 1)}
+
+    def state_dict(self) -> dict:
+        """What is the same for all chains."""
+        return {"samples_in_partial": self._samples_in_partial}
+
+    def load(self, chain_state: dict, state: dict) -> None:
+        """Restore both states."""
+        self._bins = np.array(chain_state["complete"])
+        self._filled = self._bins.shape[1]
+        self._squares = np.array(chain_state["squares"])
+        self._partial = np.array(chain_state["partial"]).swapaxes(0, 1)
+        self._samples_in_partial = state["samples_in_partial"]

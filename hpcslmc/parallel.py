@@ -1,0 +1,225 @@
+"""The communication module: the only one that imports mpi4py.
+
+Everything else is handed a ``World``: the MPI ranks of the job, or the serial stand-in of the same
+shape when the program runs without MPI (a notebook, a unit test).
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcslmc.errors import UserError
+
+
+class World:
+    """One rank alone; every operation is the identity.
+
+    Attributes
+    ----------
+    rank, size : int
+    local_rank : int
+        Rank among those of the same node.
+    communicator : mpi4py.MPI.Intracomm or None
+        The raw communicator, for ``checkpoint`` alone.
+    """
+
+    rank, size, local_rank = 0, 1, 0
+    communicator = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this rank speaks for all."""
+        return self.rank == 0
+
+    def broadcast(self, value: object) -> object:
+        """The root's value on every rank. Collective."""
+        return value
+
+    def on_root(self, function: Callable[[], object]) -> object:
+        """What the function returns on the root, on every rank; its UserError is raised on every rank too. Collective."""
+        result, error = None, None
+        if self.is_root:
+            try:
+                result = function()
+            except UserError as problem:
+                error = str(problem)
+        result, error = self.broadcast((result, error))
+        if error is not None:
+            raise UserError(error)
+        return result
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """Sum over ranks of an array of the same shape everywhere. Collective."""
+        return array
+
+    def maximum(self, array: np.ndarray) -> np.ndarray:
+        """Largest value over ranks, elementwise. Collective."""
+        return array
+
+    def gather(self, array: np.ndarray) -> np.ndarray | None:
+        """Arrays of equal shape joined along the first axis in order of rank, on the root. Collective."""
+        return array
+
+    def barrier(self) -> None:
+        """Wait for all ranks. Collective."""
+
+    @property
+    def library(self) -> str:
+        """Name and version of the MPI library."""
+        return "no MPI"
+
+    def abort(self, code: int) -> None:
+        """End the whole job now."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class MPIWorld(World):
+    """All ranks of MPI's COMM_WORLD."""
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self.communicator = MPI.COMM_WORLD
+        self.rank, self.size = self.communicator.rank, self.communicator.size
+        node = self.communicator.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = node.rank
+        node.Free()
+
+    def broadcast(self, value: object) -> object:
+        return self.communicator.bcast(value, root=0)
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        total = np.empty_like(array)
+        self.communicator.Allreduce(np.ascontiguousarray(array), total, op=self._mpi.SUM)
+        return total
+
+    def maximum(self, array: np.ndarray) -> np.ndarray:
+        largest = np.empty_like(array)
+        self.communicator.Allreduce(np.ascontiguousarray(array), largest, op=self._mpi.MAX)
+        return largest
+
+    def gather(self, array: np.ndarray) -> np.ndarray | None:
+        joined = np.empty((self.size * len(array), *array.shape[1:]), array.dtype) if self.is_root else None
+        self.communicator.Gather(np.ascontiguousarray(array), joined, root=0)
+        return joined
+
+    def barrier(self) -> None:
+        self.communicator.Barrier()
+
+    def abort(self, code: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.communicator.Abort(code)
+
+    @property
+    def library(self) -> str:
+        return self._mpi.Get_library_version().split(",")[0].split("\n")[0].strip("\0 ")
+
+
+def limit_threads() -> int:
+    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the number."""
+    import threadpoolctl
+    import torch
+
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads)
+    return threads
+
+
+def device(world: World) -> str:
+    """The rank's own GPU, shared out in order of local rank, where there is one; else the CPU."""
+    import torch
+
+    return f"cuda:{world.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class ChainBlock:
+    """The consecutive global chains that live on this rank.
+
+    Attributes
+    ----------
+    total : int
+        Chains of the whole job.
+    first, count : int
+        This rank holds chains first, ..., first + count - 1.
+    """
+
+    total: int
+    first: int
+    count: int
+
+    @classmethod
+    def of(cls, world: World, total: int) -> "ChainBlock":
+        """Equal shares; the job file's check has made sure that ranks divide chains."""
+        count = total // world.size
+        return cls(total, world.rank * count, count)
+
+    def indices(self) -> np.ndarray:
+        """(count,) int64 global chain indices."""
+        return np.arange(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What all ranks do next, agreed by all: write a checkpoint, leave."""
+
+    checkpoint: bool = False
+    stop: bool = False
+
+
+class Watch:
+    """Collective decisions during a run.
+
+    SIGTERM, SIGUSR1 and SIGINT on any rank ask the whole job to checkpoint and leave; the root's clock
+    asks for a checkpoint now and then. Ranks talk about it once in about a second of work only, at
+    units of work that they have agreed on before. When and whether they talk changes no result.
+
+    Parameters
+    ----------
+    world : World
+    checkpoint_every_s : float
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+    def __init__(self, world: World, checkpoint_every_s: float) -> None:
+        self.world, self.checkpoint_every_s = world, checkpoint_every_s
+        self._signalled = False
+        self._units_to_talk = self._units_between = 1
+        self._last_talk = self._last_checkpoint = time.monotonic()
+        for number in self.SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._signalled = True
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+
+    def decide(self) -> Decision:
+        """The agreed decision after a unit of work. Collective at the agreed units, else free."""
+        self._units_to_talk -= 1
+        if self._units_to_talk > 0:
+            return Decision()
+        now = time.monotonic()
+        due, units = 0, 0
+        if self.world.is_root:
+            due = int(now - self._last_checkpoint >= self.checkpoint_every_s)
+            pace = self._units_between / max(now - self._last_talk, 1e-6)
+            units = int(min(max(pace, 1), 2 * self._units_between))
+        stop, due, units = (int(x) for x in self.world.maximum(np.array([int(self._signalled), due, units])))
+        self._units_to_talk = self._units_between = units
+        self._last_talk = time.monotonic()
+        return Decision(checkpoint=bool(due or stop), stop=bool(stop))
+
+    def checkpoint_written(self) -> None:
+        """Restart the checkpoint's clock."""
+        self._last_checkpoint = self._last_talk = time.monotonic()

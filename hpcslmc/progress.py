@@ -1,0 +1,81 @@
+"""Progress of a run: a live bar on a terminal, a line now and then elsewhere; the root rank only."""
+
+import os
+import sys
+import time
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard error ends on, None where it is none.
+
+    Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is asked.
+    """
+    try:
+        if "OMPI_COMM_WORLD_SIZE" in os.environ:
+            descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        else:
+            descriptor = os.dup(2)
+    except OSError:
+        return None
+    try:
+        return os.get_terminal_size(descriptor).columns or 80
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+class Progress:
+    """Shows how far each phase is.
+
+    Parameters
+    ----------
+    visible : bool
+        Whether this rank shows anything.
+    every_s : float
+        Seconds between lines where there is no terminal.
+    """
+
+    def __init__(self, visible: bool, every_s: float) -> None:
+        self.visible, self.every_s = visible, every_s
+        self._phase = ""
+        self._bar = None
+        width = terminal_width() if visible else None
+        if width:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            console = Console(file=sys.stderr, force_terminal=True, width=width)
+            self._bar = Bar(TextColumn("{task.description:24}"), BarColumn(20), MofNCompleteColumn(),
+                            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console)
+            self._bar.start()
+
+    def show(self, phase: str, done: int, total: int, note: str) -> None:
+        """Report ``done`` of ``total`` units of a phase, with a short note such as the acceptance."""
+        if not self.visible:
+            return
+        now = time.monotonic()
+        if phase != self._phase:
+            self._enter(phase, done, total, now)
+        if self._bar:
+            self._bar.update(self._task, completed=done, note=note)
+        elif done == total or now - self._last_line >= self.every_s:
+            left = (now - self._start) / max(1, done - self._start_done) * (total - done)
+            print(f"{phase}: {done}/{total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
+            self._last_line = now
+
+    def _enter(self, phase: str, done: int, total: int, now: float) -> None:
+        if self._bar:
+            if self._phase:
+                self._bar.update(self._task, completed=self._total)
+            self._task = self._bar.add_task(phase, total=total, completed=done, note="")
+        else:
+            print(f"{phase}: {done}/{total}", file=sys.stderr, flush=True)
+        self._phase, self._total = phase, total
+        self._start, self._start_done, self._last_line = now, done, now
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()

@@ -1,0 +1,17 @@
+"""Moves: reversible updates of batches of chains, and the exact test of self-learning Monte Carlo."""
+
+from hpcslmc.evaluation import Density
+from hpcslmc.sampling.hmc import HMC
+from hpcslmc.sampling.metropolis import Metropolis
+from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
+from hpcslmc.sampling.step import Step
+from hpcslmc.streams import Stream
+
+__all__ = ["HMC", "SLMC", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
+
+
+def make_move(name: str, density: Density, stream: Stream, trajectory: float) -> Move:
+    """The reversible move of that name under a density, with a cautious step that thermalisation tunes."""
+    if name == "hmc":
+        return HMC(density, stream, trajectory, step_size=0.2)
+    return Metropolis(density, stream, width=0.5)

@@ -1,0 +1,109 @@
+"""Self-learning Monte Carlo: many moves under W_eff, then one exact test."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hpcslmc.evaluation import Density, Evaluation
+from hpcslmc.sampling.step import Step
+from hpcslmc.streams import Stream
+
+
+class Move(Protocol):
+    """A reversible move under some density; HMC and Metropolis are such."""
+
+    def evaluate(self, spins: Tensor) -> Evaluation: ...
+
+    def move(self, spins: Tensor, evaluation: Evaluation) -> Step: ...
+
+    def tune(self, acceptance: float) -> None: ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+@dataclass(frozen=True)
+class SLMCStep(Step):
+    """A step that also shows what was proposed, accepted or not.
+
+    Attributes
+    ----------
+    proposal : (chains, sites, 3) float64
+    proposal_evaluation : Evaluation
+        Exact evaluation of the proposal.
+    error_change : (chains,) float64
+        Change of log W - log W_eff from the old configuration to the proposal.
+    inner_acceptance : (chains,) float64
+        Acceptance of the moves under W_eff.
+    """
+
+    proposal: Tensor
+    proposal_evaluation: Evaluation
+    error_change: Tensor
+    inner_acceptance: Tensor
+
+
+class SLMC:
+    r"""Proposals from a chain under W_eff, corrected by the exact weight.
+
+    .. math:: A(S'|S) = \min\left(1, \frac{W(S')\, W_{\rm eff}(S)}{W(S)\, W_{\rm eff}(S')}\right)
+
+    Detailed balance: let T(S'|S) be the chance that n inner moves carry S to S'. The inner moves are
+    iid draws from one reversible kernel, so W_eff(S) T(S'|S) = W_eff(S') T(S|S'). Then
+    W(S) T(S'|S) A(S'|S) = T(S'|S)/W_eff(S') min(W(S) W_eff(S'), W(S') W_eff(S)), and
+    T(S'|S)/W_eff(S') = T(S|S')/W_eff(S) makes it symmetric in S and S'. This holds for any W_eff that stays fixed.
+
+    Parameters
+    ----------
+    weight : Density
+        Exact weight W.
+    inner : Move
+        Samples W_eff.
+    stream : Stream
+        Random numbers of the exact test.
+    inner_moves : int
+        Moves under W_eff between two exact tests.
+
+    Notes
+    -----
+    One exact evaluation per step. Liu, Qi, Meng, Fu, PRB 95, 041101 (2017).
+    """
+
+    def __init__(self, weight: Density, inner: Move, stream: Stream, inner_moves: int) -> None:
+        self.weight, self.inner, self.stream, self.inner_moves = weight, inner, stream, inner_moves
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """The exact weight at spins (chains, sites, 3)."""
+        return self.weight.evaluate(spins, forces)
+
+    def move(self, spins: Tensor, evaluation: Evaluation, forces: bool = False) -> SLMCStep:
+        """One proposal and its exact test; ``forces`` asks the exact evaluation for forces too."""
+        start = effective = self.inner.evaluate(spins)
+        proposal = spins
+        inner_acceptance = torch.zeros_like(start.log_weight)
+        for _ in range(self.inner_moves):
+            step = self.inner.move(proposal, effective)
+            proposal, effective = step.spins, step.evaluation
+            inner_acceptance += step.acceptance / self.inner_moves
+        exact = self.evaluate(proposal, forces)
+        change = exact.log_weight - evaluation.log_weight - (effective.log_weight - start.log_weight)
+        accept = torch.log(self.stream.uniform()) < change
+        return SLMCStep(
+            spins=torch.where(accept[:, None, None], proposal, spins),
+            evaluation=exact.where(accept, evaluation),
+            acceptance=accept.double(),
+            proposal=proposal,
+            proposal_evaluation=exact,
+            error_change=change,
+            inner_acceptance=inner_acceptance,
+        )
+
+    def state_dict(self) -> dict:
+        return {"inner": self.inner.state_dict(), "stream": self.stream.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.inner.load_state_dict(state["inner"])
+        self.stream.load_state_dict(state["stream"])

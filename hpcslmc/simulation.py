@@ -1,0 +1,189 @@
+"""One job from thermalisation to the last sample.
+
+Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning; only for slmc), ``sample``
+(parameters and step sizes frozen; only here are data kept). Work comes in units (a move, a gradient
+step, a sample), and a checkpoint may be taken after any of them.
+"""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from hpcslmc import checkpoint
+from hpcslmc.config import Job, changed_keys
+from hpcslmc.effective import make_model
+from hpcslmc.errors import UserError
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.rounds import SelfLearning
+from hpcslmc.learning.trainer import Trainer
+from hpcslmc.measure.bins import Bins
+from hpcslmc.measure.observables import observables
+from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.sampling import SLMC, make_move
+from hpcslmc.streams import Stream
+from hpcslmc.weight import make_weight
+
+
+class Simulation:
+    """State of a job on this rank, and the units of work that carry it on.
+
+    Parameters
+    ----------
+    job : Job
+    world : World
+    device : torch.device or str
+
+    Attributes
+    ----------
+    phase : str
+        thermalise, learn or sample.
+    done : int
+        Units done of the phases thermalise and sample; ``learning`` counts its own.
+    spins : (chains of this rank, sites, 3) float64
+    """
+
+    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu") -> None:
+        self.job, self.world = job, world
+        self.block = ChainBlock.of(world, job.sampling.chains)
+        self._chains = torch.as_tensor(self.block.indices(), device=device)
+        self._device = device
+        self.lattice = Lattice(job.lattice.shape)
+        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
+        self.weight = make_weight(job.weight.method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu)
+        sampling = job.sampling
+        self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory)
+        self.learning = self._self_learning() if sampling.method == "slmc" else None
+        self.observables = observables(self.lattice, device)
+        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], self.block.count, sampling.bin_size)
+        self.phase, self.done = "thermalise", 0
+        self.acceptance = math.nan
+        self.spins = self._stream("start").directions(self.lattice.sites)
+        self.evaluation: Evaluation | None = None
+
+    def _stream(self, purpose: str) -> Stream:
+        return Stream(self.job.sampling.seed, self._chains, purpose)
+
+    def _self_learning(self) -> SelfLearning:
+        job, learning, sampling = self.job, self.job.learning, self.job.sampling
+        model = make_model(job.effective.model, self.lattice, job.effective.shells, job.effective.layers or 0)
+        model.initialise(Stream(sampling.seed, torch.zeros(1, dtype=torch.int64), "parameters"))
+        model.to(self._device)
+        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory)
+        data = DataSet(self.block, learning.validation_fraction, self._device)
+        trainer = Trainer(model, data, self.world, self._stream("batches"), steps=learning.steps,
+                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight)
+        return SelfLearning(model, self.exact, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,
+                            trainer, self.world, rounds=learning.rounds, configurations=learning.configurations,
+                            moves=sampling.moves)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all samples are there."""
+        return self.phase == "sample" and self.done >= self.job.sampling.samples
+
+    def advance(self) -> None:
+        """One unit of work of the present phase. Collective."""
+        if self.phase == "thermalise":
+            self._thermalise()
+        elif self.phase == "learn":
+            self._learn()
+        else:
+            self._sample()
+
+    def _thermalise(self) -> None:
+        if self.evaluation is None:
+            self.evaluation = self.exact.evaluate(self.spins)
+        step = self.exact.move(self.spins, self.evaluation)
+        self.spins, self.evaluation = step.spins, step.evaluation
+        accepted = self.world.sum(step.acceptance.sum().reshape(1).cpu().numpy())
+        self.acceptance = float(accepted[0]) / self.block.total
+        self.exact.tune(self.acceptance)
+        self.done += 1
+        if self.done == self.job.thermalisation.moves:
+            self.phase, self.done = "learn" if self.learning else "sample", 0
+
+    def _learn(self) -> None:
+        self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
+        self.acceptance = self.learning.acceptance
+        if self.learning.finished:
+            self.phase, self.done = "sample", 0
+
+    def _sample(self) -> None:
+        if self.learning:
+            step = self.learning.slmc.move(self.spins, self.evaluation)
+            acceptance = step.acceptance
+        else:
+            acceptance = torch.zeros(self.block.count, dtype=torch.float64, device=self._device)
+            spins, evaluation = self.spins, self.evaluation
+            for _ in range(self.job.sampling.moves):
+                step = self.exact.move(spins, evaluation)
+                spins, evaluation = step.spins, step.evaluation
+                acceptance += step.acceptance / self.job.sampling.moves
+        self.spins, self.evaluation = step.spins, step.evaluation
+        self.acceptance = float(acceptance.mean())
+        values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
+        self.bins.add({**values, "acceptance": acceptance})
+        self.done += 1
+
+    @property
+    def progress(self) -> tuple[str, int, int]:
+        """Name of the present stage, units done, units in all."""
+        if self.phase == "learn" and not self.learning.finished:
+            stage = self.learning.stage
+            label = "learn: explore" if stage == "explore" else f"learn: {stage}, round {self.learning.round}"
+            return label, *self.learning.progress
+        total = self.job.thermalisation.moves if self.phase == "thermalise" else self.job.sampling.samples
+        return self.phase, self.done, total
+
+    def save(self, path: Path, versions: dict[str, str]) -> None:
+        """Write a checkpoint of everything. Collective.
+
+        Raises
+        ------
+        OSError
+        """
+        evaluation = {f.name: getattr(self.evaluation, f.name) for f in fields(self.evaluation)}
+        chains = {
+            "spins": self.spins,
+            "evaluation": {name: value for name, value in evaluation.items() if value is not None},
+            "bins": self.bins.chain_state(),
+        }
+        shared = {
+            "job": self.job.model_dump(mode="json"), "versions": versions,
+            "phase": self.phase, "done": self.done,
+            "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
+        }
+        if self.learning:
+            chains |= {"data": data} if (data := self.learning.data.state_dict()) else {}
+            shared |= {"learning": self.learning.state_dict(), "slmc": self.learning.slmc.state_dict(),
+                       "model": dict(self.learning.model.state_dict())}
+        checkpoint.save(path, chains, shared, self.block, self.world)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same job. Collective.
+
+        Raises
+        ------
+        UserError
+            If the file is no valid checkpoint, or of a job that differs in more than steering keys.
+        """
+        chains, shared = checkpoint.load(path, self.block, self.world)
+        changed = changed_keys(Job.model_validate(shared["job"]), self.job)
+        if changed:
+            raise UserError(f"{path} was written by a job with other values of {', '.join(changed)}: "
+                            "change them back, choose another [output] directory, or start over with --restart.")
+        to = {key: value.to(self._device) for key, value in chains["evaluation"].items()}
+        self.spins, self.evaluation = chains["spins"].to(self._device), Evaluation(**to)
+        self.phase, self.done = shared["phase"], shared["done"]
+        self.exact.load_state_dict(shared["exact"])
+        self.bins.load(chains["bins"], shared["bins"])
+        if self.learning:
+            self.learning.model.load_state_dict(shared["model"])
+            self.learning.slmc.load_state_dict(shared["slmc"])
+            self.learning.data.load_state_dict({key: value.to(self._device) for key, value in chains.get("data", {}).items()})
+            self.learning.load_state_dict(shared["learning"])

@@ -1,0 +1,68 @@
+"""Exact fermion weight by batched dense diagonalisation."""
+
+import torch
+from torch import Tensor
+
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.hamiltonian import Hamiltonian
+
+
+class Diagonalise:
+    r"""Exact weight from all eigenvalues of h(S).
+
+    .. math:: \log W(S) = \sum_n \log\left(1 + e^{-\beta (E_n - \mu)}\right)
+
+    Parameters
+    ----------
+    hamiltonian : Hamiltonian
+    beta : float
+        Inverse temperature in units of 1/t.
+    mu : float
+        Chemical potential in units of t.
+
+    Notes
+    -----
+    O(N^3) per chain; forces need eigenvectors too, about four times the cost. Accurate to a few
+    units of rounding per eigenvalue. Nagai and Tomiya, JPSJ 93, 114007 (2024).
+    """
+
+    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float) -> None:
+        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+
+    def spectrum(self, spins: Tensor) -> Tensor:
+        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains, sites, 3)."""
+        return torch.linalg.eigvalsh(self.hamiltonian.dense(spins))
+
+    def log_weight(self, spins: Tensor) -> Tensor:
+        """(chains,) float64, log W of spins (chains, sites, 3)."""
+        return self.evaluate(spins).log_weight
+
+    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
+        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
+        evaluation = self.evaluate(spins, forces=True)
+        return evaluation.log_weight, evaluation.forces
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """log W, energy, density, and with ``forces`` the gradient, of spins (chains, sites, 3)."""
+        if forces:
+            levels, states = torch.linalg.eigh(self.hamiltonian.dense(spins))
+        else:
+            levels, states = self.spectrum(spins), None
+        x = self.beta * (levels - self.mu)
+        occupation = torch.special.expit(-x)
+        sites = self.hamiltonian.lattice.sites
+        return Evaluation(
+            log_weight=torch.logaddexp(torch.zeros_like(x), -x).sum(-1),
+            forces=None if states is None else self._forces(states, occupation),
+            energy=(occupation * levels).sum(-1) / sites,
+            density=occupation.sum(-1) / sites,
+        )
+
+    def _forces(self, states: Tensor, occupation: Tensor) -> Tensor:
+        r"""d log W / d S_i = -beta (J/2) <sigma_i>, with <sigma_i> the electrons' spin at site i."""
+        up, down = states[:, 0::2, :], states[:, 1::2, :]
+        filled = occupation[:, None, :]
+        transverse = 2.0 * (filled * up.conj() * down).sum(-1)
+        longitudinal = (filled * (up.abs().square() - down.abs().square())).sum(-1)
+        spin = torch.stack((transverse.real, transverse.imag, longitudinal), -1)
+        return -0.5 * self.beta * self.hamiltonian.J * spin

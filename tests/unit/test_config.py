@@ -1,0 +1,90 @@
+import pytest
+
+from hpcslmc.config import Job, changed_keys, load_job
+from hpcslmc.errors import UserError
+
+GOOD = """
+[lattice]
+shape = [6, 6]
+[ensemble]
+temperature = 0.05
+"""
+
+BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
+    "unknown key": (GOOD + "[sampling]\nchanis = 4\n", 1, ["[sampling]", "'chanis'", "did you mean 'chains'"]),
+    "unknown key, nothing close": (GOOD + "[sampling]\nxyzzy = 4\n", 1, ["'xyzzy'", "known are method"]),
+    "unknown section": (GOOD + "[smapling]\n", 1, ["'smapling'", "did you mean 'sampling'"]),
+    "wrong type": (GOOD + '[sampling]\nchains = "64"\n', 1, ["[sampling] chains", "'64'", "integer"]),
+    "bool for a number": (GOOD + "[hamiltonian]\nt = true\n", 1, ["[hamiltonian] t", "True", "number"]),
+    "section is a value": ("lattice = 3\n[ensemble]\ntemperature = 1\n", 1, ["[lattice]", "section of keys"]),
+    "negative temperature": (GOOD.replace("0.05", "-0.05"), 1, ["[ensemble] temperature", "greater than 0"]),
+    "zero temperature": (GOOD.replace("0.05", "0"), 1, ["[ensemble] temperature", "greater than 0"]),
+    "not a number": (GOOD.replace("0.05", "nan"), 1, ["[ensemble] temperature", "finite"]),
+    "infinite": (GOOD + "[hamiltonian]\nJ = inf\n", 1, ["[hamiltonian] J", "finite"]),
+    "shape below 2": (GOOD.replace("[6, 6]", "[6, 1]"), 1, ["[lattice] shape (entry 2)", "greater than or equal to 2"]),
+    "shape of three": (GOOD.replace("[6, 6]", "[6, 6, 6]"), 1, ["[lattice] shape", "2 items"]),
+    "fractional shape": (GOOD.replace("[6, 6]", "[6, 6.5]"), 1, ["[lattice] shape (entry 2)", "integer"]),
+    "shape missing": ("[lattice]\n[ensemble]\ntemperature = 1\n", 1, ["[lattice] shape is missing"]),
+    "section missing": ("[lattice]\nshape = [4, 4]\n", 1, ["[ensemble] is missing"]),
+    "zero chains": (GOOD + "[sampling]\nchains = 0\n", 1, ["[sampling] chains", "greater than or equal to 1"]),
+    "one chain cannot validate": (GOOD + "[sampling]\nchains = 1\n", 1, ["chains = 1", "at least 2"]),
+    "ranks do not divide chains": (GOOD + "[sampling]\nchains = 64\n", 3, ["chains = 64", "3 ranks", "63 or 66"]),
+    "more ranks than chains": (GOOD + "[sampling]\nchains = 8\n", 16, ["chains = 8", "16 ranks", "use 16 chains"]),
+    "zero samples": (GOOD + "[sampling]\nsamples = 0\n", 1, ["[sampling] samples", "greater than or equal to 1"]),
+    "bins too large": (GOOD + "[sampling]\nbin_size = 300\n", 1, ["bin_size = 300", "at most 250"]),
+    "seed too large": (GOOD + "[sampling]\nseed = 4294967296\n", 1, ["[sampling] seed", "less than 4294967296"]),
+    "unknown model": (GOOD + '[effective]\nmodel = "atention"\n', 1, ["[effective] model", "'linear', 'attention' or 'cnn'"]),
+    "unknown weight": (GOOD + '[weight]\nmethod = "kpm"\n', 1, ["[weight] method", "'diagonalise'"]),
+    "layers of a linear model": (GOOD + '[effective]\nmodel = "linear"\nlayers = 2\n', 1, ["layers", "attention"]),
+    "too many shells": (GOOD + "[effective]\nshells = 12\n", 1, ["shells = 12", "6x6", "only 9"]),
+    "batch too small": (GOOD + "[learning]\nbatch_size = 8\n", 1, ["batch_size = 8", "at least 52"]),
+    "no validation chain": (GOOD + "[sampling]\nchains = 4\n[learning]\nvalidation_fraction = 0.1\n", 1,
+                            ["validation_fraction = 0.1", "at least 0.25"]),
+    "validation of everything": (GOOD + "[learning]\nvalidation_fraction = 1\n", 1, ["less than or equal to 0.5"]),
+    "no trajectory": (GOOD + "[sampling]\ntrajectory = 0\n", 1, ["[sampling] trajectory", "greater than 0"]),
+    "not TOML": ("[lattice\nshape = [6, 6]", 1, ["not valid TOML", "line 1"]),
+    "not text": (b"\xff\xfe\x00", 1, ["not UTF-8 text"]),
+    "empty": ("", 1, ["[lattice] is missing"]),
+}
+
+
+def write(tmp_path, text) -> str:
+    path = tmp_path / "job.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_defaults_are_filled_in(tmp_path):
+    job = load_job(write(tmp_path, GOOD))
+    assert (job.effective.model, job.effective.layers, job.sampling.chains) == ("attention", 3, 64)
+
+
+def test_the_resolved_job_is_a_job_file(tmp_path):
+    job = load_job(write(tmp_path, GOOD))
+    assert load_job(write(tmp_path, job.toml())) == job
+    assert Job.model_validate(job.model_dump(mode="json")) == job
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_job_files_get_one_sentence(case, tmp_path):
+    text, ranks, parts = BAD[case]
+    with pytest.raises(UserError) as error:
+        load_job(write(tmp_path, text), ranks)
+    sentence = str(error.value)
+    assert "job.toml: " in sentence and "\n" not in sentence
+    for part in parts:
+        assert part in sentence, sentence
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        load_job(str(tmp_path / "absent.toml"))
+    with pytest.raises(UserError, match="directory"):
+        load_job(str(tmp_path))
+
+
+def test_changes_that_a_resume_takes_and_refuses(tmp_path):
+    old = load_job(write(tmp_path, GOOD))
+    assert changed_keys(old, load_job(write(tmp_path, GOOD + "[sampling]\nsamples = 2000\n"))) == []
+    new = load_job(write(tmp_path, GOOD.replace("0.05", "0.06") + "[sampling]\nseed = 3\n"))
+    assert changed_keys(old, new) == ["ensemble.temperature", "sampling.seed"]

@@ -1,0 +1,68 @@
+"""Every registered model keeps the protocol: one shared set of checks."""
+
+import pytest
+import torch
+from conftest import random_spins
+
+from hpcslmc.effective import MODELS, EffectiveModel, make_model
+from hpcslmc.lattice import Lattice
+from hpcslmc.streams import Stream
+
+
+def trained_like(name: str, shape: tuple[int, int], shells: int = 3) -> EffectiveModel:
+    """A model whose parameters are all of the size that training gives them."""
+    model = make_model(name, Lattice(shape), shells, layers=2)
+    numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * numbers.normal(*parameter.shape)[0])
+    return model
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 6), (4, 6), (3, 5)])
+@pytest.mark.parametrize("name", MODELS)
+def test_invariance(name, shape):
+    lattice, model = Lattice(shape), trained_like(name, shape)
+    spins = random_spins(4, lattice.sites)
+    with torch.no_grad():
+        reference = model(spins)
+        assert reference.std() > 0.1
+        rotation = torch.linalg.qr(random_spins(1, 3, seed=9)[0])[0]
+        images = [spins @ rotation.T, spins @ -rotation.T, spins * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)]
+        images += [spins[:, p] for p in [*lattice.point_group, *lattice.translations]]
+        for image in images:
+            assert (model(image) - reference).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_load_on_a_larger_lattice(name):
+    small, large = trained_like(name, (6, 6)), make_model(name, Lattice((8, 8)), 3, layers=2)
+    large.load_state_dict(small.state_dict())
+    assert torch.isfinite(large(random_spins(2, 64))).all()
+    assert small.shells == large.shells
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_derivatives(name):
+    model = trained_like(name, (3, 3), shells=2)
+    spins = random_spins(2, 9).requires_grad_()
+    assert torch.autograd.gradcheck(model, spins)
+    assert torch.autograd.gradgradcheck(model, spins)
+    evaluation = model.evaluate(spins, forces=True)
+    assert torch.equal(evaluation.forces, torch.autograd.grad(model(spins).sum(), spins)[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_correlations_are_what_the_couplings_multiply(name):
+    model = make_model(name, Lattice((4, 6)), 4, layers=2)
+    spins = random_spins(3, 24)
+    with torch.no_grad():
+        model.couplings.copy_(torch.tensor([0.5, -0.2, 0.1, 0.3]))
+        assert torch.allclose(model(spins), model.correlations(spins) @ model.couplings, atol=1e-12)
+
+
+def test_parameter_counts_of_the_benchmark():
+    """7, 28, 49, 70 for the linear model and 1, 2, 3 layers of attention on 6 shells, the constant counted."""
+    counts = [1 + sum(p.numel() for p in make_model(name, Lattice((6, 6)), 6, layers).parameters())
+              for name, layers in (("linear", 0), ("attention", 1), ("attention", 2), ("attention", 3))]
+    assert counts == [7, 28, 49, 70]

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_diagonalise, random_spins
+
+from hpcslmc.lattice import Lattice
+from hpcslmc.measure.bins import Bins
+from hpcslmc.measure.observables import observables
+from hpcslmc.measure.statistics import bracket, estimate
+
+
+def measured(spins: torch.Tensor, shape: tuple[int, int]) -> dict[str, float]:
+    evaluation = make_diagonalise(shape).evaluate(spins)
+    return {o.name: float(o.measure(spins, evaluation)[0]) for o in observables(Lattice(shape))}
+
+
+def test_neel_and_ferromagnetic_states():
+    sign = torch.as_tensor(Lattice((4, 6)).staggered_sign)
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 24, 3)
+    values = measured(up * sign[:, None], (4, 6))
+    assert values["m2_staggered"] == pytest.approx(1) and values["nn_correlation"] == pytest.approx(-1)
+    values = measured(up, (4, 6))
+    assert values["m2_uniform"] == pytest.approx(1) and values["nn_correlation"] == pytest.approx(1)
+
+
+def test_against_plain_loops():
+    shape, spins = (4, 3), random_spins(1, 12)
+    s, values = spins[0].numpy().reshape(4, 3, 3), measured(spins, (4, 3))
+    bonds = [s[x, y] @ s[(x + 1) % 4, y] + s[x, y] @ s[x, (y + 1) % 3] for x in range(4) for y in range(3)]
+    assert values["nn_correlation"] == pytest.approx(sum(bonds) / 24)
+    assert values["m2_uniform"] == pytest.approx(np.square(s.sum((0, 1)) / 12).sum())
+    assert "m2_staggered" not in values  # (pi, pi) is no momentum of a lattice with an odd length
+    assert values["log_weight"] == pytest.approx(float(make_diagonalise(shape).log_weight(spins)[0]) / 12)
+
+
+def test_bins_average_and_survive_a_restart_half_full():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(151, 3, 2))
+
+    def fill(bins: Bins, part: np.ndarray) -> None:
+        for sample in part:
+            bins.add({"a": torch.tensor(sample[:, 0]), "b": torch.tensor(sample[:, 1])})
+
+    whole, half, rest = (Bins(["a", "b"], 3, 4) for _ in range(3))
+    fill(whole, samples)
+    fill(half, samples[:70])
+    rest.load(half.chain_state(), half.state_dict())
+    fill(rest, samples[70:])
+    assert whole.draws.shape == (3, 37, 2)
+    assert np.allclose(whole.draws[:, 5], samples[20:24].mean(axis=0))
+    assert np.array_equal(whole.draws, rest.draws)
+    assert np.array_equal(whole.chain_state()["partial"], rest.chain_state()["partial"])
+    assert np.allclose(whole.mean_squares, np.square(samples[:148]).mean(axis=0))
+    assert np.array_equal(whole.mean_squares, rest.mean_squares)
+
+
+def test_estimate_of_an_autoregressive_chain():
+    """x' = r x + noise has tau_int = 1/2 (1 + r) / (1 - r)."""
+    rng, r, chains, draws = np.random.default_rng(1), 0.8, 64, 4000
+    x = np.empty((chains, draws))
+    x[:, 0] = rng.normal(size=chains) / math.sqrt(1 - r * r)
+    for k in range(1, draws):
+        x[:, k] = r * x[:, k - 1] + rng.normal(size=chains)
+    result = estimate(x)
+    assert result.tau == pytest.approx(4.5, rel=0.05)
+    assert result.error == pytest.approx(math.sqrt(2 * 4.5 / x.size / (1 - r * r)), rel=0.05)
+    assert result.rhat == pytest.approx(1.0, abs=0.01)
+    assert abs(result.mean) < 4 * result.error
+    binned = estimate(x.reshape(chains, -1, 4).mean(-1), 4, np.square(x).mean())
+    assert binned.tau == pytest.approx(4.5, rel=0.1) and binned.error == pytest.approx(result.error, rel=0.05)
+
+
+def test_estimate_of_chains_that_disagree():
+    x = np.random.default_rng(2).normal(size=(4, 500))
+    assert estimate(x + np.array([[0.0], [0.0], [0.0], [5.0]])).rhat > 1.3
+
+
+def test_estimate_of_a_constant():
+    assert estimate(np.ones((4, 100)) + 1e-15 * np.random.default_rng(3).normal(size=(4, 100))).error == 0.0
+
+
+@pytest.mark.parametrize(("mean", "error", "text"), [
+    (-1.695601, 0.000052, "-1.69560(5)"), (0.2916, 0.0013, "0.2916(13)"), (33.9308, 0.00101, "33.9308(10)"),
+    (12.3456, 0.096, "12.35(10)"), (1234.5, 23.0, "1230(20)"), (0.5, 0.0195, "0.50(2)"), (1.0, 0.0, "1"),
+])
+def test_bracket(mean, error, text):
+    assert bracket(mean, error) == text

@@ -1,0 +1,79 @@
+import torch
+from conftest import make_diagonalise, random_spins
+
+from hpcslmc.effective import make_model
+from hpcslmc.sampling import HMC, SLMC, Metropolis
+from hpcslmc.sampling.hmc import _geodesic, _tangential
+from hpcslmc.streams import Stream
+
+
+def stream(name: str, chains: int = 6) -> Stream:
+    return Stream(2, torch.arange(chains), name)
+
+
+def leapfrog(weight, spins, momenta, time, steps):
+    for _ in range(steps):
+        momenta = momenta + 0.5 * time * _tangential(weight.evaluate(spins, True).forces, spins)
+        spins, momenta = _geodesic(spins, momenta, time)
+        momenta = momenta + 0.5 * time * _tangential(weight.evaluate(spins, True).forces, spins)
+    return spins, momenta
+
+
+def test_leapfrog_is_reversible_and_of_second_order():
+    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    momenta = _tangential(stream("p").normal(12, 3), spins)
+    errors = []
+    for steps in (20, 40):
+        time = torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64)
+        moved, turned = leapfrog(weight, spins, momenta, time, steps)
+        back, against = leapfrog(weight, moved, -turned, time, steps)
+        assert torch.allclose(back, spins, atol=1e-11) and torch.allclose(against, -momenta, atol=1e-11)
+        assert (moved * turned).sum(-1).abs().max() < 1e-12
+        change = (weight.log_weight(moved) - weight.log_weight(spins)
+                  - 0.5 * (turned.square() - momenta.square()).sum((1, 2)))
+        errors.append(change.abs().mean())
+    assert 3.0 < errors[0] / errors[1] < 5.0
+
+
+def test_moves_keep_spins_on_the_sphere_and_evaluations_true():
+    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    model = make_model("attention", weight.hamiltonian.lattice, 3, 1)
+    model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
+    moves = [HMC(weight, stream("hmc"), 1.5, 0.2), Metropolis(weight, stream("metropolis"), 0.5),
+             SLMC(weight, HMC(model, stream("inner"), 1.5, 0.5), stream("test"), 2),
+             SLMC(weight, Metropolis(model, stream("inner"), 1.0), stream("test"), 2)]
+    for move in moves:
+        state, evaluation = spins, move.evaluate(spins)
+        for _ in range(5):
+            step = move.move(state, evaluation)
+            state, evaluation = step.spins, step.evaluation
+            assert ((step.acceptance >= 0.0) & (step.acceptance <= 1.0)).all()
+        exact = weight.evaluate(state)
+        assert (state.norm(dim=-1) - 1.0).abs().max() < 1e-14
+        assert not torch.equal(state, spins)
+        assert torch.allclose(evaluation.log_weight, exact.log_weight, atol=1e-10)
+        assert torch.allclose(evaluation.energy, exact.energy, atol=1e-12)
+
+
+def test_slmc_with_the_exact_weight_as_model_always_accepts():
+    weight, spins = make_diagonalise((3, 3), 2.0, 5.0), random_spins(6, 9)
+    slmc = SLMC(weight, HMC(weight, stream("inner"), 1.5, 0.3), stream("test"), 3)
+    evaluation = slmc.evaluate(spins)
+    for _ in range(3):
+        step = slmc.move(spins, evaluation)
+        spins, evaluation = step.spins, step.evaluation
+        assert (step.acceptance == 1.0).all()
+        assert step.error_change.abs().max() < 1e-9
+
+
+def test_tuning_reaches_the_target():
+    weight, spins = make_diagonalise((4, 4), 1.0, 20.0), random_spins(6, 16)
+    for move, target in ((HMC(weight, stream("hmc"), 1.5, 0.02), 0.8), (Metropolis(weight, stream("metropolis"), 20.0), 0.5)):
+        evaluation, acceptances = move.evaluate(spins), []
+        for k in range(120):
+            step = move.move(spins, evaluation)
+            spins, evaluation = step.spins, step.evaluation
+            acceptances.append(float(step.acceptance.mean()))
+            if k < 80:
+                move.tune(acceptances[-1])
+        assert abs(sum(acceptances[80:]) / 40 - target) < 0.18  # an HMC step divides the trajectory, so its sizes are discrete
