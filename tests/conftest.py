@@ -1,15 +1,7 @@
 """What all tests share."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
-
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.streams import Stream
-from hpcslmc.weight.diagonalise import Diagonalise
 
 torch.set_num_threads(1)
 
@@ -23,22 +15,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("validate")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-
-
-def random_spins(chains: int, sites: int, seed: int = 0) -> torch.Tensor:
-    """Free spins (chains, sites, 3)."""
-    return Stream(seed, torch.arange(chains), "test").directions(sites)
-
-
-def make_diagonalise(shape: tuple[int, int], J: float = 1.0, beta: float = 5.0, mu: float = 0.0, t: float = 1.0) -> Diagonalise:
-    """Exact weight of a small lattice."""
-    return Diagonalise(Hamiltonian(Lattice(shape), t, J), beta, mu)
-
-
-def z_score(draws: np.ndarray, exact: float) -> float:
-    """Deviation of the mean of draws (chains, draws) from the exact value, in standard errors.
-
-    Chains are independent, so the error comes from the spread of their means: no autocorrelation enters.
-    """
-    means = draws.mean(axis=1)
-    return float((means.mean() - exact) / (means.std(ddof=1) / math.sqrt(len(means))))

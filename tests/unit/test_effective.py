@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import random_spins
+from helpers import random_spins
 
 from hpcslmc.effective import MODELS, EffectiveModel, make_model
 from hpcslmc.lattice import Lattice

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import random_spins
+from helpers import random_spins
 
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins
 
 from hpcslmc.effective import make_model
 from hpcslmc.errors import UserError

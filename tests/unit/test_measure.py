@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins
 
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.bins import Bins

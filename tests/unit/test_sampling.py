@@ -1,5 +1,5 @@
 import torch
-from conftest import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins
 
 from hpcslmc.effective import make_model
 from hpcslmc.sampling import HMC, SLMC, Metropolis

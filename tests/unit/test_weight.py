@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from conftest import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins
 
 CASES = [((4, 4), 1.0, 20.0, 0.0), ((6, 6), 4.0, 5.0, -1.5), ((3, 4), 16.0, 100.0, 3.0), ((2, 2), 0.5, 400.0, 0.0)]
 

@@ -1,0 +1,78 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from hpcslmc import checkpoint
+from hpcslmc.errors import UserError
+from hpcslmc.parallel import ChainBlock, World
+
+CHAINS = 8
+
+
+@pytest.fixture
+def path(world, tmp_path):
+    return world.broadcast(tmp_path / "checkpoint.h5")
+
+
+def whole_tree() -> dict:
+    rng = np.random.default_rng(0)
+    return {"spins": torch.tensor(rng.normal(size=(CHAINS, 4, 3))), "data": {"forces": rng.normal(size=(CHAINS, 2, 5))},
+            "empty": np.zeros((CHAINS, 0, 3)), "integers": torch.arange(CHAINS)}
+
+
+def of(tree: dict, block: ChainBlock) -> dict:
+    return {key: of(value, block) if isinstance(value, dict) else value[block.first:block.first + block.count]
+            for key, value in tree.items()}
+
+
+SHARED = {"phase": "learn", "numbers": [0.1, 1e-300, float("inf")], "nothing": None, "empty": {},
+          "model": {"couplings": torch.tensor([0.1, 0.2], dtype=torch.float64), "step": torch.tensor(3.0)}}
+
+
+def same(one, other) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (np.ndarray, torch.Tensor)):
+        a, b = np.asarray(one), np.asarray(other)
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return one == other
+
+
+def test_what_is_written_is_read_on_any_number_of_ranks(world, agree, path):
+    block = ChainBlock.of(world, CHAINS)
+    checkpoint.save(path, of(whole_tree(), block), SHARED, block, world)
+    chains, shared = checkpoint.load(path, block, world)
+    agree(same(of(whole_tree(), block), chains), "chains")
+    agree(same(SHARED, shared), f"shared {shared}")
+    alone = ChainBlock(CHAINS, 0, CHAINS)
+    chains, _ = checkpoint.load(path, alone, World())
+    agree(same(whole_tree(), chains), "chains on one rank")
+    agree(not path.with_suffix(".part").exists(), "left-over file")
+
+
+def test_an_unfinished_file_is_not_a_checkpoint(world, agree, path, monkeypatch):
+    block = ChainBlock.of(world, CHAINS)
+    checkpoint.save(path, of(whole_tree(), block), {"number": 1}, block, world)
+    monkeypatch.setattr(os, "replace", lambda *names: None)  # killed before the rename
+    checkpoint.save(path, of(whole_tree(), block), {"number": 2}, block, world)
+    _, shared = checkpoint.load(path, block, world)
+    agree(shared == {"number": 1})
+
+
+def test_other_files_are_refused_on_all_ranks(world, agree, path):
+    import h5py
+
+    block = ChainBlock.of(world, CHAINS)
+    if world.is_root:
+        with h5py.File(path, "w") as file:
+            file.attrs["format"] = "something else"
+    world.barrier()
+    with pytest.raises(UserError, match="not a checkpoint of this version"):
+        checkpoint.load(path, block, world)
+    block = ChainBlock.of(world, 2 * CHAINS)
+    checkpoint.save(path, {"spins": torch.zeros(block.count, 1, 3)}, {}, block, world)
+    with pytest.raises(UserError, match="holds 16 chains, the job file asks for 8"):
+        checkpoint.load(path, ChainBlock.of(world, CHAINS), world)
+    agree(True)

@@ -1,0 +1,63 @@
+"""Bad input under mpirun: one sentence from one rank, exit code 2, no traceback, no hang; and crashes."""
+
+import pytest
+from launcher import JOB
+
+BAD = {
+    "unknown key": (JOB.replace("chains = 8", "chainz = 8"), "did you mean 'chains'"),
+    "wrong type": (JOB.replace("chains = 8", 'chains = "8"'), "[sampling] chains"),
+    "impossible value": (JOB.replace("temperature = 0.1", "temperature = -1"), "greater than 0"),
+    "ranks do not divide": (JOB.replace("chains = 8", "chains = 9"), "cannot be shared equally by 4 ranks"),
+    "not TOML": ("[lattice", "not valid TOML"),
+    "directory is a file": (JOB.replace('"out"', '"job.toml"'), "[output] directory"),
+}
+
+
+def own_lines(text: str) -> list[str]:
+    """What the program said itself, without mpirun's remarks on the exit code."""
+    return [line for line in text.splitlines() if line.startswith("hpcslmc:")]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_one_sentence(launcher, case):
+    text, expected = BAD[case]
+    launcher.write(text)
+    result = launcher.run(4, "job.toml")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert len(own_lines(result.stderr)) == 1 and expected in own_lines(result.stderr)[0]
+    assert sorted(p.name for p in launcher.folder.iterdir()) == ["job.toml"]
+
+
+@pytest.mark.parametrize("arguments", [["absent.toml"], [], ["job.toml", "--retsart"], ["validate"]])
+def test_wrong_command_lines(launcher, arguments):
+    launcher.write()
+    result = launcher.run(2, *arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr and len(own_lines(result.stderr)) == 1
+
+
+def test_validate_prints_the_resolved_job(launcher):
+    launcher.write()
+    result = launcher.run(2, "validate", "job.toml")
+    assert result.returncode == 0
+    assert "force_weight = 0.0" in result.stdout and result.stdout.count("[lattice]") == 1
+
+
+def test_a_crash_ends_the_job_and_names_the_rank(launcher, monkeypatch):
+    (launcher.folder / "sitecustomize.py").write_text(CRASH)
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    launcher.write()
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 1
+    assert "hpcslmc: rank 1 failed, the job ends: ZeroDivisionError: injected" in result.stderr
+
+
+CRASH = """
+import os
+if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
+    from hpcslmc.measure import bins
+    def add(self, values):
+        raise ZeroDivisionError("injected")
+    bins.Bins.add = add
+"""
