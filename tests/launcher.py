@@ -35,7 +35,7 @@ samples = 150
 bin_size = 4
 [output]
 directory = "out"
-checkpoint_every_s = 0.02
+checkpoint_every_s = 0.1
 """
 
 

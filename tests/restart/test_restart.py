@@ -1,5 +1,6 @@
 """Kill, resume, extend: the same bits as a run that nothing disturbed."""
 
+import json
 import os
 import random
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from launcher import JOB
 
-QUIET = JOB.replace("checkpoint_every_s = 0.02", "checkpoint_every_s = 1000")
+QUIET = JOB.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000")
 
 
 def contents(path) -> dict[str, np.ndarray]:
@@ -22,11 +23,15 @@ def contents(path) -> dict[str, np.ndarray]:
     return found
 
 
+def bits(array: np.ndarray) -> object:
+    return array.tolist() if array.dtype == object else array.tobytes()
+
+
 def assert_same_bits(one, other) -> None:
     one, other = contents(one), contents(other)
     assert one.keys() == other.keys()
     for name in one:
-        assert one[name].tobytes() == other[name].tobytes(), name
+        assert bits(one[name]) == bits(other[name]), name
 
 
 def finish(launcher, ranks) -> None:
@@ -41,20 +46,20 @@ def test_killed_at_random_moments(launcher, ranks):
     finish(launcher, ranks)
     shutil.move(launcher.folder / "out", launcher.folder / "whole")
     launcher.write()
-    rng, kills, phases = random.Random(ranks), 0, set()
+    rng, kills, phases = random.Random(ranks), 0, []
     while not (launcher.folder / "out/results.h5").exists():
         before = stamp(launcher)
         process = launcher.start(ranks, "job.toml")
         while stamp(launcher) == before and process.poll() is None:  # each life gets past one checkpoint
             time.sleep(0.002)
-        time.sleep(rng.uniform(0.0, 0.7))
+        time.sleep(rng.uniform(0.0, 0.4))
         if process.poll() is None:
             kills += 1
         launcher.kill(process)
-        phases.add(phase(launcher))
+        phases.append(phase(launcher))
         assert kills < 60
     finish(launcher, ranks)
-    assert kills >= 3 and len(phases) >= 2, (kills, phases)
+    assert kills >= 5 and {"sample"} < set(phases), phases
     assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
 
 
@@ -64,13 +69,13 @@ def stamp(launcher) -> tuple:
 
 
 def phase(launcher) -> str:
-    import json
-
+    """Phase or learning stage in which the last checkpoint was taken."""
     path = launcher.folder / "out/checkpoint.h5"
     if not path.exists():
         return "none"
     with h5py.File(path) as file:
-        return json.loads(file["shared/plain_json"][()].tobytes())["phase"]
+        state = json.loads(file["shared/plain_json"][()].tobytes())
+    return state["learning"]["stage"] if state["phase"] == "learn" else state["phase"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
@@ -103,18 +108,18 @@ def test_a_finished_run_is_extended(launcher):
 
 def test_a_run_goes_on_with_other_ranks(launcher):
     """Chains keep their streams and bins; only rounding may differ."""
-    short = QUIET.replace("samples = 150", "samples = 12")
-    launcher.write(short)
+    short = QUIET.replace("bin_size = 4", "bin_size = 2")
+    for samples, ranks in ((8, 4), (11, 1), (14, 2)):
+        launcher.write(short.replace("samples = 150", f"samples = {samples}"))
+        finish(launcher, ranks)
+        if samples == 8:
+            shutil.copytree(launcher.folder / "out", launcher.folder / "whole")
+    launcher.write(short.replace("samples = 150", "samples = 14").replace('"out"', '"whole"'))
     finish(launcher, 4)
-    shutil.move(launcher.folder / "out", launcher.folder / "whole")
-    launcher.write(short.replace("samples = 12", "samples = 6").replace("bin_size = 4", "bin_size = 1"))
-    launcher.write(short.replace("samples = 12", "samples = 16"))
-    finish(launcher, 1)
-    launcher.write(short.replace("samples = 12", "samples = 20"))
-    finish(launcher, 2)
     one, other = contents(launcher.folder / "whole/results.h5"), contents(launcher.folder / "out/results.h5")
     for name in ("energy", "m2_staggered", "acceptance"):
-        assert np.allclose(one[f"draws/{name}"], other[f"draws/{name}"][:, :3], rtol=0, atol=1e-6), name
+        assert one[f"draws/{name}"].shape == (8, 7)
+        assert np.allclose(one[f"draws/{name}"], other[f"draws/{name}"], rtol=0, atol=1e-6), name
 
 
 def test_other_physics_is_refused_and_nothing_is_lost(launcher):

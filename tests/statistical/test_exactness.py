@@ -116,4 +116,4 @@ def test_four_sites_against_quadrature(name, quadrature):
 
 def test_the_quadrature_sees_an_interaction(quadrature):
     """The interaction is strong enough that free spins would fail."""
-    assert abs(quadrature["m2_uniform"] - 0.25) > 0.05
+    assert abs(quadrature["m2_staggered"] - 0.25) > 0.05

@@ -1,0 +1,30 @@
+#!/bin/bash
+# One MPI rank per core on CPU nodes:    sbatch jobs/slurm_cpu.sh job.toml
+# Two minutes before the time limit the job writes a checkpoint and queues itself again, until it is finished.
+#SBATCH --job-name=hpcslmc
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=32
+#SBATCH --cpus-per-task=1
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+
+# module load openmpi hdf5 petsc slepc     # whatever the environment was built against
+source "${HPCSLMC_VENV:-.venv}/bin/activate"
+export OMP_NUM_THREADS=1
+
+mpirun python -m hpcslmc.run "$1" &
+run=$!
+trap 'kill -USR1 $run' USR1        # mpirun hands it on to every rank
+wait $run
+code=$?
+while kill -0 $run 2>/dev/null; do # the signal ended the wait, not the run
+    wait $run
+    code=$?
+done
+if [ $code -eq 75 ]; then          # checkpointed, run me again
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $code
