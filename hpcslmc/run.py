@@ -89,7 +89,7 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     try:
         while not simulation.finished:
             simulation.advance()
-            progress.show(*simulation.progress, f"acceptance {simulation.acceptance:.2f}")
+            progress.show(*simulation.progress, simulation.note)
             decision = watch.decide()
             if decision.checkpoint:
                 simulation.save(directory / "checkpoint.h5", about)

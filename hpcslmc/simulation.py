@@ -140,6 +140,13 @@ class Simulation:
         total = self.job.thermalisation.moves if self.phase == "thermalise" else self.job.sampling.samples
         return self.phase, self.done, total
 
+    @property
+    def note(self) -> str:
+        """How well the present stage goes, in a few words."""
+        if self.phase == "learn" and self.learning.stage == "train":
+            return f"loss {self.learning.trainer.loss:.3g}"
+        return f"acceptance {self.acceptance:.2f}" if math.isfinite(self.acceptance) else ""
+
     def save(self, path: Path, versions: dict[str, str]) -> None:
         """Write a checkpoint of everything. Collective.
 

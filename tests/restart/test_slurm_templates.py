@@ -1,0 +1,50 @@
+"""The Slurm templates, with bash in Slurm's place: signal, checkpoint, requeue, second life."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launcher import JOB, MPI
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("template", ["slurm_cpu.sh", "slurm_gpu.sh"])
+def test_signal_requeues_and_the_second_life_finishes(tmp_path, template):
+    (tmp_path / "job.toml").write_text(JOB.replace("samples = 150", "samples = 100"))
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    executable(commands / "scontrol", f"echo $@ >> {tmp_path}/scontrol.log")
+    executable(commands / "mpirun", f'exec {shutil.which("mpirun")} -n 2 "$@"')  # Slurm would tell mpirun the ranks
+    environment = os.environ | MPI | {"HPCSLMC_VENV": sys.prefix, "SLURM_JOB_ID": "123"}
+    # the environment's activation puts its own folder first in PATH, and mpirun is not there
+    environment["PATH"] = f"{commands}:{environment['PATH']}"
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(["bash", str(JOBS / template), "job.toml"], cwd=tmp_path, env=environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    process = start()
+    while not (tmp_path / "out/checkpoint.h5").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, out
+    assert "run the same command to go on" in out
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 123\n"
+    assert not (tmp_path / "out/results.h5").exists()
+    process = start()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert "resumed" in out and (tmp_path / "out/results.h5").exists()
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 123\n"

@@ -1,0 +1,143 @@
+"""Speed on one core: exact evaluations against numpy, inner moves, and where the time of the benchmark goes.
+
+    python tools/speed.py [--chains 32]
+
+Ratios are medians over alternating repetitions in one run, so that a machine whose speed drifts does not matter.
+"""
+
+import argparse
+import cProfile
+import pstats
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hpcslmc.config import load_job
+from hpcslmc.effective import make_model
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.parallel import World, limit_threads
+from hpcslmc.sampling import make_move
+from hpcslmc.simulation import Simulation
+from hpcslmc.streams import Stream
+from hpcslmc.weight.diagonalise import Diagonalise
+
+CONSOLE = Console(width=120, force_terminal=False)
+
+
+def alternate(functions: list[Callable[[], object]], repetitions: int) -> list[list[float]]:
+    """Seconds of each function in each of several rounds, taken in turn after one warm-up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for function in functions:
+        function()
+    for _ in range(repetitions):
+        for function, taken in zip(functions, times):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return times
+
+
+def exact_evaluations(chains: int) -> None:
+    """log W by torch against numpy.linalg.eigvalsh on the same matrices."""
+    peak = matmul_rate()
+    table = Table("lattice", "matrix", "numpy eigvalsh / s", "log W / s", "ratio", "with forces / s", "Gflop/s", "of matmul",
+                  title=f"Exact evaluations per second on one core, {chains} chains at once "
+                        f"(complex matrix product: {peak:.0f} Gflop/s)")
+    for length in (6, 8, 12, 16):
+        weight = Diagonalise(Hamiltonian(Lattice((length, length)), 1.0, 1.0), 20.0, 0.0)
+        count = chains if length < 12 else 4
+        spins = Stream(1, torch.arange(count), "speed").directions(length * length)
+        matrices = weight.hamiltonian.dense(spins).numpy()
+        times = alternate([lambda: np.linalg.eigvalsh(matrices), lambda: weight.evaluate(spins),
+                           lambda: weight.evaluate(spins, forces=True)], 15 if length < 12 else 5)
+        numpy_s, log_weight_s, forces_s = (statistics.median(t) / count for t in times)
+        ratio = statistics.median(a / b for a, b in zip(times[0], times[1]))
+        n = 2 * length * length
+        rate = 16 / 3 * n**3 / log_weight_s / 1e9  # real operations of a Hermitian tridiagonal reduction
+        table.add_row(f"{length}x{length}", str(n), f"{1 / numpy_s:.0f}", f"{1 / log_weight_s:.0f}", f"{ratio:.2f}",
+                      f"{1 / forces_s:.0f}", f"{rate:.1f}", f"{rate / peak:.0%}")
+    CONSOLE.print(table)
+
+
+def matmul_rate() -> float:
+    """Gflop/s of a complex matrix product on this core."""
+    a = torch.randn(512, 512, dtype=torch.complex128)
+    (times,) = alternate([lambda: a @ a], 9)
+    return 8 * 512**3 / statistics.median(times) / 1e9
+
+
+def inner_moves(chains: int) -> None:
+    """Moves under the effective models of the benchmark."""
+    lattice = Lattice((6, 6))
+    spins = Stream(1, torch.arange(chains), "speed").directions(lattice.sites)
+    table = Table("model", "move", "moves / s", "ms per batch", "log W_eff and forces, ms per batch",
+                  title=f"Inner moves on one core, 6x6, {chains} chains at once")
+    for name, layers in (("linear", 0), ("attention", 1), ("attention", 3), ("cnn", 3)):
+        model = make_model(name, lattice, 6, layers)
+        model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
+        for kind in ("hmc", "metropolis"):
+            move = make_move(kind, model, Stream(1, torch.arange(chains), kind), trajectory=1.5)
+            if kind == "hmc":
+                move.step_size = 0.4
+            evaluation = move.evaluate(spins)
+            move_s, force_s = (statistics.median(t) for t in alternate(
+                [lambda: move.move(spins, evaluation), lambda: model.evaluate(spins, forces=True)], 9))
+            table.add_row(f"{name}, {layers} layers" if layers else name,
+                          f"hmc, {move.steps} steps" if kind == "hmc" else "metropolis, 1 sweep",
+                          f"{chains / move_s:.0f}", f"{1e3 * move_s:.1f}", f"{1e3 * force_s:.2f}")
+    CONSOLE.print(table)
+
+
+PARTS = {  # what a line of the profile is: (file, function)
+    "exact log W (diagonalisation)": ("weight/diagonalise.py", "evaluate"),
+    "log W_eff and forces": ("effective/model.py", "evaluate"),
+    "random numbers": ("streams.py", "uniform"),
+    "geodesics": ("sampling/hmc.py", "_geodesic"),
+    "gradient steps (training)": ("learning/trainer.py", "train_step"),
+    "observables and bins": ("measure/bins.py", "add"),
+}
+
+
+def profile() -> None:
+    """Shares of a shortened benchmark on one rank, phase by phase."""
+    path = Path(__file__).resolve().parent.parent / "jobs/benchmark_6x6.toml"
+    job = load_job(str(path))
+    job = job.model_copy(update={
+        "thermalisation": job.thermalisation.model_copy(update={"moves": 20}),
+        "learning": job.learning.model_copy(update={"rounds": 1, "configurations": 20, "steps": 200}),
+        "sampling": job.sampling.model_copy(update={"chains": 32, "samples": 60}),
+    })
+    simulation, profiles = Simulation(job, World()), {}
+    while not simulation.finished:
+        phase = simulation.phase
+        profiler = profiles.setdefault(phase, cProfile.Profile())
+        profiler.enable()
+        simulation.advance()
+        profiler.disable()
+    table = Table("part", *profiles, title="Where the time goes: share of each phase (6x6 benchmark shortened, 32 chains, one core)")
+    stats = {phase: pstats.Stats(profiler) for phase, profiler in profiles.items()}
+    for part, (file, function) in PARTS.items():
+        cells = []
+        for s in stats.values():
+            spent = sum(entry[3] for (where, _, name), entry in s.stats.items() if where.endswith(file) and name == function)
+            cells.append(f"{spent / s.total_tt:.0%}")
+        table.add_row(part, *cells)
+    table.add_row("seconds", *(f"{s.total_tt:.1f}" for s in stats.values()))
+    CONSOLE.print(table)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chains", type=int, default=32)
+    options = parser.parse_args()
+    print(f"{limit_threads()} thread(s)")
+    exact_evaluations(options.chains)
+    inner_moves(options.chains)
+    profile()
