@@ -84,6 +84,7 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
         if resumed:
             print("{0}: going on from {1}/checkpoint.h5 at {2} {3}/{4}".format(
                 "finished" if simulation.finished else "resumed", directory, *simulation.progress), flush=True)
+    was_finished = simulation.finished
     progress = Progress(world.is_root, job.output.progress_every_s)
     watch = parallel.Watch(world, job.output.checkpoint_every_s)
     try:
@@ -100,7 +101,8 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
                 return EXIT_RUN_AGAIN
     finally:
         progress.close()
-    simulation.save(directory / "checkpoint.h5", about)
+    if not was_finished:
+        simulation.save(directory / "checkpoint.h5", about)
     write_results(directory / "results.h5", simulation, about)
     if world.is_root:
         print_report(directory / "results.h5")
