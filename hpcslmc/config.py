@@ -87,7 +87,9 @@ class SamplingSection(_Section):
     moves: Count = 4
     """Moves between two samples: inner moves of a proposal (slmc) or exact moves (exact)."""
     chains: Count = 64
-    """Markov chains over all ranks; ranks must divide it."""
+    """Markov chains over all ranks; groups of ranks must divide it."""
+    ranks_per_chain: Count = 1
+    """Ranks of a group, which shares the exact weight of its chains."""
     samples: Count = 1000
     """Samples kept of every chain."""
     bin_size: Count = 1
@@ -130,7 +132,8 @@ class Job(_Section):
         return "\n".join(lines)
 
 
-STEERING_KEYS = {"sampling.samples", "output.directory", "output.checkpoint_every_s", "output.progress_every_s"}
+STEERING_KEYS = {"sampling.samples", "sampling.ranks_per_chain", "output.directory", "output.checkpoint_every_s",
+                 "output.progress_every_s"}
 """Keys that may differ when a run is resumed: they extend or steer it and change no chain."""
 
 
@@ -164,9 +167,15 @@ def load_job(path: str, ranks: int = 1) -> Job:
         raise UserError(f"{path}: {_sentence(error.errors()[0])}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if job.sampling.chains % ranks:
-        raise UserError(f"{path}: [sampling] chains = {job.sampling.chains} cannot be shared equally by {ranks} ranks: "
-                        f"use {_near_multiples(job.sampling.chains, ranks)} chains, or other ranks.")
+    chains, per_chain = job.sampling.chains, job.sampling.ranks_per_chain
+    if ranks % per_chain and ranks > 1:
+        raise UserError(f"{path}: {ranks} ranks cannot be divided into groups of [sampling] ranks_per_chain = {per_chain}: "
+                        f"use {_near_multiples(ranks, per_chain)} ranks.")
+    groups = max(1, ranks // per_chain)
+    if chains % groups:
+        parties = f"{groups} ranks" if per_chain == 1 else f"{groups} groups of {per_chain} ranks"
+        raise UserError(f"{path}: [sampling] chains = {chains} cannot be shared equally by {parties}: "
+                        f"use {_near_multiples(chains, groups)} chains, or other ranks.")
     return job
 
 
@@ -213,8 +222,8 @@ def _shells(shape: tuple[int, int]) -> int:
     return len({x * x + y * y for x in range(half_x + 1) for y in range(half_y + 1)}) - 1
 
 
-def _near_multiples(chains: int, ranks: int) -> str:
-    below, above = chains // ranks * ranks, (chains // ranks + 1) * ranks
+def _near_multiples(number: int, divisor: int) -> str:
+    below, above = number // divisor * divisor, (number // divisor + 1) * divisor
     return f"{below} or {above}" if below else str(above)
 
 

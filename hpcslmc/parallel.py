@@ -68,6 +68,19 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks. Collective."""
 
+    def split(self, ranks_per_chain: int) -> tuple["World", "World"]:
+        """Groups of consecutive ranks that share their chains, and what joins them. Collective.
+
+        Returns
+        -------
+        copy : World
+            One rank of each group: those at this rank's place in theirs. Each of the ``ranks_per_chain``
+            copies holds all chains and does the same work; only the exact weight is shared out in a group.
+        group : World
+            The ranks that share this rank's chains.
+        """
+        return self, World()
+
     @property
     def library(self) -> str:
         """Name and version of the MPI library."""
@@ -81,13 +94,13 @@ class World:
 
 
 class MPIWorld(World):
-    """All ranks of MPI's COMM_WORLD."""
+    """The ranks of an MPI communicator, COMM_WORLD if none is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, communicator: object = None) -> None:
         from mpi4py import MPI
 
         self._mpi = MPI
-        self.communicator = MPI.COMM_WORLD
+        self.communicator = MPI.COMM_WORLD if communicator is None else communicator
         self.rank, self.size = self.communicator.rank, self.communicator.size
         node = self.communicator.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank = node.rank
@@ -114,10 +127,14 @@ class MPIWorld(World):
     def barrier(self) -> None:
         self.communicator.Barrier()
 
+    def split(self, ranks_per_chain: int) -> tuple[World, World]:
+        place, group = self.rank % ranks_per_chain, self.rank // ranks_per_chain
+        return MPIWorld(self.communicator.Split(place, self.rank)), MPIWorld(self.communicator.Split(group, self.rank))
+
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        self.communicator.Abort(code)
+        self._mpi.COMM_WORLD.Abort(code)
 
     @property
     def library(self) -> str:

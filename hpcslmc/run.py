@@ -75,7 +75,9 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
 
     about = versions(world)
     device = parallel.device(world)
-    simulation = Simulation(job, world, device)
+    copy, group = world.split(job.sampling.ranks_per_chain)
+    writes = group.is_root  # the other copies hold the same
+    simulation = Simulation(job, copy, device, group)
     resumed = world.on_root((directory / "checkpoint.h5").exists)
     if resumed:
         simulation.load(directory / "checkpoint.h5")
@@ -93,7 +95,8 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
             progress.show(*simulation.progress, simulation.note)
             decision = watch.decide()
             if decision.checkpoint:
-                simulation.save(directory / "checkpoint.h5", about)
+                if writes:
+                    simulation.save(directory / "checkpoint.h5", about)
                 watch.checkpoint_written()
             if decision.stop:
                 if world.is_root:
@@ -101,9 +104,10 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
                 return EXIT_RUN_AGAIN
     finally:
         progress.close()
-    if not was_finished:
+    if writes and not was_finished:
         simulation.save(directory / "checkpoint.h5", about)
-    write_results(directory / "results.h5", simulation, about)
+    if writes:
+        write_results(directory / "results.h5", simulation, about)
     if world.is_root:
         print_report(directory / "results.h5")
         print(f"Draws and summary: {directory}/results.h5")
@@ -129,10 +133,11 @@ def _heading(job: Job, world: parallel.World, about: dict[str, str], device: str
     layers = f"{effective.layers} layers, " if effective.layers else ""
     how = (f"self-learning with {effective.model} ({layers}{effective.shells} shells)"
            if job.sampling.method == "slmc" else f"exact {job.sampling.exact_move}")
+    groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
     return (
         f"hpcslmc {about['hpcslmc']}: {job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, "
         f"J = {job.hamiltonian.J:g}, mu = {job.hamiltonian.mu:g}, T = {job.ensemble.temperature:g}; {how}\n"
-        f"{job.sampling.chains} chains on {world.size} ranks, {device}, {threads} thread(s) a rank; "
+        f"{job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank; "
         + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"))
 
 

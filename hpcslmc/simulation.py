@@ -36,7 +36,10 @@ class Simulation:
     ----------
     job : Job
     world : World
+        The ranks that hold all chains between them.
     device : torch.device or str
+    group : World
+        The ranks that share the exact weight of this rank's chains.
 
     Attributes
     ----------
@@ -47,14 +50,15 @@ class Simulation:
     spins : (chains of this rank, sites, 3) float64
     """
 
-    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu") -> None:
+    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None) -> None:
         self.job, self.world = job, world
         self.block = ChainBlock.of(world, job.sampling.chains)
         self._chains = torch.as_tensor(self.block.indices(), device=device)
         self._device = device
         self.lattice = Lattice(job.lattice.shape)
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
-        self.weight = make_weight(job.weight.method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu)
+        self.weight = make_weight(job.weight.method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu,
+                                  group or World())
         sampling = job.sampling
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory)
         self.learning = self._self_learning() if sampling.method == "slmc" else None

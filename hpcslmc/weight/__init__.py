@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.parallel import World
 from hpcslmc.weight.diagonalise import Diagonalise
 
 
@@ -28,6 +29,15 @@ class ExactWeight(Protocol):
 WEIGHTS: dict[str, type] = {"diagonalise": Diagonalise}
 
 
-def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float) -> ExactWeight:
-    """The weight of that name; ``auto`` picks the fastest for the lattice, today always ``diagonalise``."""
+def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+    """The weight of that name; ``auto`` picks the fastest for the lattice, today always ``diagonalise``.
+
+    Parameters
+    ----------
+    method : str
+    hamiltonian : Hamiltonian
+    beta, mu : float
+    group : World
+        The ranks that share the work of each evaluation.
+    """
     return WEIGHTS["diagonalise" if method == "auto" else method](hamiltonian, beta, mu)

@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +120,11 @@ def test_four_sites_against_quadrature(name, quadrature):
 def test_the_quadrature_sees_an_interaction(quadrature):
     """The interaction is strong enough that free spins would fail."""
     assert abs(quadrature["m2_staggered"] - 0.25) > 0.05
+
+
+@pytest.mark.validate
+@pytest.mark.timeout(3600)
+def test_the_6x6_benchmark_by_four_samplers():
+    """Attention, linear, exact HMC and exact Metropolis, each within 3 standard errors of the reference."""
+    tool = Path(__file__).parents[2] / "tools/verify_6x6.py"
+    assert subprocess.run([sys.executable, str(tool)]).returncode == 0
