@@ -206,8 +206,8 @@ def resolve(job: Job) -> Job:
             raise UserError(f"[learning] batch_size = {learning.batch_size}: every training chain gives at least one "
                             f"configuration to a batch, so use at least {sampling.chains - validation}.")
     if sampling.samples < 4 * sampling.bin_size:
-        raise UserError(f"[sampling] bin_size = {sampling.bin_size} leaves fewer than 4 bins of {sampling.samples} samples: "
-                        f"use at most {sampling.samples // 4}, or at least {4 * sampling.bin_size} samples.")
+        raise UserError(f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need at least 4 bins, "
+                        f"so use at least {4 * sampling.bin_size} samples.")
     return job
 
 
@@ -242,6 +242,8 @@ def _sentence(error: dict) -> str:
         return f"{place} is missing and has no default."
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{place} has to be a section of keys, not {error['input']!r}."
+    if error["type"] in ("too_short", "too_long", "tuple_type"):
+        return f"{place} = {error['input']!r}: input should be two integers, as in [6, 6]."
     wanted = error["msg"][0].lower() + error["msg"][1:]
     if len(location) > 2 and location[2].isdigit():
         place += f" (entry {int(location[2]) + 1})"
