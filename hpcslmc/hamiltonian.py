@@ -6,10 +6,16 @@ with A the adjacency of the lattice. Row ``2 i + a`` is site i, spin a (0 up, 1 
 2N x 2N. The conventions of the whole program are stated here and nowhere else.
 """
 
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.lattice import Lattice
+
+ROW_ENTRIES = 6
+"""Entries of a row of h(S): four hops, the diagonal, the spin flip."""
 
 
 class Hamiltonian:
@@ -26,9 +32,17 @@ class Hamiltonian:
     """
 
     def __init__(self, lattice: Lattice, t: float, J: float, device: torch.device | str = "cpu") -> None:
-        self.lattice, self.t, self.J = lattice, t, J
-        adjacency = torch.as_tensor(lattice.adjacency, dtype=torch.complex128, device=device)
-        self._hopping = torch.kron(-t * adjacency, torch.eye(2, dtype=torch.complex128, device=device))
+        self.lattice, self.t, self.J, self.device = lattice, t, J, device
+
+    @property
+    def bound(self) -> float:
+        """Gershgorin bound of all |E_n|, whatever the spins: 4 |t| + |J| / 2."""
+        return 4.0 * abs(self.t) + 0.5 * abs(self.J)
+
+    @cached_property
+    def _hopping(self) -> Tensor:
+        adjacency = torch.as_tensor(self.lattice.adjacency, dtype=torch.complex128, device=self.device)
+        return torch.kron(-self.t * adjacency, torch.eye(2, dtype=torch.complex128, device=self.device))
 
     def dense(self, spins: Tensor) -> Tensor:
         """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3) float64."""
@@ -40,3 +54,27 @@ class Hamiltonian:
         h.diagonal(1, dim1=1, dim2=2)[:, 0::2] += torch.complex(sx, -sy)
         h.diagonal(-1, dim1=1, dim2=2)[:, 0::2] += torch.complex(sx, sy)
         return h
+
+    def rows(self, spins: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Entries of some rows of h(S), for sparse and for distributed matrices.
+
+        Parameters
+        ----------
+        spins : (sites, 3) float64
+        rows : (rows,) int
+
+        Returns
+        -------
+        columns : (rows, 6) int
+            A column that is met twice (across a direction of length 2) counts twice.
+        values : (rows, 6) complex128
+        """
+        site, down = np.divmod(rows, 2)
+        sign = 1 - 2 * down
+        sx, sy, sz = 0.5 * self.J * spins[site].T
+        hops = 2 * self.lattice.neighbours[site] + down[:, None]
+        columns = np.column_stack((hops, rows, rows + sign))
+        values = np.full(columns.shape, -self.t, dtype=np.complex128)
+        values[:, 4] = sign * sz
+        values[:, 5] = sx - 1j * sign * sy
+        return columns, values

@@ -142,11 +142,14 @@ class MPIWorld(World):
 
 
 def limit_threads() -> int:
-    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the number."""
+    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the number.
+
+    Sets the variable too, for libraries that are loaded later.
+    """
     import threadpoolctl
     import torch
 
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    threads = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
     return threads

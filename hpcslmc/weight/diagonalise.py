@@ -1,10 +1,39 @@
 """Exact fermion weight by batched dense diagonalisation."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
+
+
+def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evaluation:
+    r"""What follows from the eigenvalues alone.
+
+    .. math:: \log W = \sum_n \log\left(1 + e^{-\beta (E_n - \mu)}\right), \quad
+        f(E) = \left(1 + e^{\beta (E - \mu)}\right)^{-1}
+
+    Parameters
+    ----------
+    levels : (chains, 2 sites) float64
+        All E_n.
+    beta, mu : float
+    sites : int
+
+    Returns
+    -------
+    Evaluation
+        log W, energy and density; no forces.
+    """
+    x = beta * (levels - mu)
+    occupation = torch.special.expit(-x)
+    return Evaluation(
+        log_weight=torch.logaddexp(torch.zeros_like(x), -x).sum(-1),
+        energy=(occupation * levels).sum(-1) / sites,
+        density=occupation.sum(-1) / sites,
+    )
 
 
 class Diagonalise:
@@ -48,18 +77,12 @@ class Diagonalise:
             levels, states = torch.linalg.eigh(self.hamiltonian.dense(spins))
         else:
             levels, states = self.spectrum(spins), None
-        x = self.beta * (levels - self.mu)
-        occupation = torch.special.expit(-x)
-        sites = self.hamiltonian.lattice.sites
-        return Evaluation(
-            log_weight=torch.logaddexp(torch.zeros_like(x), -x).sum(-1),
-            forces=None if states is None else self._forces(states, occupation),
-            energy=(occupation * levels).sum(-1) / sites,
-            density=occupation.sum(-1) / sites,
-        )
+        evaluation = thermodynamics(levels, self.beta, self.mu, self.hamiltonian.lattice.sites)
+        return evaluation if states is None else replace(evaluation, forces=self._forces(states, levels))
 
-    def _forces(self, states: Tensor, occupation: Tensor) -> Tensor:
+    def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
         r"""d log W / d S_i = -beta (J/2) <sigma_i>, with <sigma_i> the electrons' spin at site i."""
+        occupation = torch.special.expit(-self.beta * (levels - self.mu))
         up, down = states[:, 0::2, :], states[:, 1::2, :]
         filled = occupation[:, None, :]
         transverse = 2.0 * (filled * up.conj() * down).sum(-1)
