@@ -40,7 +40,7 @@ class EnsembleSection(_Section):
 
 
 class WeightSection(_Section):
-    method: Literal["auto", "diagonalise"] = "auto"
+    method: Literal["auto", "diagonalise", "blocks", "matsubara", "scalapack"] = "auto"
     """How the exact weight is computed."""
 
 
@@ -187,6 +187,13 @@ def resolve(job: Job) -> Job:
     UserError
     """
     effective, learning, sampling = job.effective, job.learning, job.sampling
+    method = job.weight.method
+    if method == "scalapack" and (sampling.exact_move == "hmc" or sampling.method == "slmc"):
+        raise UserError('[weight] method = "scalapack" gives no forces, which learning and exact_move = "hmc" need: use '
+                        'method = "blocks", or sampling with method = "exact" and exact_move = "metropolis".')
+    if method == "diagonalise" and sampling.ranks_per_chain > 1:
+        raise UserError('[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] method = "blocks", '
+                        '"matsubara" or "scalapack".')
     if effective.model == "linear" and effective.layers is not None:
         raise UserError('[effective] layers belongs to attention and cnn: remove it, or set model = "attention".')
     if effective.model != "linear" and effective.layers is None:

@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hpcslmc.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class World:
@@ -56,6 +60,10 @@ class World:
     def sum(self, array: np.ndarray) -> np.ndarray:
         """Sum over ranks of an array of the same shape everywhere. Collective."""
         return array
+
+    def sum_tensor(self, tensor: "Tensor") -> "Tensor":
+        """Sum over ranks of a torch tensor, on its device. Collective."""
+        return tensor
 
     def maximum(self, array: np.ndarray) -> np.ndarray:
         """Largest value over ranks, elementwise. Collective."""
@@ -113,6 +121,11 @@ class MPIWorld(World):
         total = np.empty_like(array)
         self.communicator.Allreduce(np.ascontiguousarray(array), total, op=self._mpi.SUM)
         return total
+
+    def sum_tensor(self, tensor: "Tensor") -> "Tensor":
+        if self.size == 1:
+            return tensor
+        return tensor.new_tensor(self.sum(tensor.cpu().numpy()))
 
     def maximum(self, array: np.ndarray) -> np.ndarray:
         largest = np.empty_like(array)

@@ -6,10 +6,11 @@ step, a sample), and a checkpoint may be taken after any of them.
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
@@ -26,7 +27,7 @@ from hpcslmc.measure.observables import observables
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.sampling import SLMC, make_move
 from hpcslmc.streams import Stream
-from hpcslmc.weight import make_weight
+from hpcslmc.weight import choose_method, make_weight
 
 
 class Simulation:
@@ -57,8 +58,10 @@ class Simulation:
         self._device = device
         self.lattice = Lattice(job.lattice.shape)
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
-        self.weight = make_weight(job.weight.method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu,
-                                  group or World())
+        method = job.weight.method
+        if method == "auto":
+            method, _ = choose_method(self.lattice.sites, torch.device(device).type)
+        self.weight = make_weight(method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World())
         sampling = job.sampling
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory)
         self.learning = self._self_learning() if sampling.method == "slmc" else None
@@ -128,11 +131,28 @@ class Simulation:
                 step = self.exact.move(spins, evaluation)
                 spins, evaluation = step.spins, step.evaluation
                 acceptance += step.acceptance / self.job.sampling.moves
-        self.spins, self.evaluation = step.spins, step.evaluation
+        self.spins, self.evaluation = step.spins, self._with_electrons(step.spins, step.evaluation, acceptance > 0.0)
         self.acceptance = float(acceptance.mean())
         values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
         self.bins.add({**values, "acceptance": acceptance})
         self.done += 1
+
+    def _with_electrons(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> Evaluation:
+        """The evaluation with energy and density, where the weight gives them with forces only.
+
+        They are worked out for the chains that moved (all, if they were not known before) and kept for the others.
+        """
+        if evaluation.energy is not None:
+            return evaluation
+        before = self.evaluation
+        if before.energy is None:
+            before, moved = replace(before, energy=torch.empty_like(before.log_weight),
+                                    density=torch.empty_like(before.log_weight)), torch.ones_like(moved)
+        energy, density = before.energy.clone(), before.density.clone()
+        if moved.any():
+            fresh = self.weight.evaluate(spins[moved], forces=True)
+            energy[moved], density[moved] = fresh.energy, fresh.density
+        return replace(evaluation, energy=energy, density=density)
 
     @property
     def progress(self) -> tuple[str, int, int]:

@@ -1,20 +1,28 @@
 """Exact fermion weights: one file per method, one protocol, chosen by name in the job file."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Protocol
 
 from torch import Tensor
 
+from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
-from hpcslmc.weight.diagonalise import Diagonalise
+
+DENSE_SITES = 100
+"""Below this many sites dense eigenvalues are the fastest on one rank (tools/weights.py)."""
+
+SPARSE_SITES = 400
+"""From this many sites sparse determinants are the fastest on a CPU (tools/weights.py)."""
 
 
 class ExactWeight(Protocol):
-    """Exact log W(S) with forces. Every method states its accuracy and agrees with ``diagonalise``."""
+    """Exact log W(S). Every method states its accuracy and agrees with ``diagonalise``."""
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, electronic energy, electrons per site, and with ``forces`` d log W / d S."""
+        """log W, with ``forces`` also d log W / d S; energy and density where the method has them."""
         ...
 
     def log_weight(self, spins: Tensor) -> Tensor:
@@ -26,18 +34,65 @@ class ExactWeight(Protocol):
         ...
 
 
-WEIGHTS: dict[str, type] = {"diagonalise": Diagonalise}
+def _diagonalise(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+    from hpcslmc.weight.diagonalise import Diagonalise
+
+    return Diagonalise(hamiltonian, beta, mu)
+
+
+def _blocks(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+    from hpcslmc.weight.blocks import Blocks
+
+    return Blocks(hamiltonian, beta, mu, group)
+
+
+def _matsubara(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+    from hpcslmc.weight.matsubara import Matsubara
+
+    return Matsubara(hamiltonian, beta, mu, group)
+
+
+def _scalapack(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+    from hpcslmc.weight.distributed import Distributed
+
+    return Distributed(hamiltonian, beta, mu, group.communicator)
+
+
+# imported only when a job asks for them: PETSc and ScaLAPACK may not be there
+WEIGHTS: dict[str, Callable[[Hamiltonian, float, float, World], ExactWeight]] = {
+    "diagonalise": _diagonalise, "blocks": _blocks, "matsubara": _matsubara, "scalapack": _scalapack,
+}
+
+
+def choose_method(sites: int, device: str = "cpu") -> tuple[str, str]:
+    """The method that ``auto`` stands for, and why (measured by tools/weights.py)."""
+    if sites < DENSE_SITES:
+        return "diagonalise", f"fastest below {DENSE_SITES} sites"
+    if sites >= SPARSE_SITES and device == "cpu":
+        if find_spec("petsc4py"):
+            return "matsubara", f"fastest from {SPARSE_SITES} sites on a CPU"
+        return "blocks", "fastest at this size without petsc4py"
+    return "blocks", f"fastest from {DENSE_SITES} sites" + ("" if device != "cpu" else f" to {SPARSE_SITES}")
 
 
 def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
-    """The weight of that name; ``auto`` picks the fastest for the lattice, today always ``diagonalise``.
+    """The weight of that name.
 
     Parameters
     ----------
     method : str
+        A key of ``WEIGHTS``.
     hamiltonian : Hamiltonian
     beta, mu : float
     group : World
         The ranks that share the work of each evaluation.
+
+    Raises
+    ------
+    UserError
+        The method needs something that is not there, or cannot serve this temperature.
     """
-    return WEIGHTS["diagonalise" if method == "auto" else method](hamiltonian, beta, mu)
+    try:
+        return WEIGHTS[method](hamiltonian, beta, mu, group)
+    except ValueError as error:
+        raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always works.') from None

@@ -2,26 +2,10 @@
 
 import numpy as np
 import pytest
+from small_jobs import make_job, run
 
-from hpcslmc.config import Job, resolve
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
-
-
-def make_job(**sampling) -> Job:
-    return resolve(Job.model_validate({
-        "lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1},
-        "effective": {"model": "attention", "layers": 1, "shells": 3}, "thermalisation": {"moves": 6},
-        "learning": {"rounds": 1, "configurations": 3, "steps": 100, "batch_size": 16},
-        "sampling": {"chains": 8, "samples": 6, "moves": 1, **sampling},
-    }))
-
-
-def run(job: Job, world: World) -> Simulation:
-    simulation = Simulation(job, world)
-    while not simulation.finished:
-        simulation.advance()
-    return simulation
 
 
 @pytest.mark.parametrize("sampling", [{}, {"inner_move": "metropolis"}, {"method": "exact"},

@@ -1,0 +1,174 @@
+r"""Exact fermion weight and forces without eigenvalues: block cyclic reduction over lattice rows.
+
+With the Matsubara nodes (w_k, a_k) of `hpcslmc.weight.nodes` and A_k = 1 + i (h - mu) / w_k,
+
+.. math::
+    \log W &= \beta\mu N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
+    f(h - \mu) &= \tfrac12 + \tfrac2\beta \sum_k \tfrac{a_k}{w_k} \, \mathrm{Im} A_k^{-1},
+    \qquad \mathrm{Im} B = (B - B^\dagger) / 2i
+
+because tr h = 0 and A_k = (i / w_k) (h - mu - i w_k). The scaling by w_k keeps determinants of large w_k, which
+have the large a_k, close to 1 and their rounding errors small. The Hermitian part of A_k is 1, that of every
+Schur complement at least 1, so that rows may be eliminated in any order without pivoting between them.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.parallel import World
+from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
+
+WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
+"""Size of the work arrays of one batch: what a core's cache holds, or enough to fill a GPU."""
+
+
+def _spin_blocks(matrices: Tensor) -> Tensor:
+    """(..., n/2, 2, 2), the diagonal blocks of matrices (..., n, n) that belong to one site each."""
+    n = matrices.shape[-1]
+    sites = matrices.unflatten(-1, (n // 2, 2)).unflatten(-3, (n // 2, 2))
+    return sites.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+
+
+def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    """log|det| (batch,) of the ring of lattice rows and, if wanted, each site's block of the inverse.
+
+    ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples neighbours.
+    Returns blocks (rows, batch, n/2, 2, 2). The first reduction is the cheapest: the couplings are scalings.
+    """
+    rows, _, n, _ = diagonal.shape
+    odd, bond = rows // 2, bond[:, None, None]
+    one = (bond * torch.eye(n, dtype=diagonal.dtype, device=diagonal.device)).expand_as(diagonal)
+    if rows <= DENSE_ROWS:
+        log_det, inverse = solve_ring(Ring(diagonal, one, one), wanted)
+        return log_det, None if inverse is None else _spin_blocks(inverse.diagonal)
+    factors = Factors(diagonal[1::2])
+    inverse = factors.inverse()
+    coupling = -bond.square() * inverse
+    reduced = diagonal[0::2].clone()
+    reduced[:odd] += coupling
+    reduced[1:] += coupling[:len(reduced) - 1]
+    if odd == len(reduced):
+        reduced[0] += coupling[-1]
+    joined = torch.cat((coupling, one[2 * odd:]))
+    log_det, even = solve_ring(Ring(reduced, joined, joined), wanted)
+    log_det = log_det + factors.log_det().sum(0)
+    if even is None:
+        return log_det, None
+    around = even.diagonal.roll(-1, 0)[:odd].add_(even.diagonal[:odd]).add_(even.right[:odd]).add_(even.left[:odd])
+    product = (around @ coupling).mT.unflatten(-2, (n // 2, 2)).mT
+    inside = _spin_blocks(inverse) - inverse.unflatten(-2, (n // 2, 2)) @ product
+    return log_det, interleave(_spin_blocks(even.diagonal), inside)
+
+
+class Blocks:
+    r"""Exact weight and forces by block elimination at K imaginary frequencies.
+
+    .. math:: \frac{\partial \log W}{\partial S_i} = -J \sum_k \frac{a_k}{w_k}
+        \mathrm{Im}\, \mathrm{tr}\left[\sigma (A_k^{-1})_{ii}\right]
+
+    Parameters
+    ----------
+    hamiltonian : Hamiltonian
+    beta : float
+        Inverse temperature in units of 1/t.
+    mu : float
+        Chemical potential in units of t.
+    group : World
+        Ranks that share out the shifts of every evaluation; alone if none is given.
+
+    Raises
+    ------
+    UserError
+        The group has more ranks than there are shifts.
+
+    Notes
+    -----
+    Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are eliminated
+    until few are left, all shifts and chains of a batch together. To leading order log W takes
+    7.3 L n^3 complex multiplications and additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
+    """
+
+    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+        self.group = group or World()
+        frequencies, weights = matsubara_nodes(beta, hamiltonian.bound + abs(mu)).share(self.group)
+        self._frequencies, self._weights = torch.as_tensor(frequencies), torch.as_tensor(weights)
+        width = min(hamiltonian.lattice.shape)
+        one = torch.eye(width, dtype=torch.complex128)
+        ring = one.roll(1, 0) + one.roll(-1, 0)
+        self._row = torch.kron(-hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128))
+
+    def log_weight(self, spins: Tensor) -> Tensor:
+        """(chains,) float64, log W of spins (chains, sites, 3)."""
+        return self.evaluate(spins).log_weight
+
+    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
+        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
+        evaluation = self.evaluate(spins, forces=True)
+        return evaluation.log_weight, evaluation.forces
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""
+        chains, sites = len(spins), self.hamiltonian.lattice.sites
+        rows = self._rows(spins)
+        frequencies, weights = self._frequencies.to(spins.device), self._weights.to(spins.device)
+        log_det = spins.new_zeros(chains)
+        kinetic = spins.new_zeros(chains)
+        filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
+        pairs = torch.cartesian_prod(torch.arange(chains), torch.arange(len(frequencies))).to(spins.device)
+        for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
+            w, a = frequencies[shift], weights[shift]
+            scale = 1j / w
+            diagonal = rows[:, chain].mul_(scale[:, None, None])
+            diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
+            log_dets, blocks = _solve_rows(diagonal, -self.hamiltonian.t * scale, forces)
+            log_det.index_add_(0, chain, a * log_dets)
+            if blocks is not None:
+                blocks = blocks.movedim(1, 0)
+                filled.index_add_(0, chain, (a / w)[:, None, None, None, None] * blocks)
+                trace = blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+                kinetic.index_add_(0, chain, a * (2.0 * sites - trace))
+        log_weight = sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * self.group.sum_tensor(log_det)
+        if not forces:
+            return Evaluation(log_weight)
+        filled, kinetic = self.group.sum_tensor(filled), self.group.sum_tensor(kinetic)
+        filled = (filled - filled.mH) / 2j
+        density = 1.0 + 2.0 / (self.beta * sites) * filled.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+        energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * kinetic
+        return Evaluation(log_weight, self._forces(filled), energy, density)
+
+    def _turned(self) -> bool:
+        return self.hamiltonian.lattice.shape[0] < self.hamiltonian.lattice.shape[1]
+
+    def _rows(self, spins: Tensor) -> Tensor:
+        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu."""
+        spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
+        if self._turned():
+            spins = spins.transpose(1, 2)
+        sx, sy, sz = (0.5 * self.hamiltonian.J * spins).transpose(0, 1).unbind(-1)
+        blocks = self._row.to(spins.device).repeat(*sx.shape[:2], 1, 1)
+        diagonal = blocks.diagonal(dim1=-2, dim2=-1)
+        diagonal[..., 0::2] += sz
+        diagonal[..., 1::2] -= sz
+        blocks.diagonal(1, dim1=-2, dim2=-1)[..., 0::2] += torch.complex(sx, -sy)
+        blocks.diagonal(-1, dim1=-2, dim2=-1)[..., 0::2] += torch.complex(sx, sy)
+        return blocks
+
+    def _forces(self, filled: Tensor) -> Tensor:
+        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2), f = 1/2 + (2 / beta) X, in the order of the sites."""
+        up, down = filled[..., 0, 0].real, filled[..., 1, 1].real
+        flip = filled[..., 1, 0]
+        spin = torch.stack((2.0 * flip.real, 2.0 * flip.imag, up - down), -1)
+        if self._turned():
+            spin = spin.transpose(1, 2)
+        return -self.hamiltonian.J * spin.flatten(1, 2)
+
+    def _batch(self, rows: Tensor) -> int:
+        """Pairs of chain and shift whose work arrays fit the limit: about ten times the matrix' own blocks each."""
+        one = 10 * len(rows) * rows[0, 0].numel() * rows.element_size()
+        return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "cuda"] // one)

@@ -1,0 +1,23 @@
+"""A job of seconds, run in this process."""
+
+from hpcslmc.config import Job, resolve
+from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
+
+
+def make_job(weight: str = "diagonalise", **sampling) -> Job:
+    """Every phase on a 4x4 lattice, 8 chains."""
+    return resolve(Job.model_validate({
+        "lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}, "weight": {"method": weight},
+        "effective": {"model": "attention", "layers": 1, "shells": 3}, "thermalisation": {"moves": 6},
+        "learning": {"rounds": 1, "configurations": 3, "steps": 100, "batch_size": 16},
+        "sampling": {"chains": 8, "samples": 6, "moves": 1, **sampling},
+    }))
+
+
+def run(job: Job, world: World, group: World | None = None) -> Simulation:
+    """The simulation at the job's end. Collective."""
+    simulation = Simulation(job, world, group=group)
+    while not simulation.finished:
+        simulation.advance()
+    return simulation

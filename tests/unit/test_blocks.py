@@ -1,0 +1,108 @@
+import itertools
+
+import pytest
+import torch
+from helpers import make_diagonalise, random_spins
+
+from hpcslmc.weight import blocks
+from hpcslmc.weight.blocks import Blocks, Ring
+
+SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6), (7, 4), (8, 8)]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+PARAMETERS = list(itertools.product((0.0, 1.0, 16.0), (0.0, -1.5, 3.0), (1.0, 20.0, 100.0, 400.0)))
+
+
+def ordered_and_random(shape: tuple[int, int]) -> torch.Tensor:
+    """A random, the ferromagnetic and the Neel configuration: (3, sites, 3)."""
+    ferromagnet = torch.zeros(shape[0] * shape[1], 3, dtype=torch.float64)
+    ferromagnet[:, 2] = 1.0
+    x, y = torch.meshgrid(torch.arange(shape[0]), torch.arange(shape[1]), indexing="ij")
+    neel = ferromagnet * (1 - 2 * ((x + y) % 2)).reshape(-1, 1)
+    return torch.cat((random_spins(1, len(ferromagnet)), ferromagnet[None], neel[None]))
+
+
+def make_pair(shape: tuple[int, int], J: float, beta: float, mu: float, t: float = 1.0):
+    """The weight by blocks and the one by diagonalisation."""
+    dense = make_diagonalise(shape, J, beta, mu, t)
+    return Blocks(dense.hamiltonian, beta, mu), dense
+
+
+def check_against_diagonalisation(shape: tuple[int, int], J: float, beta: float, mu: float, t: float = 1.0) -> None:
+    weight, dense = make_pair(shape, J, beta, mu, t)
+    spins = ordered_and_random(shape)
+    exact, evaluation = dense.evaluate(spins, forces=True), weight.evaluate(spins, forces=True)
+    assert (weight.log_weight(spins) - exact.log_weight).abs().max() < 1e-8
+    assert (evaluation.log_weight - exact.log_weight).abs().max() < 1e-8
+    assert (evaluation.forces - exact.forces).abs().max() < 1e-8
+    assert (evaluation.energy - exact.energy).abs().max() < 1e-9
+    assert (evaluation.density - exact.density).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)
+@pytest.mark.parametrize(("J", "mu", "beta"), [(0.0, 0.0, 20.0), (1.0, 0.0, 400.0), (1.0, -1.5, 100.0), (16.0, 3.0, 20.0)])
+def test_every_shape_against_diagonalisation(shape, J, mu, beta):
+    check_against_diagonalisation(shape, J, beta, mu)
+
+
+@pytest.mark.parametrize(("J", "mu", "beta"), PARAMETERS)
+def test_every_parameter_against_diagonalisation(J, mu, beta):
+    check_against_diagonalisation((4, 5), J, beta, mu)
+
+
+def test_largest_shape_against_diagonalisation():
+    check_against_diagonalisation((8, 8), 1.0, 400.0, 0.0)
+
+
+def test_hopping_of_either_sign_and_size():
+    check_against_diagonalisation((4, 6), 1.0, 20.0, 0.5, t=-0.7)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (5, 4), (6, 6)], ids=str)
+def test_forces_are_the_gradient(shape):
+    weight, _ = make_pair(shape, 1.0, 20.0, -1.5)
+    spins = random_spins(2, shape[0] * shape[1])
+    _, forces = weight.log_weight_and_forces(spins)
+    step = 1e-3
+    for site, axis in ((0, 0), (1, 1), (7, 2), (9, 0)):
+        shift = torch.zeros_like(spins)
+        shift[:, site, axis] = step
+        # fourth-order central difference
+        difference = (8 * (weight.log_weight(spins + shift) - weight.log_weight(spins - shift))
+                      - weight.log_weight(spins + 2 * shift) + weight.log_weight(spins - 2 * shift)) / (12 * step)
+        assert torch.allclose(forces[:, site, axis], difference, rtol=0, atol=1e-6)
+
+
+def test_batches_change_nothing(monkeypatch):
+    weight, _ = make_pair((6, 4), 1.0, 20.0, 0.3)
+    spins = random_spins(5, 24)
+    together = weight.evaluate(spins, forces=True)
+    monkeypatch.setitem(blocks.WORK_BYTES, "cpu", 1)
+    alone = weight.evaluate(spins, forces=True)
+    assert torch.allclose(together.log_weight, alone.log_weight, rtol=0, atol=1e-10)
+    assert torch.allclose(together.forces, alone.forces, rtol=0, atol=1e-11)
+
+
+def test_without_forces_only_the_weight_is_computed():
+    evaluation = make_pair((4, 4), 1.0, 20.0, 0.0)[0].evaluate(random_spins(1, 16))
+    assert evaluation.forces is None and evaluation.energy is None and evaluation.density is None
+
+
+@pytest.mark.parametrize("rows", range(2, 12))
+def test_ring_against_dense_inverse(rows):
+    generator = torch.Generator().manual_seed(rows)
+    ring = Ring(*torch.randn(3, rows, 2, 4, 4, dtype=torch.complex128, generator=generator))
+    ring.diagonal.diagonal(dim1=-2, dim2=-1).add_(8.0)
+    log_det, inverse = blocks.solve_ring(ring, wanted=True)
+    exact = Ring.of_dense(torch.linalg.inv(ring.dense()), rows)
+    assert torch.allclose(log_det, torch.linalg.slogdet(ring.dense())[1], rtol=0, atol=1e-12)
+    for name in ("diagonal", "right", "left"):
+        assert torch.allclose(getattr(inverse, name), getattr(exact, name), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_device_agrees_with_dense_on_the_cpu(device):
+    weight, dense = make_pair((6, 8), 1.0, 20.0, 0.0)
+    spins = random_spins(3, 48)
+    here, there = dense.evaluate(spins, forces=True), weight.evaluate(spins.to(device), forces=True)
+    assert torch.allclose(here.log_weight, there.log_weight.cpu(), rtol=0, atol=1e-8)
+    assert torch.allclose(here.forces, there.forces.cpu(), rtol=0, atol=1e-8)
