@@ -186,4 +186,6 @@ class Trainer:
             self.step, self.loss = state["step"], state["loss"]
             for i, p in enumerate(self.parameters):
                 if str(i) in state["moments"]:
-                    self._optimiser.state[p] = state["moments"][str(i)]
+                    # torch keeps the step count on the CPU
+                    self._optimiser.state[p] = {name: value if name == "step" else value.to(p.device)
+                                                for name, value in state["moments"][str(i)].items()}

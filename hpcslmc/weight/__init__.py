@@ -2,36 +2,17 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Protocol
-
-from torch import Tensor
 
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
+from hpcslmc.weight.method import ExactWeight
 
 DENSE_SITES = 100
 """Below this many sites dense eigenvalues are the fastest on one rank (tools/weights.py)."""
 
 SPARSE_SITES = 400
 """From this many sites sparse determinants are the fastest on a CPU (tools/weights.py)."""
-
-
-class ExactWeight(Protocol):
-    """Exact log W(S). Every method states its accuracy and agrees with ``diagonalise``."""
-
-    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, with ``forces`` also d log W / d S; energy and density where the method has them."""
-        ...
-
-    def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
-        ...
-
-    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
-        ...
 
 
 def _diagonalise(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:

@@ -20,6 +20,7 @@ from torch import Tensor
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
+from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.nodes import matsubara_nodes
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
@@ -65,7 +66,7 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     return log_det, interleave(_spin_blocks(even.diagonal), inside)
 
 
-class Blocks:
+class Blocks(ExactWeight):
     r"""Exact weight and forces by block elimination at K imaginary frequencies.
 
     .. math:: \frac{\partial \log W}{\partial S_i} = -J \sum_k \frac{a_k}{w_k}
@@ -102,15 +103,6 @@ class Blocks:
         one = torch.eye(width, dtype=torch.complex128)
         ring = one.roll(1, 0) + one.roll(-1, 0)
         self._row = torch.kron(-hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128))
-
-    def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
-        return self.evaluate(spins).log_weight
-
-    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
-        evaluation = self.evaluate(spins, forces=True)
-        return evaluation.log_weight, evaluation.forces
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.weight.method import ExactWeight
 
 
 def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evaluation:
@@ -36,7 +37,7 @@ def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evalua
     )
 
 
-class Diagonalise:
+class Diagonalise(ExactWeight):
     r"""Exact weight from all eigenvalues of h(S).
 
     .. math:: \log W(S) = \sum_n \log\left(1 + e^{-\beta (E_n - \mu)}\right)
@@ -61,15 +62,6 @@ class Diagonalise:
     def spectrum(self, spins: Tensor) -> Tensor:
         """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains, sites, 3)."""
         return torch.linalg.eigvalsh(self.hamiltonian.dense(spins))
-
-    def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
-        return self.evaluate(spins).log_weight
-
-    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
-        evaluation = self.evaluate(spins, forces=True)
-        return evaluation.log_weight, evaluation.forces
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W, energy, density, and with ``forces`` the gradient, of spins (chains, sites, 3)."""

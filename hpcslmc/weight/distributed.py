@@ -12,6 +12,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
 from hpcslmc.weight.diagonalise import thermodynamics
+from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.scalapack import Rows, Scalapack
 
 
@@ -109,7 +110,7 @@ SOLVERS: dict[str, Callable[[Any], Eigensolver]] = {
 }
 
 
-class Distributed:
+class Distributed(ExactWeight):
     r"""Exact weight from all eigenvalues of h(S), each matrix spread over all ranks of a group.
 
     No rank holds a whole matrix; every rank fills in its own part from the spins.
@@ -157,15 +158,6 @@ class Distributed:
         for chain, configuration in enumerate(spins.cpu().numpy()):
             levels[chain] = self._solver.eigenvalues(size, partial(self.hamiltonian.rows, configuration))
         return torch.as_tensor(levels, device=spins.device)
-
-    def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3). Collective over the group."""
-        return self.evaluate(spins).log_weight
-
-    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """There are no forces without eigenvectors: a UserError."""
-        evaluation = self.evaluate(spins, forces=True)
-        return evaluation.log_weight, evaluation.forces
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W, energy and density of spins (chains, sites, 3); no forces. Collective over the group."""

@@ -15,12 +15,13 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.weight.blocks import Blocks
+from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.nodes import MatsubaraNodes, matsubara_nodes
 
 _PREFIXES = itertools.count()
 
 
-class Matsubara:
+class Matsubara(ExactWeight):
     r"""Exact weight from the determinants of sparse shifted matrices.
 
     .. math:: \log W = \beta \mu N + 2N \log 2 + 2 \sum_k a_k \log\left|\det\left(1 + \frac{i (h - \mu)}{w_k}\right)\right|
@@ -94,11 +95,6 @@ class Matsubara:
                 log_det[chain] += a * self._factorisation.log_abs_det(shifted)
         log_weight = sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * self.group.sum(log_det)
         return torch.as_tensor(log_weight, device=spins.device)
-
-    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i, by block elimination. Collective over the group."""
-        evaluation = self.evaluate(spins, forces=True)
-        return evaluation.log_weight, evaluation.forces
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W alone, of spins (chains, sites, 3); with ``forces`` everything, by block elimination. Collective over the group."""

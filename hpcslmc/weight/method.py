@@ -1,0 +1,27 @@
+"""The protocol of exact weights."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from hpcslmc.evaluation import Evaluation
+
+
+class ExactWeight(ABC):
+    """Exact log W(S) by some method. Every method states its accuracy and agrees with ``diagonalise``."""
+
+    @abstractmethod
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """log W of spins (chains, sites, 3), with ``forces`` also d log W / d S; energy and density where they come along.
+
+        Collective over the group of ranks that the weight was made with, if any.
+        """
+
+    def log_weight(self, spins: Tensor) -> Tensor:
+        """(chains,) float64, log W of spins (chains, sites, 3)."""
+        return self.evaluate(spins).log_weight
+
+    def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
+        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
+        evaluation = self.evaluate(spins, forces=True)
+        return evaluation.log_weight, evaluation.forces
