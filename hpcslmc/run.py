@@ -132,7 +132,7 @@ def _heading(job: Job, world: parallel.World, about: dict[str, str], device: str
     from hpcslmc.weight import choose_method
 
     effective = job.effective
-    layers = f"{effective.layers} layers, " if effective.layers else ""
+    layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
     how = (f"self-learning with {effective.model} ({layers}{effective.shells} shells)"
            if job.sampling.method == "slmc" else f"exact {job.sampling.exact_move}")
     method, why = job.weight.method, ""

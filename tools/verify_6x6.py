@@ -34,8 +34,8 @@ REFERENCE = {
 
 VARIANTS = {  # name: (sections of the job that differ, samples per chain)
     "attention": ({}, 1000),
-    "linear": ({"effective": {"model": "linear", "layers": None}}, 1000),
-    "exact HMC": ({"sampling": {"method": "exact"}}, 400),
+    "linear": ({"effective": {"model": "linear", "layers": None}}, 1500),
+    "exact HMC": ({"sampling": {"method": "exact"}}, 800),
     "exact Metropolis": ({"sampling": {"method": "exact", "exact_move": "metropolis"}}, 150),
 }
 
