@@ -214,8 +214,8 @@ class Watch:
     """Collective decisions during a run.
 
     SIGTERM, SIGUSR1 and SIGINT on any rank ask the whole job to checkpoint and leave; the root's clock
-    asks for a checkpoint now and then. Ranks talk about it once in about a second of work only, at
-    units of work that they have agreed on before. When and whether they talk changes no result.
+    asks for a checkpoint now and then. Ranks talk about it once in about a second of work only (more often where
+    checkpoints are to come more often), at units of work that they have agreed on before. When and whether they talk changes no result.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ class Watch:
         due, units = 0, 0
         if self.world.is_root:
             due = int(now - self._last_checkpoint >= self.checkpoint_every_s)
-            pace = self._units_between / max(now - self._last_talk, 1e-6)
+            pace = self._units_between / max(now - self._last_talk, 1e-6) * min(1.0, self.checkpoint_every_s)
             units = int(min(max(pace, 1), 2 * self._units_between))
         stop, due, units = (int(x) for x in self.world.maximum(np.array([int(self._signalled), due, units])))
         self._units_to_talk = self._units_between = units
