@@ -43,7 +43,7 @@ class Matsubara(ExactWeight):
     ----------
     nodes : MatsubaraNodes
     error : float
-        Guaranteed bound of the error of log W from the finite number of nodes: 2N times the nodes' error, at most
+        Bound of the error of log W from the finite number of nodes: 2N times the nodes' measured error, at most
         5e-9 unless that is below ten roundings of beta R per eigenvalue. The rounding of the factorisations comes
         on top, below 1e-9 where it was compared with dense eigenvalues.
 
@@ -56,17 +56,8 @@ class Matsubara(ExactWeight):
     -----
     One LU factorisation of a 2N x 2N matrix with 6 entries a row for each of K shifts (K = 10 or 11 at beta = 20) by MUMPS,
     whose analysis is made once. The Hermitian part of 1 + i(h - mu)/w is the identity, so neither pivoting nor
-    scaling is needed, and without them MUMPS takes two thirds of the time. Measured, one core, milliseconds per shift:
-
-    ====================================================  =====  =====  =====  =====
-    L                                                        16     32     64    128
-    ====================================================  =====  =====  =====  =====
-    MUMPS, PORD ordering (best of AMD, AMF, QAMD, PORD)     0.7    4.0     22    147
-    SuperLU (scipy), minimum degree                         2.2    7.6     49    460
-    SuperLU (scipy), nested dissection of the torus         1.6    8.9     53    560
-    ====================================================  =====  =====  =====  =====
-
-    MUMPS is kept. It grows as N^1.23 from L = 32 to 64 and N^1.37 to 128 and takes 2, 7 and 30 MB at L = 32, 64, 128.
+    scaling is needed. tools/weights.py measures time, growth with N and differences to dense eigenvalues,
+    ``tools/matsubara_nodes.py --speed`` the time per shift.
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
