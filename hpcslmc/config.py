@@ -98,6 +98,13 @@ class SamplingSection(_Section):
     """Seed of all random streams."""
 
 
+class MeasureSection(_Section):
+    density_of_states: Annotated[int, Field(ge=0)] = 0
+    """Samples between two measurements of the electrons' density of states (a diagonalisation each); 0 for none."""
+    energies: Count = 200
+    """Bins of energy of the density of states."""
+
+
 class OutputSection(_Section):
     directory: Annotated[str, Field(min_length=1)] = "out"
     """Folder of checkpoint.h5 and results.h5, relative to where the program is started."""
@@ -118,6 +125,7 @@ class Job(_Section):
     thermalisation: ThermalisationSection = ThermalisationSection()
     learning: LearningSection = LearningSection()
     sampling: SamplingSection = SamplingSection()
+    measure: MeasureSection = MeasureSection()
     output: OutputSection = OutputSection()
 
     def keys(self) -> dict[str, object]:
@@ -212,6 +220,9 @@ def resolve(job: Job) -> Job:
         if learning.batch_size < sampling.chains - validation:
             raise UserError(f"[learning] batch_size = {learning.batch_size}: every training chain gives at least one "
                             f"configuration to a batch, so use at least {sampling.chains - validation}.")
+    if job.measure.density_of_states > sampling.samples:
+        raise UserError(f"[measure] density_of_states = {job.measure.density_of_states}: that many samples lie between two measurements, "
+                        f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for none.")
     if sampling.samples < 4 * sampling.bin_size:
         raise UserError(f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need at least 4 bins, "
                         f"so use at least {4 * sampling.bin_size} samples.")

@@ -89,6 +89,10 @@ class World:
         """
         return self, World()
 
+    def teams(self, count: int) -> "World":
+        """This rank's team, when the ranks are divided into ``count`` teams of consecutive ones, as equal as can be. Collective."""
+        return World()
+
     @property
     def library(self) -> str:
         """Name and version of the MPI library."""
@@ -143,6 +147,9 @@ class MPIWorld(World):
     def split(self, ranks_per_chain: int) -> tuple[World, World]:
         place, group = self.rank % ranks_per_chain, self.rank // ranks_per_chain
         return MPIWorld(self.communicator.Split(place, self.rank)), MPIWorld(self.communicator.Split(group, self.rank))
+
+    def teams(self, count: int) -> World:
+        return MPIWorld(self.communicator.Split(self.rank * count // self.size, self.rank))
 
     def abort(self, code: int) -> None:
         sys.stdout.flush()

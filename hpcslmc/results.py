@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcslmc.measure.profiles import ProfileSums, mean_and_error
 from hpcslmc.measure.statistics import estimate
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
@@ -20,6 +21,7 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     ------
     draws/NAME : (chain, draw) float64, one dataset per observable, attribute ``label``
     mean_squares/NAME : (chain,) float64, mean square of the samples, for their variance where a draw bins several
+    profiles/NAME/{grid, mean, error} : (point,), profiles/NAME/chains : (chain, point) float64, means of each chain
     summary/{observable, mean, error, tau, rhat, ess} : (observable,)
     learning/curve/COLUMN, learning/rounds/COLUMN : (point,), (round,)
     spins : (chain, site, 3) float64, the last configuration of each chain
@@ -30,6 +32,7 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     draws = world.gather(simulation.bins.draws)
     squares = world.gather(simulation.bins.mean_squares)
     spins = world.gather(simulation.spins.cpu().numpy())
+    profiles = [(sums, world.gather(sums.chain_means)) for sums in simulation.profiles]
     if world.is_root:
         beside = path.with_suffix(".part")
         with h5py.File(beside, "w") as file:
@@ -39,6 +42,8 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
             file.attrs.update(versions)
             _write_draws(file, simulation, draws, squares)
             file["spins"] = spins
+            for sums, means in profiles:
+                _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
             if simulation.learning:
                 for name, rows in (("curve", simulation.learning.curve), ("rounds", simulation.learning.history)):
                     for column in rows[0]:
@@ -64,3 +69,9 @@ def _write_draws(file: h5py.File, simulation: Simulation, draws: np.ndarray, squ
     file["summary/observable"] = np.array(names, dtype=h5py.string_dtype())
     for quantity in ("mean", "error", "tau", "rhat", "ess"):
         file[f"summary/{quantity}"] = np.array([getattr(e, quantity) for e in estimates])
+
+
+def _write_profile(group: h5py.Group, sums: ProfileSums, chain_means: np.ndarray) -> None:
+    group["grid"], group["chains"] = sums.profile.grid, chain_means
+    group["mean"], group["error"] = mean_and_error(chain_means)
+    group.attrs.update(label=sums.profile.label, grid_label=sums.profile.grid_label, measurements=sums.count)

@@ -23,11 +23,13 @@ from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.bins import Bins
+from hpcslmc.measure.density_of_states import DensityOfStates
 from hpcslmc.measure.observables import observables
+from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.sampling import SLMC, make_move
 from hpcslmc.streams import Stream
-from hpcslmc.weight import choose_method, make_weight
+from hpcslmc.weight import choose_method, make_spectrum, make_weight
 
 
 class Simulation:
@@ -61,12 +63,18 @@ class Simulation:
         method = job.weight.method
         if method == "auto":
             method, _ = choose_method(self.lattice.sites, torch.device(device).type)
-        self.weight = make_weight(method, hamiltonian, 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World())
+        beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
+        self.weight = make_weight(method, hamiltonian, beta, mu, group)
         sampling = job.sampling
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory)
         self.learning = self._self_learning() if sampling.method == "slmc" else None
         self.observables = observables(self.lattice, device)
         self.bins = Bins([o.name for o in self.observables] + ["acceptance"], self.block.count, sampling.bin_size)
+        self.profiles: list[ProfileSums] = []
+        if every := job.measure.density_of_states:
+            spectrum = make_spectrum(hamiltonian, beta, mu, group)
+            profile = DensityOfStates(spectrum, hamiltonian.bound, job.measure.energies, every)
+            self.profiles.append(ProfileSums(profile, self.block.count))
         self.phase, self.done = "thermalise", 0
         self.acceptance = math.nan
         self.spins = self._stream("start").directions(self.lattice.sites)
@@ -136,6 +144,8 @@ class Simulation:
         values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
         self.bins.add({**values, "acceptance": acceptance})
         self.done += 1
+        for sums in self.profiles:
+            sums.add(self.done, self.spins)
 
     def _with_electrons(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> Evaluation:
         """The evaluation with energy and density, where the weight gives them with forces only.
@@ -183,11 +193,13 @@ class Simulation:
             "spins": self.spins,
             "evaluation": {name: value for name, value in evaluation.items() if value is not None},
             "bins": self.bins.chain_state(),
+            **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
         }
         shared = {
             "job": self.job.model_dump(mode="json"), "versions": versions,
             "phase": self.phase, "done": self.done,
             "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
+            **{f"profile_{sums.profile.name}": sums.state_dict() for sums in self.profiles},
         }
         if self.learning:
             chains |= {"data": data} if (data := self.learning.data.state_dict()) else {}
@@ -213,6 +225,9 @@ class Simulation:
         self.phase, self.done = shared["phase"], shared["done"]
         self.exact.load_state_dict(shared["exact"])
         self.bins.load(chains["bins"], shared["bins"])
+        for sums in self.profiles:
+            name = f"profile_{sums.profile.name}"
+            sums.load(chains[name], shared[name])
         if self.learning:
             self.learning.model.load_state_dict(shared["model"])
             self.learning.slmc.load_state_dict(shared["slmc"])

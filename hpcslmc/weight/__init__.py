@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
+from torch import Tensor
+
 from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
@@ -77,3 +79,15 @@ def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, g
         return WEIGHTS[method](hamiltonian, beta, mu, group)
     except ValueError as error:
         raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always works.') from None
+
+
+def make_spectrum(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Callable[[Tensor], Tensor]:
+    """All eigenvalues (chains, 2 sites) of spins (chains, sites, 3): by ScaLAPACK over a group, by LAPACK or the GPU on one rank.
+
+    Raises
+    ------
+    UserError
+        There is no ScaLAPACK for the group.
+    """
+    weight = (_diagonalise if group.size == 1 else _scalapack)(hamiltonian, beta, mu, group)
+    return weight.spectrum

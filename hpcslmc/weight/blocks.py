@@ -80,12 +80,7 @@ class Blocks(ExactWeight):
     mu : float
         Chemical potential in units of t.
     group : World
-        Ranks that share out the shifts of every evaluation; alone if none is given.
-
-    Raises
-    ------
-    UserError
-        The group has more ranks than there are shifts.
+        Ranks that share out the shifts of all chains; alone if none is given.
 
     Notes
     -----
@@ -97,8 +92,8 @@ class Blocks(ExactWeight):
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
-        frequencies, weights = matsubara_nodes(beta, hamiltonian.bound + abs(mu)).share(self.group)
-        self._frequencies, self._weights = torch.as_tensor(frequencies), torch.as_tensor(weights)
+        nodes = matsubara_nodes(beta, hamiltonian.bound + abs(mu))
+        self._frequencies, self._weights = torch.as_tensor(nodes.frequencies), torch.as_tensor(nodes.weights)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         ring = one.roll(1, 0) + one.roll(-1, 0)
@@ -112,7 +107,8 @@ class Blocks(ExactWeight):
         log_det = spins.new_zeros(chains)
         kinetic = spins.new_zeros(chains)
         filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
-        pairs = torch.cartesian_prod(torch.arange(chains), torch.arange(len(frequencies))).to(spins.device)
+        pairs = torch.cartesian_prod(torch.arange(chains), torch.arange(len(frequencies)))
+        pairs = pairs[self.group.rank::self.group.size].to(spins.device)
         for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
             w, a = frequencies[shift], weights[shift]
             scale = 1j / w

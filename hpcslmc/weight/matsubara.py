@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.weight.blocks import Blocks
@@ -37,7 +37,8 @@ class Matsubara(ExactWeight):
     mu : float
         Chemical potential in units of t.
     group : World
-        Ranks that share out the shifts of every evaluation; alone if none is given.
+        Ranks that share out the shifts of all chains; of more ranks than shifts, teams share each factorisation.
+        Alone if none is given.
 
     Attributes
     ----------
@@ -70,20 +71,23 @@ class Matsubara(ExactWeight):
         self.nodes: MatsubaraNodes = matsubara_nodes(beta, radius, tolerance)
         self.error = size * self.nodes.error
         self._hopping, self._diagonal = _pattern(hamiltonian.lattice, hamiltonian.t)
-        self._factorisation = _Factorisation(self._hopping)
+        self._teams = min(self.group.size, len(self.nodes.frequencies))
+        self._team = self.group.rank * self._teams // self.group.size
+        self._factorisation = _Factorisation(self._hopping, self.group.teams(self._teams))
 
     def log_weight(self, spins: Tensor) -> Tensor:
         """(chains,) float64, log W of spins (chains, sites, 3)."""
         sites = self.hamiltonian.lattice.sites
-        values = self._hopping.data.copy()
+        blocks, values = self._blocks(spins), self._hopping.data.copy()
         log_det = np.zeros(len(spins))
-        frequencies, weights = self.nodes.share(self.group)
-        for chain, blocks in enumerate(self._blocks(spins)):
-            values[self._diagonal] = blocks
-            for w, a in zip(frequencies, weights):
-                shifted = values * (1j / w)
-                shifted[self._diagonal[:, [0, 1], [0, 1]]] += 1.0
-                log_det[chain] += a * self._factorisation.log_abs_det(shifted)
+        pairs = itertools.product(range(len(spins)), zip(self.nodes.frequencies, self.nodes.weights))
+        for chain, (w, a) in itertools.islice(pairs, self._team, None, self._teams):
+            values[self._diagonal] = blocks[chain]
+            shifted = values * (1j / w)
+            shifted[self._diagonal[:, [0, 1], [0, 1]]] += 1.0
+            log_det[chain] += a * self._factorisation.log_abs_det(shifted)
+        if not self._factorisation.team.is_root:
+            log_det[:] = 0.0
         log_weight = sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * self.group.sum(log_det)
         return torch.as_tensor(log_weight, device=spins.device)
 
@@ -130,22 +134,26 @@ def _pattern(lattice: Lattice, t: float) -> tuple[scipy.sparse.csr_matrix, np.nd
 
 
 class _Factorisation:
-    """log|det| of matrices of one sparsity pattern, on this process alone; the pattern is analysed once."""
+    """log|det| of matrices of one sparsity pattern, by the ranks of a team together; the pattern is analysed once."""
 
-    def __init__(self, pattern: scipy.sparse.csr_matrix) -> None:
+    def __init__(self, pattern: scipy.sparse.csr_matrix, team: World) -> None:
         petsc = _complex_petsc()
-        self._values = np.zeros(pattern.nnz, dtype=complex)
-        index = petsc.IntType
-        csr = pattern.indptr.astype(index), pattern.indices.astype(index), self._values
-        # the matrix shares the values with the array, so that a new matrix is one copy
-        self._matrix = petsc.Mat().createAIJWithArrays(pattern.shape, csr, comm=petsc.COMM_SELF)
+        self.team = team
+        communicator = team.communicator or petsc.COMM_SELF
+        rows = (len(range(team.rank, pattern.shape[0], team.size)), pattern.shape[0])
+        self._matrix = petsc.Mat().createAIJ((rows, rows), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=communicator)
+        first, last = self._matrix.getOwnershipRange()
+        offsets = pattern.indptr[first:last + 1]
+        self._mine = slice(offsets[0], offsets[-1])
+        self._rows = (offsets - offsets[0]).astype(petsc.IntType)
+        self._columns = pattern.indices[self._mine].astype(petsc.IntType)
         prefix = f"matsubara_{next(_PREFIXES)}_"
         options = petsc.Options(prefix)
         # PORD ordering; keep the determinant, not the factors; no permutation, scaling or pivoting
         settings = {"icntl_7": 4, "icntl_33": 1, "icntl_31": 1, "icntl_14": 50, "icntl_6": 0, "icntl_8": 0, "cntl_1": 0.0}
         for name, value in settings.items():
             options[f"mat_mumps_{name}"] = value
-        self._solver = petsc.PC().create(petsc.COMM_SELF)
+        self._solver = petsc.PC().create(communicator)
         self._solver.setOptionsPrefix(prefix)
         self._solver.setType("lu")
         self._solver.setFactorSolverType("mumps")
@@ -153,9 +161,9 @@ class _Factorisation:
         self._solver.setFromOptions()
 
     def log_abs_det(self, values: np.ndarray) -> float:
-        """log|det| of the matrix with these entries, in the order of the pattern's data."""
-        self._values[:] = values
-        self._matrix.stateIncrease()
+        """log|det| of the matrix with these entries, in the order of the pattern's data. Collective over the team."""
+        self._matrix.setValuesCSR(self._rows, self._columns, values[self._mine])
+        self._matrix.assemble()
         self._solver.setUp()
         factor: Any = self._solver.getFactorMatrix()
         if factor.getMumpsInfog(1) < 0:

@@ -4,9 +4,9 @@ import pytest
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, run
 
-from hpcslmc.errors import UserError
 from hpcslmc.parallel import World
 from hpcslmc.weight import make_weight
+from hpcslmc.weight.nodes import matsubara_nodes
 
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara", "scalapack"])
@@ -26,15 +26,20 @@ def test_a_group_finds_what_one_rank_finds(world, agree, method):
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
     copy, group = world.split(2)
-    together, alone = run(make_job(method), copy, group), run(make_job(), World())
+    jobs = [make_job(weight) for weight in (method, "diagonalise")]
+    jobs = [job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})}) for job in jobs]
+    together, alone = run(jobs[0], copy, group), run(jobs[1], World())
     mine = slice(together.block.first, together.block.first + together.block.count)
     agree(abs(together.bins.draws - alone.bins.draws[mine]).max() < 1e-6, "draws")
     agree((together.spins - alone.spins[mine]).abs().max() < 1e-6, "spins")
+    densities = [run.profiles[0].chain_means for run in (together, alone)]
+    agree(abs(densities[0] - densities[1][mine]).sum(1).max() < 0.02 * densities[0].sum(1).max(), "density of states")
 
 
-def test_more_ranks_than_shifts_is_one_sentence():
-    class Crowd(World):
-        size = 50
-
-    with pytest.raises(UserError, match="ranks_per_chain = 50"):
-        make_weight("blocks", make_diagonalise((4, 4)).hamiltonian, 5.0, 0.0, Crowd())
+@pytest.mark.parametrize("method", ["blocks", "matsubara"])
+def test_more_ranks_than_shifts(world, agree, method):
+    dense, spins = make_diagonalise((2, 3), 0.0, 0.5, 0.3), random_spins(1, 6)
+    weight = make_weight(method, dense.hamiltonian, 0.5, 0.3, world)
+    assert world.size < 4 or len(matsubara_nodes(0.5, dense.hamiltonian.bound + 0.3).weights) < world.size
+    agree((weight.log_weight(spins) - dense.log_weight(spins)).abs().max() < 1e-8, "log W")
+    agree((weight.log_weight_and_forces(spins)[1] - dense.log_weight_and_forces(spins)[1]).abs().max() < 1e-8, "forces")

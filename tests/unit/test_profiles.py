@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from helpers import make_diagonalise, random_spins
+from small_jobs import make_job, run
+
+from hpcslmc.config import Job, resolve
+from hpcslmc.errors import UserError
+from hpcslmc.measure.density_of_states import DensityOfStates
+from hpcslmc.measure.profiles import ProfileSums, mean_and_error
+from hpcslmc.parallel import World
+
+
+def test_density_of_states_against_a_histogram():
+    weight, spins = make_diagonalise((4, 6), 2.0), random_spins(3, 24)
+    profile = DensityOfStates(weight.spectrum, weight.hamiltonian.bound, 37, 1)
+    density = profile.measure(spins)
+    for chain, levels in enumerate(weight.spectrum(spins).numpy()):
+        counts, edges = np.histogram(levels, bins=37, range=(-5.0, 5.0))
+        assert np.allclose(density[chain], counts / (24 * 10.0 / 37))
+        assert np.allclose(profile.grid, 0.5 * (edges[1:] + edges[:-1]))
+    assert torch.allclose(density.sum(1) * profile.width, torch.full((3,), 2.0, dtype=torch.float64))
+
+
+def test_levels_on_the_bound_are_counted():
+    weight = make_diagonalise((4, 4), 2.0)
+    ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)  # its extreme levels are the bound
+    profile = DensityOfStates(weight.spectrum, weight.hamiltonian.bound, 10, 1)
+    assert float(profile.measure(ferromagnet).sum()) * profile.width == pytest.approx(2.0)
+
+
+def test_sums_average_what_is_due_and_survive_a_restart():
+    class Index:
+        name, grid, every = "index", np.arange(2.0), 3
+
+        def measure(self, spins):
+            return spins
+
+    sums = ProfileSums(Index(), 4)
+    values = torch.arange(48.0, dtype=torch.float64).reshape(6, 4, 2)
+    for sample in range(1, 5):
+        sums.add(sample, values[sample - 1])
+    resumed = ProfileSums(Index(), 4)
+    resumed.load(sums.chain_state(), sums.state_dict())
+    for sample in (5, 6):
+        resumed.add(sample, values[sample - 1])
+    assert resumed.count == 2
+    assert np.array_equal(resumed.chain_means, values[[2, 5]].mean(0).numpy())
+    mean, error = mean_and_error(resumed.chain_means)
+    assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
+
+
+def test_a_job_measures_it_at_its_interval():
+    job = make_job()
+    simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
+    (sums,) = simulation.profiles
+    assert sums.count == 3
+    assert np.allclose(sums.chain_means.sum(1) * sums.profile.width, 2.0)
+
+
+def test_an_interval_longer_than_the_run_is_one_sentence():
+    table = make_job().model_dump(mode="json")
+    table["measure"]["density_of_states"] = 7
+    with pytest.raises(UserError, match=r"\[measure\] density_of_states = 7"):
+        resolve(Job.model_validate(table))
