@@ -29,6 +29,42 @@ def test_one_sentence(launcher, case):
     assert sorted(p.name for p in launcher.folder.iterdir()) == ["job.toml"]
 
 
+WEIGHT = JOB.replace("[effective]", '[weight]\nmethod = "{}"\n[effective]')
+METROPOLIS = WEIGHT.replace("[sampling]", '[sampling]\nmethod = "exact"\nexact_move = "metropolis"')
+LACKING = {  # job, source of a petsc4py that stands before the true one, environment, what the sentence says
+    "petsc": (WEIGHT.format("matsubara"), "raise ImportError('not there')", {}, "needs petsc4py"),
+    "complex scalars": (WEIGHT.format("matsubara"), """
+import types
+import numpy
+init = lambda: None
+PETSc = types.SimpleNamespace(ScalarType=numpy.float64)
+""", {}, "has real ones"),
+    "mumps": (WEIGHT.format("matsubara"), """
+import types
+import numpy
+init = lambda: None
+PETSc = types.SimpleNamespace(ScalarType=numpy.complex128, Sys=types.SimpleNamespace(hasExternalPackage=lambda name: False))
+""", {}, "built with MUMPS"),
+    "scalapack": (METROPOLIS.format("scalapack"), "", {"HPCSLMC_SCALAPACK": "/absent/libscalapack.so"}, "needs the ScaLAPACK library"),
+    "groups": (JOB.replace("[sampling]", "[sampling]\nranks_per_chain = 3"), "", {}, "cannot be divided into groups"),
+}
+
+
+@pytest.mark.parametrize("case", LACKING)
+def test_what_is_lacking_is_one_sentence(launcher, monkeypatch, case):
+    text, petsc, environment, expected = LACKING[case]
+    launcher.write(text)
+    if petsc:
+        (launcher.folder / "petsc4py.py").write_text(petsc)
+        monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert len(own_lines(result.stderr)) == 1 and expected in own_lines(result.stderr)[0]
+
+
 @pytest.mark.parametrize("arguments", [["absent.toml"], [], ["job.toml", "--retsart"], ["validate"]])
 def test_wrong_command_lines(launcher, arguments):
     launcher.write()
