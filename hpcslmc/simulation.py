@@ -29,7 +29,7 @@ from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.sampling import SLMC, make_move
 from hpcslmc.streams import Stream
-from hpcslmc.weight import choose_method, make_spectrum, make_weight
+from hpcslmc.weight import choose_method, make_local, make_spectrum, make_weight
 
 
 class Simulation:
@@ -66,7 +66,8 @@ class Simulation:
         beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
         self.weight = make_weight(method, hamiltonian, beta, mu, group)
         sampling = job.sampling
-        self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory)
+        local = make_local(hamiltonian, beta, mu, group) if sampling.exact_move == "metropolis" else None
+        self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory, local)
         self.learning = self._self_learning() if sampling.method == "slmc" else None
         self.observables = observables(self.lattice, device)
         self.bins = Bins([o.name for o in self.observables] + ["acceptance"], self.block.count, sampling.bin_size)

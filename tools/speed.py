@@ -23,10 +23,11 @@ from hpcslmc.effective import make_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World, limit_threads
-from hpcslmc.sampling import make_move
+from hpcslmc.sampling import Metropolis, make_move
 from hpcslmc.simulation import Simulation
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
+from hpcslmc.weight.greens import GreensFunctions
 
 CONSOLE = Console(width=120, force_terminal=False)
 
@@ -95,6 +96,28 @@ def inner_moves(chains: int) -> None:
     CONSOLE.print(table)
 
 
+def local_sweeps(chains: int) -> None:
+    """A Metropolis sweep of the exact weight by Green's functions, against one diagonalisation a site."""
+    table = Table("lattice", "by Green's functions, ms", "by diagonalisation, ms", "ratio", "in diagonalisations",
+                  title=f"Exact Metropolis sweeps on one core, ms per chain (from 8x8: N times one diagonalisation), {chains} chains at once")
+    for length in (2, 4, 6, 8, 12, 16):
+        hamiltonian, sites = Hamiltonian(Lattice((length, length)), 1.0, 1.0), length * length
+        weight = Diagonalise(hamiltonian, 20.0, 0.0)
+        index = torch.arange(chains if length < 12 else 2)
+        spins = Stream(1, index, "speed").directions(sites)
+        evaluation = weight.evaluate(spins)
+        local, full = (Metropolis(weight, Stream(1, index, "sweep"), 0.5, greens)
+                       for greens in (GreensFunctions(hamiltonian, 20.0, 0.0), None))
+        by_sites = length < 8
+        local_s, full_s, once_s = (statistics.median(t) / len(index) for t in alternate(
+            [lambda: local.move(spins, evaluation), lambda: by_sites and full.move(spins, evaluation), lambda: weight.evaluate(spins)],
+            5 if length < 12 else 3))
+        full_s = full_s if by_sites else sites * once_s
+        table.add_row(f"{length}x{length}", f"{1e3 * local_s:.3g}", f"{1e3 * full_s:.3g}", f"{full_s / local_s:.1f}",
+                      f"{local_s / once_s:.1f}")
+    CONSOLE.print(table)
+
+
 PARTS = {  # what a line of the profile is: (file, function)
     "exact log W (diagonalisation)": ("weight/diagonalise.py", "evaluate"),
     "log W_eff and forces": ("effective/model.py", "evaluate"),
@@ -139,5 +162,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     print(f"{limit_threads()} thread(s)")
     exact_evaluations(options.chains)
+    local_sweeps(options.chains)
     inner_moves(options.chains)
     profile()

@@ -2,7 +2,7 @@
 
 from hpcslmc.evaluation import Density
 from hpcslmc.sampling.hmc import HMC
-from hpcslmc.sampling.metropolis import Metropolis
+from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
 from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
 from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
@@ -10,8 +10,8 @@ from hpcslmc.streams import Stream
 __all__ = ["HMC", "SLMC", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
 
 
-def make_move(name: str, density: Density, stream: Stream, trajectory: float) -> Move:
+def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None) -> Move:
     """The reversible move of that name under a density, with a cautious step that thermalisation tunes."""
     if name == "hmc":
         return HMC(density, stream, trajectory, step_size=0.2)
-    return Metropolis(density, stream, width=0.5)
+    return Metropolis(density, stream, width=0.5, local=local)

@@ -1,6 +1,7 @@
 """Local Metropolis: one spin at a time."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +11,35 @@ from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.5
+
+
+class LocalChanges(Protocol):
+    """Anything that sweeps a density faster than by one evaluation per site: `hpcslmc.weight.greens.GreensFunctions`."""
+
+    def sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
+              thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Test one new spin of every site, in turn: accepted where log W changes by more than the threshold.
+
+        Parameters
+        ----------
+        spins : (chains, sites, 3) float64
+        log_weight : (chains,) float64
+            Of the spins.
+        order : (chains, sites) int64
+            Permutation in which each chain's sites are visited.
+        proposals : (chains, sites, 3) float64
+            New spins in the order of the visits.
+        thresholds : (chains, sites) float64
+            In the order of the visits.
+
+        Returns
+        -------
+        spins : (chains, sites, 3) float64
+        log_weight : (chains,) float64
+        accepted : (chains, sites) float64
+            1 or 0, in the order of the visits.
+        """
+        ...
 
 
 class Metropolis:
@@ -22,7 +52,8 @@ class Metropolis:
     sites in a permutation drawn uniformly for each chain; the reversed permutation is as likely, and the
     updates run backwards in it, so the sweep, and any number of sweeps, satisfies detailed balance
     too. (A fixed order would leave W invariant but not be reversible, and the exact test of
-    self-learning Monte Carlo built on it would be wrong.)
+    self-learning Monte Carlo built on it would be wrong.) How W(S')/W(S) is worked out plays no part: local changes
+    see the same random numbers, and make the same chain as evaluations up to rounding.
 
     Parameters
     ----------
@@ -31,14 +62,17 @@ class Metropolis:
     stream : Stream
     width : float
         Width w of the proposal to start from.
+    local : LocalChanges
+        Works out the changes of the same density; by evaluations if none is given.
 
     Notes
     -----
-    N evaluations of the density per sweep, each batched over the chains.
+    N evaluations of the density per sweep, each batched over the chains; none with local changes, after which
+    the step's evaluation has a ``log_weight`` alone.
     """
 
-    def __init__(self, density: Density, stream: Stream, width: float) -> None:
-        self.density, self.stream, self.width = density, stream, width
+    def __init__(self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None) -> None:
+        self.density, self.stream, self.width, self.local = density, stream, width, local
         self._tunings = 0
 
     def evaluate(self, spins: Tensor) -> Evaluation:
@@ -47,25 +81,35 @@ class Metropolis:
 
     def move(self, spins: Tensor, evaluation: Evaluation) -> Step:
         """One sweep of every chain; spins (chains, sites, 3) and their evaluation."""
-        chains, sites, _ = spins.shape
-        chain = torch.arange(chains, device=spins.device)
+        sites = spins.shape[1]
         numbers = self.stream.uniform(2, sites)
         order = numbers[:, 0].argsort(dim=1)
-        threshold = torch.log(numbers[:, 1])
+        thresholds = torch.log(numbers[:, 1])
         kicks = self.width * self.stream.normal(sites, 3)
-        accepted = torch.zeros(chains, dtype=torch.float64, device=spins.device)
-        spins = spins.clone()
-        for k in range(sites):
-            site = order[:, k]
+        # a site is visited once a sweep, so that all proposals are known before it
+        proposals = spins.gather(1, order[..., None].expand_as(kicks)) + kicks
+        proposals = proposals / proposals.norm(dim=-1, keepdim=True)
+        if self.local is None:
+            spins, evaluation, accepted = self._sweep(spins, evaluation, order, proposals, thresholds)
+        else:
+            spins, log_weight, accepted = self.local.sweep(spins, evaluation.log_weight, order, proposals, thresholds)
+            evaluation = Evaluation(log_weight)
+        return Step(spins, evaluation, accepted.mean(1))
+
+    def _sweep(self, spins: Tensor, evaluation: Evaluation, order: Tensor, proposals: Tensor,
+               thresholds: Tensor) -> tuple[Tensor, Evaluation, Tensor]:
+        """As `LocalChanges.sweep`, by one evaluation per site."""
+        spins, accepted = spins.clone(), torch.zeros_like(thresholds)
+        chain = torch.arange(len(spins), device=spins.device)
+        for k, site in enumerate(order.unbind(1)):
             old = spins[chain, site]
-            new = old + kicks[:, k]
-            spins[chain, site] = new / new.norm(dim=-1, keepdim=True)
+            spins[chain, site] = proposals[:, k]
             proposed = self.density.evaluate(spins)
-            accept = threshold[:, k] < proposed.log_weight - evaluation.log_weight
-            spins[chain, site] = torch.where(accept[:, None], spins[chain, site], old)
+            accept = thresholds[:, k] < proposed.log_weight - evaluation.log_weight
+            spins[chain, site] = torch.where(accept[:, None], proposals[:, k], old)
             evaluation = proposed.where(accept, evaluation)
-            accepted += accept
-        return Step(spins, evaluation, accepted / sites)
+            accepted[:, k] = accept
+        return spins, evaluation, accepted
 
     def tune(self, acceptance: float) -> None:
         """Adapt the width to the acceptance just measured (Robbins-Monro); for thermalisation only."""

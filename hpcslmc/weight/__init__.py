@@ -8,6 +8,7 @@ from torch import Tensor
 from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
+from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
 
 DENSE_SITES = 100
@@ -15,6 +16,9 @@ DENSE_SITES = 100
 
 SPARSE_SITES = 400
 """From this many sites sparse determinants are the fastest on a CPU (tools/weights.py)."""
+
+LOCAL_SITES = 16
+"""From this many sites on, Green's functions sweep faster than one diagonalisation a site (tools/speed.py)."""
 
 
 def _diagonalise(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
@@ -79,6 +83,16 @@ def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, g
         return WEIGHTS[method](hamiltonian, beta, mu, group)
     except ValueError as error:
         raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always works.') from None
+
+
+def make_local(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> GreensFunctions | None:
+    """What sweeps an exact weight site by site, where that is faster than evaluations: from ``LOCAL_SITES`` sites on."""
+    if hamiltonian.lattice.sites < LOCAL_SITES:
+        return None
+    try:
+        return GreensFunctions(hamiltonian, beta, mu, group)
+    except ValueError:  # no nodes at this temperature
+        return None
 
 
 def make_spectrum(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Callable[[Tensor], Tensor]:

@@ -28,7 +28,7 @@ WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
 """Size of the work arrays of one batch: what a core's cache holds, or enough to fill a GPU."""
 
 
-def _spin_blocks(matrices: Tensor) -> Tensor:
+def spin_blocks(matrices: Tensor) -> Tensor:
     """(..., n/2, 2, 2), the diagonal blocks of matrices (..., n, n) that belong to one site each."""
     n = matrices.shape[-1]
     sites = matrices.unflatten(-1, (n // 2, 2)).unflatten(-3, (n // 2, 2))
@@ -46,7 +46,7 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     one = (bond * torch.eye(n, dtype=diagonal.dtype, device=diagonal.device)).expand_as(diagonal)
     if rows <= DENSE_ROWS:
         log_det, inverse = solve_ring(Ring(diagonal, one, one), wanted)
-        return log_det, None if inverse is None else _spin_blocks(inverse.diagonal)
+        return log_det, None if inverse is None else spin_blocks(inverse.diagonal)
     factors = Factors(diagonal[1::2])
     inverse = factors.inverse()
     coupling = -bond.square() * inverse
@@ -62,8 +62,8 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
         return log_det, None
     around = even.diagonal.roll(-1, 0)[:odd].add_(even.diagonal[:odd]).add_(even.right[:odd]).add_(even.left[:odd])
     product = (around @ coupling).mT.unflatten(-2, (n // 2, 2)).mT
-    inside = _spin_blocks(inverse) - inverse.unflatten(-2, (n // 2, 2)) @ product
-    return log_det, interleave(_spin_blocks(even.diagonal), inside)
+    inside = spin_blocks(inverse) - inverse.unflatten(-2, (n // 2, 2)) @ product
+    return log_det, interleave(spin_blocks(even.diagonal), inside)
 
 
 class Blocks(ExactWeight):

@@ -21,17 +21,17 @@ from torch import Tensor
 
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
-from hpcslmc.weight.blocks import _spin_blocks
+from hpcslmc.weight.blocks import spin_blocks
 from hpcslmc.weight.nodes import matsubara_nodes
 
-PATCH_SITES = 16
-"""A sweep updates the Green's functions of at most so many sites after every spin, those of others later (measured)."""
+PATCH_SITES = 8
+"""Most sites whose Green's functions a sweep updates after every spin: 2 to 16 took the same time within the noise."""
 
-WORK_BYTES = {"cpu": 2**28, "cuda": 2**33}
-"""Size of the matrices of the chains that are swept together."""
+WORK_BYTES = {"cpu": 2**26, "cuda": 2**33}
+"""Size of the matrices of the chains that are swept together; 2^24 to 2^28 took the same time on a core."""
 
 DRIFT_LIMIT = 1e-6
-"""Largest difference that is put down to rounding between values of one log W that were found on different ways."""
+"""Largest difference between two values of the same log W that is put down to rounding."""
 
 
 class GreensFunctions:
@@ -40,27 +40,23 @@ class GreensFunctions:
     Parameters
     ----------
     hamiltonian : Hamiltonian
+        On the device where the spins will be.
     beta : float
         Inverse temperature in units of 1/t.
     mu : float
         Chemical potential in units of t.
     group : World
-        Ranks that share out the frequencies; alone if none is given. They talk once for every site of a sweep.
-
-    Raises
-    ------
-    UserError
-        The group has more ranks than there are frequencies.
+        Ranks that share out the frequencies of all chains; alone if none is given. They talk at every site of a sweep.
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
         nodes = matsubara_nodes(beta, hamiltonian.bound + abs(mu))
-        frequencies, weights = nodes.share(self.group)
-        self._scale = 1j / torch.as_tensor(frequencies)
-        self._weights = torch.as_tensor(weights)
-        self._largest_share = -(-len(nodes.frequencies) // self.group.size)
+        mine = slice(self.group.rank, None, self.group.size)
+        self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=hamiltonian.device)
+        self._weights = torch.as_tensor(nodes.weights[mine], device=hamiltonian.device)
+        self._largest_share = math.ceil(len(nodes.frequencies) / self.group.size)
 
     def patch(self, spins: Tensor, sites: Tensor) -> tuple["Patch", Tensor]:
         """Green's functions between some sites of every chain. Collective over the group.
@@ -79,14 +75,13 @@ class GreensFunctions:
 
         Notes
         -----
-        K dense factorisations of 2N x 2N matrices, O(K N^3), for all chains at once.
+        One LU factorisation of a 2N x 2N matrix for each of K frequencies, O(K N^3), for all chains at once.
         """
-        rest = torch.ones(spins.shape[:2], dtype=torch.int64, device=spins.device).scatter_(1, sites, 0)
-        rest = rest.argsort(dim=1, stable=True)[:, sites.shape[1]:]
-        matrix, inner = self._matrices(spins, torch.cat((sites, rest), 1)), 2 * sites.shape[1]
-        reduced, outside = _eliminate(*_quarters(matrix, inner)) if rest.shape[1] else (matrix, 0.0)
+        rest = torch.ones(spins.shape[:2], device=spins.device).scatter_(1, sites, 0.0).argsort(dim=1, stable=True)
+        order = torch.cat((sites, rest[:, sites.shape[1]:]), 1)
+        reduced, outside = _eliminate(*_quarters(self._matrices(spins, order), 2 * sites.shape[1]))
         greens, inside = _invert(reduced)
-        return self._patch(greens), self._log_weight(outside + inside, spins.shape[1])
+        return Patch(self, greens), self._log_weight(outside + inside)
 
     def sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
               thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,48 +110,60 @@ class GreensFunctions:
         ------
         FloatingPointError
             log W of the spins given is not ``log_weight``, or that of the spins returned is not the first plus all
-            accepted changes, to within ``DRIFT_LIMIT``. No Green's function lives longer than a patch and each is made
-            from the spins at that time, so errors do not pile up: the second difference was found below 2e-11
-            (N = 16 to 256, J = 1, beta = 20).
+            accepted changes, to within ``DRIFT_LIMIT``. Every Green's function is made from the spins as they are then and
+            lives no longer than its patch, so that errors do not pile up: the second difference was below 4e-12 at
+            beta = 20, J = 1 and below 3e-11 up to beta = 100, J = 16 (4 to 256 sites).
 
         Notes
         -----
-        Every site is visited once, so the Green's functions of visited sites are not needed again. With the sites in the
-        order of the visits, in two halves,
+        Every site is visited once, so nothing about visited sites has to be kept up to date. With the sites in the order of
+        the visits, in two halves,
 
         .. math:: A = \begin{pmatrix} a & b \\ c & d \end{pmatrix}, \qquad
             (A^{-1})_{11} = (a - b d^{-1} c)^{-1}, \qquad (A'^{-1})_{22} = (d - c\, a'^{-1} b)^{-1}
 
         where a' has the first half's new spins: eliminate the second half, sweep the first, eliminate the first as it then
         is, sweep the second; each half in the same way, down to patches of ``PATCH_SITES`` sites, where g is updated
-        after each site as above. This is the delayed (submatrix) update carried through all sizes, but with
-        elimination, whose Schur complements all have a Hermitian part of at least 1, in place of Woodbury.
+        after every site. These are delayed (submatrix) updates on all scales, by elimination, whose Schur complements all
+        have a Hermitian part of at least 1, rather than by Woodbury.
 
-        (7/9) (2N)^3 complex multiplications and additions per frequency, as much as 2.3 LU factorisations, where one inverse
-        with a Woodbury update of all of it for every patch takes 3 (2N)^3: O(K N^3), against O(N^4) by one
-        diagonalisation for every site. Memory is 2 K (2N)^2 complex numbers a chain; chains are swept in batches
-        of ``WORK_BYTES``, or one by one.
+        To leading order (7/9) (2N)^3 complex multiplications and additions per frequency, as much as 2.3 LU factorisations;
+        one inverse and a Woodbury update of all of it after every patch would take 3 (2N)^3. O(K N^3), against O(N^4)
+        by one diagonalisation for every site. Memory is at most 2 K (2N)^2 complex numbers a chain; chains are swept
+        in batches that fit ``WORK_BYTES``, or one by one.
         """
-        size = self._largest_share * 2 * (2 * spins.shape[1]) ** 2 * 16
-        batch = max(1, WORK_BYTES["cpu" if spins.device.type == "cpu" else "cuda"] // size)
+        one = 2 * self._largest_share * (2 * spins.shape[1]) ** 2 * 16
+        batch = max(1, WORK_BYTES["cpu" if spins.device.type == "cpu" else "cuda"] // one)
         batches = zip(*(x.split(batch) for x in (spins, log_weight, order, proposals, thresholds)), strict=True)
-        return tuple(torch.cat(parts) for parts in zip(*(self._sweep(*each) for each in batches), strict=True))
+        swept, log_weights, accepted = zip(*(self._sweep(*each) for each in batches), strict=True)
+        return torch.cat(swept), torch.cat(log_weights), torch.cat(accepted)
 
     def _sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
                thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         place = order[..., None].expand(-1, -1, 3)
         old = spins.gather(1, place)
         sweep = _Sweep(self, proposals - old, thresholds)
-        before, after = (self._log_weight(x, spins.shape[1]) for x in sweep.run(self._matrices(spins, order), 0))
-        drift = torch.maximum((before - log_weight).abs(), (after - before - sweep.change).abs()).max()
+        before, after = sweep.run(self._matrices(spins, order), 0)
+        tracked, before, after = (self._log_weight(x) for x in (before + sweep.log_det, before, after))
+        drift = torch.maximum((before - log_weight).abs(), (after - tracked).abs()).max()
         if not drift <= DRIFT_LIMIT:
-            raise FloatingPointError(f"log W as carried along and as computed afresh differ by {float(drift):.1e}, more than "
-                                     f"{DRIFT_LIMIT:g}: rounding errors of Green's functions, or two different weights.")
+            raise FloatingPointError(f"two values of the same log W differ by {float(drift):.1e}, more than {DRIFT_LIMIT:g}: "
+                                     "Green's functions have lost their precision, or belong to another weight")
         kept = torch.where(sweep.accepted[..., None] > 0.0, proposals, old)
         return spins.scatter(1, place, kept), after, sweep.accepted
 
-    def _patch(self, greens: Tensor) -> "Patch":
-        return Patch(greens, self._scale.to(greens.device), self._weights.to(greens.device), self.hamiltonian.J, self.group)
+    def turned(self, turns: Tensor) -> Tensor:
+        """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
+        x, y, z = (0.5 * self.hamiltonian.J * turns).unbind(-1)
+        dv = torch.stack((torch.complex(z, 0.0 * z), torch.complex(x, -y), torch.complex(x, y), torch.complex(-z, 0.0 * z)), -1)
+        return self._scale[:, None, None, None] * dv.unflatten(-1, (2, 2))[:, None]
+
+    def change(self, log_det: Tensor) -> Tensor:
+        """2 sum_k a_k log|det|, (chains,), of log|det| (chains, K). Collective over the group."""
+        return 2.0 * self.group.sum_tensor(log_det @ self._weights)
+
+    def _log_weight(self, log_det: Tensor) -> Tensor:
+        return self.hamiltonian.lattice.sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + self.change(log_det)
 
     def _matrices(self, spins: Tensor, order: Tensor) -> Tensor:
         """A_k, (chains, K, 2 sites, 2 sites) complex128, with the sites of each chain in that order (chains, sites)."""
@@ -164,14 +171,9 @@ class GreensFunctions:
         chain = torch.arange(len(order), device=order.device)[:, None, None]
         h = self.hamiltonian.dense(spins)[chain, index[:, :, None], index[:, None, :]]
         h.diagonal(dim1=1, dim2=2).sub_(self.mu)
-        matrices = self._scale.to(h.device)[:, None, None] * h[:, None]
+        matrices = self._scale[:, None, None] * h[:, None]
         matrices.diagonal(dim1=2, dim2=3).add_(1.0)
         return matrices
-
-    def _log_weight(self, log_det: Tensor, sites: int) -> Tensor:
-        """log W (chains,) of log|det A_k| (chains, K)."""
-        total = self.group.sum_tensor(log_det @ self._weights.to(log_det.device))
-        return sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * total
 
 
 class Patch:
@@ -180,31 +182,25 @@ class Patch:
     Attributes
     ----------
     greens : (chains, K, 2p, 2p) complex128
-        (A_k^-1) at these sites, for the frequencies of this rank.
+        A_k^-1 between these sites, for the frequencies of this rank.
     """
 
-    def __init__(self, greens: Tensor, scale: Tensor, weights: Tensor, J: float, group: World) -> None:
-        self.greens, self._scale, self._weights, self._J, self._group = greens, scale, weights, J, group
-
-    def blocks(self, turns: Tensor) -> Tensor:
-        """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
-        x, y, z = (0.5 * self._J * turns).unbind(-1)
-        dv = torch.stack((torch.complex(z, 0.0 * z), torch.complex(x, -y), torch.complex(x, y), torch.complex(-z, 0.0 * z)), -1)
-        return self._scale[:, None, None, None] * dv.unflatten(-1, (2, 2))[:, None]
+    def __init__(self, functions: GreensFunctions, greens: Tensor) -> None:
+        self._functions, self.greens = functions, greens
 
     def change(self, turns: Tensor) -> Tensor:
-        """log W(S') - log W(S), (chains,), if all sites turn at once by S' - S (chains, p, 3). Collective, O(K p^3)."""
-        return self._sum(torch.linalg.slogdet(self._one_plus(self.blocks(turns)))[1])
+        """log W(S') - log W(S), (chains,), if all sites turn at once by S' - S (chains, p, 3). Collective; O(K p^3)."""
+        return self._functions.change(torch.linalg.slogdet(self._one_plus(self._functions.turned(turns)))[1])
 
     def accept(self, turns: Tensor, accept: Tensor) -> None:
-        """Let all sites of the chains with ``accept`` (chains,) turn at once. O(K p^3)."""
-        blocks = self.blocks(turns * accept[:, None, None])
+        """Turn all sites at once, in the chains with ``accept`` (chains,) bool. O(K p^3)."""
+        blocks = self._functions.turned(turns * accept[:, None, None])
         spread = torch.zeros_like(self.greens)
-        _spin_blocks(spread).copy_(blocks)
-        self.greens -= self.greens @ torch.linalg.solve(self._one_plus(blocks), spread) @ self.greens
+        spin_blocks(spread).copy_(blocks)
+        self.greens = self.greens - self.greens @ torch.linalg.solve(self._one_plus(blocks), spread) @ self.greens
 
     def visit(self, site: int, block: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Metropolis test of one site; afterwards ``greens`` holds for the sites behind it only. Collective, O(K p^2).
+        """Metropolis test of one site; ``greens`` is kept up to date for the sites behind it only. Collective; O(K p^2).
 
         Parameters
         ----------
@@ -217,52 +213,87 @@ class Patch:
         Returns
         -------
         accepted : (chains,) float64
-        change : (chains,) float64
-            Of log W; 0 where the proposal was rejected.
+            1 or 0.
+        log_det : (chains, K) float64
+            Change of log|det A_k|; 0 where the proposal was rejected.
         """
         here, behind = slice(2 * site, 2 * site + 2), slice(2 * site + 2, None)
-        g = self.greens[..., here, here]
-        adjugate = torch.stack((g[..., 1, 1], -g[..., 0, 1], -g[..., 1, 0], g[..., 0, 0]), -1).unflatten(-1, (2, 2))
-        square = -(block[..., 0, 0].square() + block[..., 0, 1] * block[..., 1, 0])
-        minor = (g[..., 0, :] * adjugate[..., :, 0]).sum(-1)
-        determinant = 1.0 + (block * g.mT).sum((-2, -1)) + square * minor
-        change = self._sum(determinant.abs().log())
-        accepted = (threshold < change).double()
+        g00, g01, g10, g11 = self.greens[..., here, here].flatten(-2).unbind(-1)
+        x00, x01, x10, _ = block.flatten(-2).unbind(-1)
+        square = -(x00 * x00 + x01 * x10)
+        determinant = 1.0 + x00 * (g00 - g11) + x01 * g10 + x10 * g01 + square * (g00 * g11 - g01 * g10)
+        log_det = determinant.abs().log()
+        accepted = (threshold < self._functions.change(log_det)).double()
+        adjugate = torch.stack((g11, -g01, -g10, g00), -1).unflatten(-1, (2, 2))
         update = (block + square[..., None, None] * adjugate) * (accepted[:, None] / determinant)[..., None, None]
         self.greens[..., behind, behind] -= self.greens[..., behind, here] @ (update @ self.greens[..., here, behind])
-        return accepted, accepted * change
+        return accepted, accepted[:, None] * log_det
 
     def _one_plus(self, blocks: Tensor) -> Tensor:
+        """1 + X g."""
         product = (blocks @ self.greens.unflatten(-2, (-1, 2))).flatten(-3, -2)
         product.diagonal(dim1=-2, dim2=-1).add_(1.0)
         return product
 
-    def _sum(self, log_det: Tensor) -> Tensor:
-        return 2.0 * self._group.sum_tensor(log_det @ self._weights)
-
 
 class _Sweep:
-    """What a sweep has found so far: ``accepted`` (chains, sites) and the sum of accepted changes of log W (chains,)."""
+    """A sweep under way: ``accepted`` (chains, sites) and the changes of log|det A_k|, ``log_det`` (chains, K), so far."""
 
     def __init__(self, functions: GreensFunctions, turns: Tensor, thresholds: Tensor) -> None:
         self._functions, self._turns, self._thresholds = functions, turns, thresholds
-        self.accepted = torch.zeros_like(thresholds)
-        self.change = torch.zeros_like(thresholds[:, 0])
+        self.accepted, self.log_det = torch.zeros_like(thresholds), torch.zeros_like(thresholds[:, :1])
 
-    def run(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Visit the sites first, first + 1, ... whose Schur complement is the matrix (chains, K, 2 sites, 2 sites), which is spent.
+    def run(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+        """Visit the sites from ``first`` on whose Schur complement is ``matrix`` (chains, K, 2 sites, 2 sites); overwrites it.
 
-        Returns its log|det| (chains, K) with the spins before and after.
+        Returns its log|det| (chains, K) as it was and with the new spins, the latter if these are the last sites of all.
         """
         sites = matrix.shape[-1] // 2
         if sites <= PATCH_SITES:
-            return self._visit(matrix, slice(first, first + sites))
+            return self._visit(matrix, first)
         half = sites // 2
         a, b, c, d = _quarters(matrix, 2 * half)
         reduced, outside = _eliminate(a, b, c, d)
         before, _ = self.run(reduced, first)
         mine = slice(first, first + half)
-        _spin_blocks(a).add_(self._functions._patch(a).blocks(self._turns[:, mine] * self.accepted[:, mine, None]))
+        spin_blocks(a).add_(self._functions.turned(self._turns[:, mine] * self.accepted[:, mine, None]))
         reduced, inside = _eliminate(d, c, b, a)
         _, after = self.run(reduced, first + half)
-        return before + outside, inside + after
+        return before + outside, None if after is None else inside + after
+
+    def _visit(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+        """The same for a patch, site by site."""
+        greens, before = _invert(matrix)
+        patch = Patch(self._functions, greens)
+        mine = slice(first, first + matrix.shape[-1] // 2)
+        blocks = self._functions.turned(self._turns[:, mine])
+        thresholds, accepted = self._thresholds[:, mine], self.accepted[:, mine]
+        for site, threshold in enumerate(thresholds.unbind(1)):
+            accepted[:, site], log_det = patch.visit(site, blocks[:, :, site], threshold)
+            self.log_det = self.log_det + log_det
+        if mine.stop < self.accepted.shape[1]:
+            return before, None
+        spin_blocks(matrix).add_(blocks * accepted[:, None, :, None, None])
+        return before, _log_det(torch.linalg.lu_factor_ex(matrix)[0])
+
+
+def _quarters(matrix: Tensor, cut: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return matrix[..., :cut, :cut], matrix[..., :cut, cut:], matrix[..., cut:, :cut], matrix[..., cut:, cut:]
+
+
+def _eliminate(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """a - b d^-1 c and log|det d|."""
+    factors, pivots, _ = torch.linalg.lu_factor_ex(d)
+    product = b @ torch.linalg.lu_solve(factors, pivots, c)
+    return torch.sub(a, product, out=product), _log_det(factors)
+
+
+def _invert(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse and log|det|."""
+    factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
+    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+    return torch.linalg.lu_solve(factors, pivots, one), _log_det(factors)
+
+
+def _log_det(factors: Tensor) -> Tensor:
+    return factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)

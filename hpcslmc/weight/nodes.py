@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from hpcslmc.errors import UserError
-from hpcslmc.parallel import World
-
 MAX_NODES = 40
 FIT_POINTS = 400
 CERTIFY_POINTS = 20_000
@@ -45,20 +42,6 @@ class MatsubaraNodes:
     weights: np.ndarray
     error: float
     derivative_error: float
-
-    def share(self, group: World) -> tuple[np.ndarray, np.ndarray]:
-        """Frequencies and weights that this rank of a group works on: every ``group.size``-th.
-
-        Raises
-        ------
-        UserError
-            The group has more ranks than there are nodes.
-        """
-        if group.size > len(self.frequencies):
-            raise UserError(f"[sampling] ranks_per_chain = {group.size}: at this temperature a weight has only "
-                            f"{len(self.frequencies)} shifts to share out, so use at most that many ranks.")
-        mine = slice(group.rank, None, group.size)
-        return self.frequencies[mine], self.weights[mine]
 
 
 @functools.cache

@@ -43,3 +43,12 @@ def test_more_ranks_than_shifts(world, agree, method):
     assert world.size < 4 or len(matsubara_nodes(0.5, dense.hamiltonian.bound + 0.3).weights) < world.size
     agree((weight.log_weight(spins) - dense.log_weight(spins)).abs().max() < 1e-8, "log W")
     agree((weight.log_weight_and_forces(spins)[1] - dense.log_weight_and_forces(spins)[1]).abs().max() < 1e-8, "forces")
+
+
+def test_a_group_sweeps_as_one_rank(world, agree):
+    copy, group = world.split(2)
+    settings = {"method": "exact", "exact_move": "metropolis"}
+    together, alone = run(make_job("blocks", **settings), copy, group), run(make_job("blocks", **settings), World())
+    mine = slice(together.block.first, together.block.first + together.block.count)
+    agree(together.exact.local is not None, "no local sweeps")
+    agree((together.spins - alone.spins[mine]).abs().max() < 1e-8, "spins")
