@@ -82,7 +82,7 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     if resumed:
         simulation.load(directory / "checkpoint.h5")
     if world.is_root:
-        print(_heading(job, world, about, device, threads), flush=True)
+        print(_heading(job, world, about, f"{simulation.method} ({simulation.method_reason})", device, threads), flush=True)
         if resumed:
             print("{0}: going on from {1}/checkpoint.h5 at {2} {3}/{4}".format(
                 "finished" if simulation.finished else "resumed", directory, *simulation.progress), flush=True)
@@ -128,22 +128,16 @@ def _prepare(directory: Path, restart: bool) -> None:
         raise UserError(f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}.") from None
 
 
-def _heading(job: Job, world: parallel.World, about: dict[str, str], device: str, threads: int) -> str:
-    from hpcslmc.weight import choose_method
-
+def _heading(job: Job, world: parallel.World, about: dict[str, str], weight: str, device: str, threads: int) -> str:
     effective = job.effective
     layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
     how = (f"self-learning with {effective.model} ({layers}{effective.shells} shells)"
            if job.sampling.method == "slmc" else f"exact {job.sampling.exact_move}")
-    method, why = job.weight.method, ""
-    if method == "auto":
-        method, why = choose_method(job.lattice.shape[0] * job.lattice.shape[1], device.split(":")[0])
-        why = f" (auto: {why})"
     groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
     return (
         f"hpcslmc {about['hpcslmc']}: {job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, "
         f"J = {job.hamiltonian.J:g}, mu = {job.hamiltonian.mu:g}, T = {job.ensemble.temperature:g}; {how}\n"
-        f"exact weight by {method}{why}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank; "
+        f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank; "
         + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"))
 
 

@@ -46,6 +46,8 @@ class Simulation:
 
     Attributes
     ----------
+    method, method_reason : str
+        Method of the exact weight, and why it was chosen.
     phase : str
         thermalise, learn or sample.
     done : int
@@ -60,11 +62,13 @@ class Simulation:
         self._device = device
         self.lattice = Lattice(job.lattice.shape)
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
-        method = job.weight.method
-        if method == "auto":
-            method, _ = choose_method(self.lattice.sites, torch.device(device).type)
         beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
-        self.weight = make_weight(method, hamiltonian, beta, mu, group)
+        self.method, self.method_reason = job.weight.method, "as asked for"
+        if self.method == "auto":
+            with_forces = job.sampling.method == "exact" and job.sampling.exact_move == "hmc"
+            self.method, self.method_reason = choose_method(
+                hamiltonian, beta, mu, torch.device(device).type, job.sampling.ranks_per_chain, with_forces)
+        self.weight = make_weight(self.method, hamiltonian, beta, mu, group)
         sampling = job.sampling
         local = make_local(hamiltonian, beta, mu, group) if sampling.exact_move == "metropolis" else None
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory, local)

@@ -5,8 +5,11 @@
 
 Free spins, the ferromagnet and a Neel state (degenerate spectra), and spins thermalised by exact HMC at each J and
 temperature (mu = 0), for J = 0 .. 16, mu = -1.5, 0, 3 and beta = 1 .. 400. One LAPACK decomposition per (spins, J) is the
-reference at every mu and beta. The largest lattices get fewer J and spins; the lines above the table say which. Prints
-the largest errors and where they are; exit code 1 if log W or a component of a force is off by more than 1e-8.
+reference at every mu and beta. The larger lattices get fewer values; the lines above the table say which. Prints the
+largest errors and where they are; exit code 1 if log W or a component of a force is off by more than 1e-8.
+
+Beyond 32x32 only log W of the two ordered states is compared, whose eigenvalues are known; these rows are shown and not
+judged. Log W is 10^7 there, and its rounding alone comes near the bound.
 """
 
 import argparse
@@ -32,6 +35,7 @@ from hpcslmc.weight.diagonalise import thermodynamics
 from hpcslmc.weight.distributed import Distributed
 
 BOUND = 1e-8
+LARGEST_DENSE = 32 * 32
 METHODS = ("blocks", "matsubara", "scalapack")
 MUS = (0.0, -1.5, 3.0)
 
@@ -48,7 +52,7 @@ class Plan:
     ordered : tuple of str
         States of ``fixed_spins`` for every J; at J = 0 spins do not matter and one is enough.
     thermal : tuple of (J, beta)
-        Where spins are thermalised too.
+        Where spins are thermalised too; everywhere but at J = 0 if None.
     """
 
     lattice: Lattice
@@ -60,15 +64,22 @@ class Plan:
 
     @classmethod
     def of(cls, shape: tuple[int, int], quick: bool) -> "Plan":
-        """Everything on small lattices, less where one decomposition takes seconds."""
+        """Everything on small lattices, less where one decomposition takes seconds, ordered states where none is possible."""
         lattice = Lattice(shape)
+        if lattice.sites > LARGEST_DENSE:
+            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 400.0), ("ferromagnet", "Neel"), ())
         if quick:
             return cls(lattice, (0.0, 1.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), thermal=((1.0, 20.0), (16.0, 400.0)))
         if lattice.sites > 600:
-            return cls(lattice, (1.0, 16.0), (0.0, -1.5), (1.0, 20.0, 400.0), ("free", "Neel"), ((1.0, 20.0), (16.0, 400.0)))
+            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), ("free", "Neel"), ((1.0, 20.0), (16.0, 400.0)))
         if lattice.sites > 300:
-            return cls(lattice, (0.0, 1.0, 16.0), thermal=((1.0, 20.0), (1.0, 400.0), (16.0, 20.0), (16.0, 400.0)))
+            return cls(lattice, (0.0, 1.0, 4.0, 16.0), thermal=((1.0, 20.0), (1.0, 400.0), (16.0, 20.0), (16.0, 400.0)))
         return cls(lattice)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the reference is a dense diagonalisation."""
+        return self.lattice.sites <= LARGEST_DENSE
 
     def thermalised(self, J: float) -> tuple[float, ...]:
         """Inverse temperatures, ascending, of the thermalised spins at J."""
@@ -80,37 +91,60 @@ class Plan:
     def thinned(self) -> str:
         """What the lattice has less than others, in words."""
         shape = "x".join(map(str, self.lattice.shape))
-        return (f"{shape}: J {_list(self.couplings)}; mu {_list(self.mus)}; beta {_list(self.betas)}; spins "
-                f"{', '.join(self.ordered)}; thermalised at (J, beta) {' '.join(f'({J:g}, {b:g})' for J, b in self.thermal)}")
+        thermal = f"; thermalised at (J, beta) {' '.join(f'({J:g}, {b:g})' for J, b in self.thermal)}" if self.thermal else ""
+        return (f"{shape}: J {_list(self.couplings)}; mu {_list(self.mus)}; beta {_list(self.betas)}; "
+                f"spins {', '.join(self.ordered)}{thermal}")
+
+
+def _shape(name: str) -> tuple[int, int]:
+    x, y = map(int, name.split("x"))
+    return x, y
 
 
 def _list(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
+@dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues and local spins of one h(S) by LAPACK: log W and forces at every mu and beta.
+    """Eigenvalues of one h(S), and where they come from LAPACK local spins: log W and forces at every mu and beta.
 
     Attributes
     ----------
+    hamiltonian : Hamiltonian
     levels : (2 sites,) float64
-    local : (sites, 3, 2 sites) float64
+    local : (sites, 3, 2 sites) float64 or None
         <sigma_i> in every eigenstate.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, spins: Tensor) -> None:
-        self.levels, states = torch.linalg.eigh(hamiltonian.dense(spins[None])[0])
+    hamiltonian: Hamiltonian
+    levels: Tensor
+    local: Tensor | None = None
+
+    @classmethod
+    def of(cls, hamiltonian: Hamiltonian, spins: Tensor) -> "Spectrum":
+        """By LAPACK, of spins (sites, 3)."""
+        levels, states = torch.linalg.eigh(hamiltonian.dense(spins[None])[0])
         up, down = states[0::2], states[1::2]
         flip = 2.0 * up.conj() * down
-        self.local = torch.stack((flip.real, flip.imag, up.abs().square() - down.abs().square()), 1)
-        self._J, self._sites = hamiltonian.J, hamiltonian.lattice.sites
+        return cls(hamiltonian, levels, torch.stack((flip.real, flip.imag, up.abs().square() - down.abs().square()), 1))
+
+    @classmethod
+    def of_order(cls, hamiltonian: Hamiltonian, kind: str) -> "Spectrum":
+        """From the free bands e: e +- J/2 of the ferromagnet, +-sqrt(e^2 + J^2/4) of the Neel state."""
+        x, y = (torch.cos(2.0 * math.pi * torch.arange(length, dtype=torch.float64) / length) for length in hamiltonian.lattice.shape)
+        bands, half = -2.0 * hamiltonian.t * (x[:, None] + y).flatten(), 0.5 * hamiltonian.J
+        upper, lower = (bands + half, bands - half) if kind == "ferromagnet" else ((r := (bands**2 + half**2).sqrt()), -r)
+        return cls(hamiltonian, torch.cat((upper, lower)))
 
     def log_weight(self, beta: float, mu: float) -> float:
-        return float(thermodynamics(self.levels, beta, mu, self._sites).log_weight)
+        return float(thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).log_weight)
 
-    def forces(self, beta: float, mu: float) -> Tensor:
+    def forces(self, beta: float, mu: float) -> Tensor | None:
         """(sites, 3), d log W / d S_i = -beta (J/2) sum_n f(E_n) <sigma_i>_n."""
-        return -0.5 * beta * self._J * (self.local @ torch.special.expit(-beta * (self.levels - mu)))
+        if self.local is None:
+            return None
+        return -0.5 * beta * self.hamiltonian.J * (self.local @ torch.special.expit(-beta * (self.levels - mu)))
 
 
 @dataclass
@@ -171,14 +205,16 @@ def compare(plan: Plan, J: float, records: dict[str, Record], group: World, prog
     thermal = thermal_spins(hamiltonian, plan.thermalised(J), group)
     states |= {f"thermal at beta={beta:g}": spins for beta, spins in thermal.items()}
     spins, names = torch.stack(list(states.values())), list(states)
-    spectra = [Spectrum(hamiltonian, s) for s in spins] if group.is_root else []
+    spectra = []
+    if group.is_root:
+        spectra = [Spectrum.of(hamiltonian, s) if plan.dense else Spectrum.of_order(hamiltonian, n) for n, s in states.items()]
     levels = eigenvalues(hamiltonian, spins, group) if "scalapack" in records else None
     for beta in plan.betas:
         for mu in plan.mus:
             exact = [(spectrum.log_weight(beta, mu), spectrum.forces(beta, mu)) for spectrum in spectra]
             where = [f"J={J:g} mu={mu:g} beta={beta:g} {name}" for name in names]
             for method, record in records.items():
-                found = evaluate(method, hamiltonian, beta, mu, spins, levels, group)
+                found = evaluate(method, hamiltonian, beta, mu, spins, levels, plan.dense, group)
                 record.refused += len(spins) if found is None else 0
                 if found is not None and group.is_root:
                     enter(record, found, exact, where)
@@ -186,8 +222,8 @@ def compare(plan: Plan, J: float, records: dict[str, Record], group: World, prog
 
 
 def evaluate(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, spins: Tensor, levels: Tensor | None,
-             group: World) -> tuple[Tensor, Tensor | None] | None:
-    """log W (chains,) and forces (chains, sites, 3), where the method has its own; None where it refuses. Collective."""
+             forces: bool, group: World) -> tuple[Tensor, Tensor | None] | None:
+    """log W (chains,) and, if wanted and there are any, forces (chains, sites, 3); None where the method refuses. Collective."""
     if method == "scalapack":
         return thermodynamics(levels, beta, mu, hamiltonian.lattice.sites).log_weight, None
     try:
@@ -195,7 +231,7 @@ def evaluate(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, spin
     except UserError:
         return None
     log_weight = weight.log_weight(spins)
-    return log_weight, weight.log_weight_and_forces(spins)[1]
+    return log_weight, weight.log_weight_and_forces(spins)[1] if forces else None
 
 
 def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor:
@@ -203,13 +239,13 @@ def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor
     return Distributed(hamiltonian, 1.0, 0.0, group.communicator).spectrum(spins)
 
 
-def enter(record: Record, found: tuple[Tensor, Tensor | None], exact: list[tuple[float, Tensor]], where: list[str]) -> None:
+def enter(record: Record, found: tuple[Tensor, Tensor | None], exact: list[tuple[float, Tensor | None]], where: list[str]) -> None:
     """Errors of one weight for each of its configurations."""
     log_weight, forces = found
     for n, (reference, reference_forces) in enumerate(exact):
         record.cases += 1
         record.log_weight.add(abs(float(log_weight[n]) - reference), where[n])
-        if forces is not None:
+        if forces is not None and reference_forces is not None:
             record.forces.add(float((forces[n] - reference_forces).abs().max()), where[n])
 
 
@@ -247,14 +283,14 @@ def main() -> int:
     group = MPIWorld()
     limit_threads()
     default = ["2x6", "3x5", "6x6", "8x8", "4x10", "12x12"]
-    names = options.lattices or (default if options.quick else [*default, "6x16", "16x16", "24x24", "32x32"])
-    plans = [Plan.of(tuple(map(int, name.split("x"))), options.quick) for name in names]
+    names = options.lattices or (default if options.quick else [*default, "6x16", "16x16", "24x24", "32x32", "48x48", "64x64"])
+    plans = {name: Plan.of(_shape(name), options.quick) for name in names}
     methods, progress = available(group), Progress(group.is_root, 10.0)
     table = Table("method", "lattice", "cases", "refused", "log W", "at", "forces", "at",
                   title=f"Largest differences from dense diagonalisation (bound {BOUND:g}), {group.size} rank(s) a group")
     found: dict[str, list[tuple[str, Record]]] = {method: [] for method in methods}
-    for name, plan in zip(names, plans):
-        records = {method: Record() for method in methods}
+    for name, plan in plans.items():
+        records = {method: Record() for method in methods if plan.dense or method != "scalapack"}
         steps = Steps(progress, plan)
         for J in plan.couplings:
             compare(plan, J, records, group, steps)
@@ -263,18 +299,18 @@ def main() -> int:
     progress.close()
     if not group.is_root:
         return 0
-    for plan in plans:
+    for plan in plans.values():
         if plan.thermal is not None:
             print(plan.thinned)
     failed = False
     for method, rows in found.items():
         for name, record in rows:
             table.add_row(method, name, str(record.cases), str(record.refused), *record.log_weight.cells(), *record.forces.cells())
-            failed |= max(record.log_weight.error, record.forces.error) > BOUND
+            failed |= plans[name].dense and max(record.log_weight.error, record.forces.error) > BOUND
         table.add_section()
     Console(width=150, force_terminal=False).print(table)
     print(f"{sum(record.cases for rows in found.values() for _, record in rows)} comparisons, "
-          + (f"some beyond {BOUND:g}" if failed else f"all within {BOUND:g}"))
+          + (f"some up to 32x32 beyond {BOUND:g}" if failed else f"all up to 32x32 within {BOUND:g}"))
     return int(failed)
 
 

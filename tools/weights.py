@@ -1,100 +1,355 @@
-"""Time and error of every exact weight against LAPACK's eigenvalues, by lattice size, on one core.
+"""Time, work, memory and error of every exact weight, by lattice size.
 
-    python tools/weights.py [--lengths 6 8 12 16 24 32] [--beta 20] [--chains 2]
+    python tools/weights.py [--lengths 6 8 12 16 24 32] [--beta 20] [--chains 16]
+    python tools/weights.py --dense-4096      # dense diagonalisation measured on 32x64 too
+    python tools/weights.py --costs           # writes the times that method = "auto" goes by
+    mpirun -n 2 python tools/weights.py       # all ranks share each weight, against one rank alone in the same run
 
-Dense diagonalisation is measured up to 32x32 and extrapolated cubically beyond (marked ~). Errors are the largest
-difference of log W from dense diagonalisation; above 32x32, of matsubara from blocks.
+On the first GPU where there is one, else on one CPU core. Times are medians of repetitions in turn, speed-ups medians
+of ratios within a turn; J = 1, mu = 0.
+Dense diagonalisation is measured up to 32x32 (or 32x64) and extrapolated cubically beyond (marked ~). Errors are the
+largest difference of log W from dense diagonalisation; beyond it, of matsubara from blocks.
+
+Flops are real ones, a complex multiplication counting 6 and an addition 2: 16/3 n^3 for n eigenvalues, the leading
+term in the docstring of ``Blocks``, and for MUMPS the operations that it says it did (complex, each counted as 4).
+Memory is what the process grows by while a weight is made and evaluated once for one configuration.
 """
 
 import argparse
+import ctypes
 import math
 import statistics
 import time
+import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
+from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World, limit_threads
+from hpcslmc.parallel import MPIWorld, World, device, limit_threads
 from hpcslmc.streams import Stream
-from hpcslmc.weight import make_weight
+from hpcslmc.versions import versions
+from hpcslmc.weight import choice, make_weight
+from hpcslmc.weight.blocks import Blocks
+from hpcslmc.weight.matsubara import Matsubara
+from hpcslmc.weight.method import ExactWeight
 
-LARGEST_DENSE = 32
-LARGEST_BLOCKS = 64
+CONSOLE = Console(width=140, force_terminal=False)
+COSTS = Path(choice.__file__).with_name(choice.TABLE)
+COSTS_HEADER = """\
+# Seconds of one exact evaluation (log_weight; forces: log W with forces) and the number of shifts it took, by number of
+# sites of a square lattice. Made by: python tools/weights.py --costs
+"""
+LARGEST_BLOCKS = 64 * 64
+BLOCKS_OPERATIONS = {"blocks": 7.3, "blocks + forces": 21.0}  # times L n^3, complex, per shift: the docstring of Blocks
+MB = 2**20
 
 
-def seconds(function: Callable[[], object], chains: int) -> float:
-    """Median time per chain, of three calls after a warm-up; of one call where that takes long."""
+@dataclass
+class Measured:
+    """What was found on one lattice; dictionaries by method, times in seconds per configuration.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    shifts : dict of int
+    seconds : dict of float
+        By method and by ``method + forces``; ``LAPACK`` is the fastest way to all eigenvalues, measured or extrapolated.
+    dense : bool
+        Whether ``LAPACK`` was measured.
+    flops : dict of float
+        Per configuration.
+    peak : float
+        Flop/s of a complex matrix product.
+    memory : dict of (float, float)
+        Growth and peak in bytes; of the device on a GPU, else of the process.
+    mumps_bytes : float
+        What MUMPS says it used.
+    errors : dict of float
+    """
+
+    shape: tuple[int, int]
+    shifts: dict[str, int]
+    seconds: dict[str, float]
+    dense: bool
+    flops: dict[str, float]
+    peak: float
+    memory: dict[str, tuple[float, float]]
+    mumps_bytes: float
+    errors: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return "x".join(map(str, self.shape))
+
+    @property
+    def size(self) -> int:
+        """Rows of the matrix."""
+        return 2 * math.prod(self.shape)
+
+
+def timed(call: Callable[[], object], world: World, alone: bool) -> float:
+    """Seconds of a call on all ranks together, or on the root while the others wait. Collective."""
+    world.barrier()
     start = time.perf_counter()
-    function()
-    first = time.perf_counter() - start
-    if first > 5.0:
-        return first / chains
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) / chains
+    if world.is_root or not alone:
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    return world.broadcast(time.perf_counter() - start)
 
 
-def measure(length: int, beta: float, chains: int, dense_s: float | None) -> tuple[list[str], dict[str, float]]:
-    """A row of the table, and seconds per log W by method."""
-    hamiltonian = Hamiltonian(Lattice((length, length)), 1.0, 1.0)
-    chains = chains if length <= 24 else 1
-    spins = Stream(1, torch.arange(chains), "weights").directions(length * length)
-    times, values = {}, {}
-    methods = [m for m, largest in (("diagonalise", LARGEST_DENSE), ("blocks", LARGEST_BLOCKS), ("matsubara", math.inf))
-               if length <= largest]
-    for method in methods:
-        weight = make_weight(method, hamiltonian, beta, 0.0, World())
-        times[method] = seconds(lambda: weight.log_weight(spins), chains)
-        values[method] = weight.log_weight(spins)
-        if method != "matsubara":
-            times[method + " + forces"] = seconds(lambda: weight.log_weight_and_forces(spins), chains)
-    numpy_s = math.inf
-    if "diagonalise" in methods:
-        matrices = hamiltonian.dense(spins).numpy()
-        numpy_s = seconds(lambda: np.linalg.eigvalsh(matrices), chains)
-    lapack = min(numpy_s, times.get("diagonalise", math.inf))
-    mark = "" if math.isfinite(lapack) else "~"
-    if mark:
-        lapack = dense_s * (length / LARGEST_DENSE) ** 6
-    fastest = min(times[m] for m in methods)
-    reference = values[methods[0]]
-    errors = [f"{float((values[m] - reference).abs().max()):.0e}" for m in methods[1:]]
-    shown = [times.get(c) for c in ("diagonalise", "blocks", "matsubara", "diagonalise + forces", "blocks + forces")]
-    cells = [f"{length}x{length}", f"{mark}{1e3 * lapack:.3g}", *("" if t is None else f"{1e3 * t:.3g}" for t in shown),
-             f"{mark}{lapack / fastest:.1f}", " ".join(errors)]
-    return cells, {**{m: times[m] for m in methods}, "lapack": lapack}
+def alternate(calls: dict[str, Callable[[], object]], world: World, together: tuple[str, ...] = ()) -> dict[str, list[float]]:
+    """Seconds of calls taken in turn after a warm-up, which counts itself where it is long; some on all ranks. Collective."""
+    first = {name: timed(call, world, name not in together) for name, call in calls.items()}
+    rounds = {name: 0 if s > 5.0 else 3 if s > 0.5 else 9 for name, s in first.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(9):
+        for name, call in calls.items():
+            if turn < rounds[name]:
+                times[name].append(timed(call, world, name not in together))
+    return {name: times[name] or [first[name]] for name in calls}
+
+
+def matmul_rate(where: str) -> float:
+    """Flop/s of a complex matrix product on the device."""
+    n = 512 if where == "cpu" else 4096
+    a = torch.randn(n, n, dtype=torch.complex128, device=where)
+    return 8.0 * n**3 / statistics.median(alternate({"product": lambda: a @ a}, World())["product"])
+
+
+def memory(call: Callable[[], object], where: str) -> tuple[float, float]:
+    """Growth and peak of memory during a call, in bytes; on a CPU from Linux' account of the process."""
+    if where != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before, torch.cuda.max_memory_allocated()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed goes back to the system
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    call()
+    peak = _status("VmHWM")
+    return peak - before, peak
+
+
+def _status(key: str) -> float:
+    """Bytes from a line of the process's status."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return 1024.0 * int(line.split()[1])
+
+
+def available(sites: int, largest_dense: int) -> list[str]:
+    """Methods that can be measured at this size; matsubara only where its libraries are."""
+    methods = [m for m, most in (("diagonalise", largest_dense), ("blocks", LARGEST_BLOCKS)) if sites <= most]
+    try:
+        make_weight("matsubara", Hamiltonian(Lattice((2, 2)), 1.0, 1.0), 1.0, 0.0, World())
+    except UserError:
+        return methods
+    return [*methods, "matsubara"]
+
+
+def free_spins(hamiltonian: Hamiltonian, chains: int, where: str) -> Tensor:
+    """(chains, sites, 3), fewer chains where one configuration fills the machine."""
+    sites = hamiltonian.lattice.sites
+    chains = max(1, min(chains, 2304 // sites))
+    return Stream(1, torch.arange(chains, device=where), "weights").directions(sites)
+
+
+def shifts(weight: ExactWeight) -> int:
+    return len(weight.nodes.weights) if isinstance(weight, Matsubara) else len(weight._weights)
+
+
+def calls_of(weights: dict[str, ExactWeight], spins: Tensor) -> dict[str, Callable[[], object]]:
+    """log W, and log W with forces as far as that takes bearable time."""
+    calls = {}
+    for method, weight in weights.items():
+        calls[method] = lambda weight=weight: weight.log_weight(spins)
+        if spins.shape[1] <= LARGEST_BLOCKS:
+            calls[method + " + forces"] = lambda weight=weight: weight.log_weight_and_forces(spins)
+    return calls
+
+
+def flops(weights: dict[str, ExactWeight], shape: tuple[int, int]) -> tuple[dict[str, float], float]:
+    """Real floating-point operations per configuration, and bytes that MUMPS used."""
+    found, used = {"diagonalise": 16.0 / 3.0 * (2 * math.prod(shape)) ** 3}, 0.0
+    for method, factor in BLOCKS_OPERATIONS.items():
+        if "blocks" in weights:
+            found[method] = 4.0 * factor * max(shape) * (2 * min(shape)) ** 3 * shifts(weights["blocks"])
+    if "matsubara" in weights:
+        factor = weights["matsubara"]._factorisation._solver.getFactorMatrix()
+        found["matsubara"] = 4.0 * factor.getMumpsRinfog(3) * shifts(weights["matsubara"])
+        used = 1e6 * factor.getMumpsInfog(22)
+    return found, used
+
+
+def measure(shape: tuple[int, int], options: argparse.Namespace, where: str, dense_seconds: dict[int, float]) -> Measured:
+    """Every method on one lattice."""
+    hamiltonian = Hamiltonian(Lattice(shape), 1.0, 1.0, where)
+    spins = free_spins(hamiltonian, options.chains, where)
+    sites, chains = hamiltonian.lattice.sites, len(spins)
+    weights, used = {}, {}
+    for method in available(sites, 2048 if options.dense_4096 else 1024):
+        def first(method: str = method) -> None:
+            weights[method] = make_weight(method, hamiltonian, options.beta, 0.0, World())
+            weights[method].log_weight(spins[:1])
+
+        used[method] = memory(first, where)
+    calls, dense = calls_of(weights, spins), "diagonalise" in weights
+    if dense:
+        matrices = hamiltonian.dense(spins).cpu().numpy()
+        calls["numpy"] = lambda: np.linalg.eigvalsh(matrices)
+    seconds = {name: statistics.median(times) / chains for name, times in alternate(calls, World()).items()}
+    if dense:
+        dense_seconds[2 * sites] = seconds["LAPACK"] = min(seconds["numpy"], seconds["diagonalise"])
+    else:
+        seconds["LAPACK"] = extrapolated(dense_seconds, 2 * sites)
+    values = {method: weight.log_weight(spins) for method, weight in weights.items()}
+    reference = next(iter(values.values()))
+    work, mumps_bytes = flops(weights, shape)
+    return Measured(
+        shape, {m: shifts(w) for m, w in weights.items() if m != "diagonalise"}, seconds, dense, work,
+        matmul_rate(where), used, mumps_bytes,
+        {m: float((v - reference).abs().max()) for m, v in list(values.items())[1:]})
+
+
+def extrapolated(dense_seconds: dict[int, float], n: int) -> float:
+    """Seconds for n eigenvalues, cubic through the geometric mean of what was measured from 2048 on."""
+    factors = [s / size**3 for size, s in dense_seconds.items() if size >= 2048]
+    return statistics.geometric_mean(factors) * n**3 if factors else math.nan
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.3g}"
+
+
+def time_table(rows: list[Measured]) -> Table:
+    columns = ("diagonalise", "blocks", "matsubara", "diagonalise + forces", "blocks + forces", "matsubara + forces")
+    table = Table("lattice", "shifts", "best LAPACK", *(c.replace(" + ", "\n+ ") for c in columns), "LAPACK /\nfastest", "errors",
+                  title="ms per configuration")
+    for row in rows:
+        mark = "" if row.dense else "~"
+        fastest = min(row.seconds[m] for m in ("diagonalise", "blocks", "matsubara") if m in row.seconds)
+        table.add_row(row.name, " ".join(map(str, row.shifts.values())), mark + milliseconds(row.seconds["LAPACK"]),
+                      *(milliseconds(row.seconds.get(c)) for c in columns), f"{mark}{row.seconds['LAPACK'] / fastest:.1f}",
+                      " ".join(f"{e:.0e}" for e in row.errors.values()))
+    return table
+
+
+def work_table(rows: list[Measured]) -> Table:
+    table = Table("lattice", "method", "Gflop", "Gflop/s", "of matmul", "grows by / MB", "peak / MB", "MUMPS / MB",
+                  title="work of one log W, rate, share of a complex matrix product's rate, memory")
+    for row in rows:
+        for method in ("diagonalise", "blocks", "blocks + forces", "matsubara"):
+            if method in row.seconds:
+                rate = row.flops[method] / row.seconds[method]
+                sizes = [f"{b / MB:.0f}" for b in row.memory.get(method, ())] or ["", ""]
+                table.add_row(row.name, method, f"{row.flops[method] / 1e9:.3g}", f"{rate / 1e9:.1f}", f"{rate / row.peak:.0%}",
+                              *sizes, f"{row.mumps_bytes / MB:.0f}" if method == "matsubara" else "")
+        table.add_section()
+    return table
+
+
+def print_growth(rows: list[Measured], dense_seconds: dict[int, float]) -> None:
+    """Exponents of the measured times."""
+    for method in ("blocks", "matsubara"):
+        points = [(math.log(row.size), math.log(row.seconds[method])) for row in rows
+                  if row.size >= 2048 and row.shape[0] == row.shape[1] and method in row.seconds]
+        if len(points) >= 2:
+            print(f"{method}: time grows as N^{np.polyfit(*zip(*points), 1)[0]:.2f} from 32x32 on")
+    large = {n: s for n, s in dense_seconds.items() if n >= 1000}
+    if len(large) >= 2:
+        exponent = np.polyfit(np.log(list(large)), np.log(list(large.values())), 1)[0]
+        points = ", ".join(f"{s:.3g} s at n = {n}" for n, s in large.items())
+        print(f"LAPACK: {points}; grows as n^{exponent:.2f}, extrapolated as n^3")
+
+
+def write_costs(rows: list[Measured], beta: float, kind: str) -> None:
+    """Times of this type of device into the table that ``auto`` goes by; other types keep theirs."""
+    table = tomllib.loads(COSTS.read_text()) if COSTS.exists() else {}
+    about = versions(World())
+    section: dict = {"made": f"J = 1, mu = 0, beta = {beta:g}; {'one core' if kind == 'cpu' else 'one GPU'}, torch {about['torch']}"}
+    for method in ("diagonalise", "blocks", "matsubara"):
+        having = [row for row in rows if method in row.seconds and row.shape[0] == row.shape[1]]
+        if len(having) < 2:
+            continue
+        section[method] = {"sites": [row.size // 2 for row in having]}
+        if method != "diagonalise":
+            section[method]["shifts"] = [row.shifts[method] for row in having]
+        section[method]["log_weight"] = [_rounded(row.seconds[method]) for row in having]
+        section[method]["forces"] = [_rounded(row.seconds[f"{method} + forces"]) for row in having
+                                     if f"{method} + forces" in row.seconds]
+    lines = [COSTS_HEADER]
+    for device_kind, methods in (table | {kind: section}).items():
+        lines.append(f'[{device_kind}]\nmade = "{methods["made"]}"\n')
+        for method, costs in methods.items():
+            if isinstance(costs, dict):
+                lines.append("\n".join([f"[{device_kind}.{method}]", *(f"{key} = {values}" for key, values in costs.items()), ""]))
+    COSTS.write_text("\n".join(lines))
+    print(f"{COSTS} holds these times for {kind}")
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.3g}")
+
+
+def group_table(shapes: list[tuple[int, int]], options: argparse.Namespace, where: str, world: World) -> Table:
+    """One rank alone and all together, in turn. Collective."""
+    table = Table("lattice", "chains", "shifts", "weight", "one rank", f"{world.size} ranks", "speed-up", "at best",
+                  title="ms per configuration, one rank alone and all ranks as one group")
+    for shape in shapes:
+        hamiltonian = Hamiltonian(Lattice(shape), 1.0, 1.0, where)
+        spins = free_spins(hamiltonian, options.chains, where)
+        for method in available(math.prod(shape), 0):
+            weights = {name: make_weight(method, hamiltonian, options.beta, 0.0, group)
+                       for name, group in (("alone", World()), ("together", world))}
+            work = len(spins) * shifts(weights["alone"])
+            calls = calls_of(weights, spins)
+            times = alternate(calls, world, ("together", "together + forces"))
+            for what in ("", " + forces") if "alone + forces" in calls else ("",):
+                alone, together = times["alone" + what], times["together" + what]
+                table.add_row("x".join(map(str, shape)), str(len(spins)), str(shifts(weights["alone"])), method + what,
+                              *(milliseconds(statistics.median(t) / len(spins)) for t in (alone, together)),
+                              f"{statistics.median(a / b for a, b in zip(alone, together)):.2f}",
+                              f"{work / math.ceil(work / world.size):.2f}")
+        table.add_section()
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
     parser.add_argument("--beta", type=float, default=20.0)
-    parser.add_argument("--chains", type=int, default=2)
+    parser.add_argument("--chains", type=int, default=16, help="configurations at once, at most; fewer on large lattices")
+    parser.add_argument("--dense-4096", action="store_true", help="add 32x64, diagonalised too")
+    parser.add_argument("--costs", action="store_true", help=f"write {COSTS.name}, which method = \"auto\" reads")
     options = parser.parse_args()
-    print(f"{limit_threads()} thread(s), beta = {options.beta:g}")
-    table = Table("lattice", "best LAPACK", "diagonalise", "blocks", "matsubara", "diagonalise\n+ forces", "blocks\n+ forces",
-                  "LAPACK /\nfastest", "errors", title="ms per configuration")
-    found, dense_s = {}, None
-    for length in options.lengths:
-        cells, found[length] = measure(length, options.beta, options.chains, dense_s)
-        if length == LARGEST_DENSE:
-            dense_s = found[length]["lapack"]
-        table.add_row(*cells)
-    console = Console(width=120, force_terminal=False)
-    console.print(table)
-    for method in ("blocks", "matsubara"):
-        points = [(2 * math.log(length), math.log(times[method])) for length, times in found.items()
-                  if length >= 32 and method in times]
-        if len(points) >= 2:
-            print(f"{method}: time grows as N^{np.polyfit(*zip(*points), 1)[0]:.2f} from 32x32 on")
+    world = MPIWorld()
+    where, threads = device(world), limit_threads()
+    shapes = [(length, length) for length in options.lengths] + ([(32, 64)] if options.dense_4096 else [])
+    shapes.sort(key=math.prod)
+    if world.is_root:
+        print(f"{where}, {threads} thread(s) a rank, beta = {options.beta:g}")
+    if world.size > 1:
+        table = group_table(shapes, options, where, world)
+        if world.is_root:
+            CONSOLE.print(table)
+        return
+    dense_seconds: dict[int, float] = {}
+    rows = [measure(shape, options, where, dense_seconds) for shape in shapes]
+    CONSOLE.print(time_table(rows))
+    CONSOLE.print(work_table(rows))
+    print_growth(rows, dense_seconds)
+    if options.costs:
+        write_costs(rows, options.beta, where.split(":")[0])
 
 
 if __name__ == "__main__":

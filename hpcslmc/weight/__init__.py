@@ -1,21 +1,17 @@
 """Exact fermion weights: one file per method, one protocol, chosen by name in the job file."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from torch import Tensor
 
 from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
+from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
 
-DENSE_SITES = 100
-"""Below this many sites dense eigenvalues are the fastest on one rank (tools/weights.py)."""
-
-SPARSE_SITES = 400
-"""From this many sites sparse determinants are the fastest on a CPU (tools/weights.py)."""
+__all__ = ["WEIGHTS", "choose_method", "make_local", "make_spectrum", "make_weight"]
 
 LOCAL_SITES = 16
 """From this many sites on, Green's functions sweep faster than one diagonalisation a site (tools/speed.py)."""
@@ -49,17 +45,6 @@ def _scalapack(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -
 WEIGHTS: dict[str, Callable[[Hamiltonian, float, float, World], ExactWeight]] = {
     "diagonalise": _diagonalise, "blocks": _blocks, "matsubara": _matsubara, "scalapack": _scalapack,
 }
-
-
-def choose_method(sites: int, device: str = "cpu") -> tuple[str, str]:
-    """The method that ``auto`` stands for, and why (measured by tools/weights.py)."""
-    if sites < DENSE_SITES:
-        return "diagonalise", f"fastest below {DENSE_SITES} sites"
-    if sites >= SPARSE_SITES and device == "cpu":
-        if find_spec("petsc4py"):
-            return "matsubara", f"fastest from {SPARSE_SITES} sites on a CPU"
-        return "blocks", "fastest at this size without petsc4py"
-    return "blocks", f"fastest from {DENSE_SITES} sites" + ("" if device != "cpu" else f" to {SPARSE_SITES}")
 
 
 def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:

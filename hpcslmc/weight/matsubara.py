@@ -18,8 +18,6 @@ from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.nodes import MatsubaraNodes, matsubara_nodes
 
-_PREFIXES = itertools.count()
-
 
 class Matsubara(ExactWeight):
     r"""Exact weight from the determinants of sparse shifted matrices.
@@ -147,18 +145,18 @@ class _Factorisation:
         self._mine = slice(offsets[0], offsets[-1])
         self._rows = (offsets - offsets[0]).astype(petsc.IntType)
         self._columns = pattern.indices[self._mine].astype(petsc.IntType)
-        prefix = f"matsubara_{next(_PREFIXES)}_"
-        options = petsc.Options(prefix)
-        # PORD ordering; keep the determinant, not the factors; no permutation, scaling or pivoting
-        settings = {"icntl_7": 4, "icntl_33": 1, "icntl_31": 1, "icntl_14": 50, "icntl_6": 0, "icntl_8": 0, "cntl_1": 0.0}
-        for name, value in settings.items():
-            options[f"mat_mumps_{name}"] = value
+        self._matrix.setValuesCSR(self._rows, self._columns, pattern.data[self._mine])
+        self._matrix.assemble()
         self._solver = petsc.PC().create(communicator)
-        self._solver.setOptionsPrefix(prefix)
         self._solver.setType("lu")
         self._solver.setFactorSolverType("mumps")
         self._solver.setOperators(self._matrix)
-        self._solver.setFromOptions()
+        self._solver.setFactorSetUpSolverType()
+        factor = self._solver.getFactorMatrix()
+        # PORD ordering; keep the determinant, not the factors; no permutation, scaling or pivoting
+        for number, value in {7: 4, 33: 1, 31: 1, 14: 50, 6: 0, 8: 0}.items():
+            factor.setMumpsIcntl(number, value)
+        factor.setMumpsCntl(1, 0.0)
 
     def log_abs_det(self, values: np.ndarray) -> float:
         """log|det| of the matrix with these entries, in the order of the pattern's data. Collective over the team."""

@@ -94,3 +94,9 @@ def test_an_unfit_petsc_is_one_sentence(monkeypatch, scalar, mumps, message):
     monkeypatch.setitem(sys.modules, "petsc4py", fake)
     with pytest.raises(UserError, match=message):
         make_matsubara((4, 4))
+
+
+def test_many_weights_in_one_process():
+    spins = random_spins(1, 4)
+    values = {float(make_matsubara((2, 2))[0].log_weight(spins)[0]) for _ in range(100)}  # PETSc's options are a table of 512
+    assert len(values) == 1
