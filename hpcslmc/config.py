@@ -45,12 +45,12 @@ class WeightSection(_Section):
 
 
 class EffectiveSection(_Section):
-    model: Literal["linear", "attention", "cnn"] = "attention"
+    model: Literal["linear", "attention", "cnn", "messages"] = "attention"
     """Architecture of log W_eff."""
     shells: Count = 6
     """Neighbour shells the model sees, nearest first."""
     layers: Count | None = None
-    """Blocks of attention or cnn (3 if not given); a linear model has none."""
+    """Blocks of attention, cnn or messages (3 if not given); a linear model has none."""
 
 
 class ThermalisationSection(_Section):
@@ -203,7 +203,7 @@ def resolve(job: Job) -> Job:
         raise UserError('[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] method = "blocks", '
                         '"matsubara" or "scalapack".')
     if effective.model == "linear" and effective.layers is not None:
-        raise UserError('[effective] layers belongs to attention and cnn: remove it, or set model = "attention".')
+        raise UserError('[effective] layers belongs to attention, cnn and messages: remove it, or set model = "attention".')
     if effective.model != "linear" and effective.layers is None:
         job = job.model_copy(update={"effective": effective.model_copy(update={"layers": 3})})
     if sampling.method == "slmc":

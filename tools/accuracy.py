@@ -71,7 +71,7 @@ class Plan:
         if quick:
             return cls(lattice, (0.0, 1.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), thermal=((1.0, 20.0), (16.0, 400.0)))
         if lattice.sites > 600:
-            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), ("free", "Neel"), ((1.0, 20.0), (16.0, 400.0)))
+            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), thermal=((1.0, 20.0), (16.0, 400.0)))
         if lattice.sites > 300:
             return cls(lattice, (0.0, 1.0, 4.0, 16.0), thermal=((1.0, 20.0), (1.0, 400.0), (16.0, 20.0), (16.0, 400.0)))
         return cls(lattice)

@@ -3,10 +3,12 @@
 from hpcslmc.effective.attention import Attention
 from hpcslmc.effective.cnn import CNN
 from hpcslmc.effective.linear import Linear
+from hpcslmc.effective.messages import Messages
 from hpcslmc.effective.model import EffectiveModel
 from hpcslmc.lattice import Lattice
 
-MODELS: dict[str, type[EffectiveModel]] = {"linear": Linear, "attention": Attention, "cnn": CNN}
+MODELS: dict[str, type[EffectiveModel]] = {"linear": Linear, "attention": Attention, "cnn": CNN,
+                                          "messages": Messages}
 
 
 def make_model(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:

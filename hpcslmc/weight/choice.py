@@ -103,7 +103,11 @@ def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: st
 def _why(best: str, seconds: dict[str, float], usable: dict[str, float], forces: bool) -> str:
     """Such as: predicted 5.1 ms per log W; diagonalise 7.2, blocks 6."""
     unit, scale = ("s", 1.0) if seconds[best] >= 1.0 else ("ms", 1e3)
-    others = [f"{method} {scale * s:.2g}" + ("" if method in usable else " (without petsc4py)")
+    others = [f"{method} {_number(scale * s)}" + ("" if method in usable else " (without petsc4py)")
               for method, s in seconds.items() if method != best]
-    chosen = f"predicted {scale * seconds[best]:.2g} {unit} per log W{' and forces' if forces else ''}"
+    chosen = f"predicted {_number(scale * seconds[best])} {unit} per log W{' and forces' if forces else ''}"
     return f"{chosen}; {', '.join(others)}" if others else chosen
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100.0 else f"{value:.2g}"

@@ -34,7 +34,7 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
     "zero samples": (GOOD + "[sampling]\nsamples = 0\n", 1, ["[sampling] samples", "greater than or equal to 1"]),
     "bins too large": (GOOD + "[sampling]\nbin_size = 300\n", 1, ["samples = 1000 in bins of 300", "at least 1200"]),
     "seed too large": (GOOD + "[sampling]\nseed = 4294967296\n", 1, ["[sampling] seed", "less than 4294967296"]),
-    "unknown model": (GOOD + '[effective]\nmodel = "atention"\n', 1, ["[effective] model", "'linear', 'attention' or 'cnn'"]),
+    "unknown model": (GOOD + '[effective]\nmodel = "atention"\n', 1, ["[effective] model", "'attention', 'cnn' or 'messages'"]),
     "unknown weight": (GOOD + '[weight]\nmethod = "kpm"\n', 1, ["[weight] method", "'diagonalise', 'blocks', 'matsubara' or 'scalapack'"]),
     "no forces": (GOOD + '[weight]\nmethod = "scalapack"\n', 1, ["scalapack", "no forces", '"blocks"']),
     "nothing to share": (GOOD + '[weight]\nmethod = "diagonalise"\n[sampling]\nranks_per_chain = 2\n', 2,
