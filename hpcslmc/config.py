@@ -50,7 +50,11 @@ class EffectiveSection(_Section):
     shells: Count = 6
     """Neighbour shells the model sees, nearest first."""
     layers: Count | None = None
-    """Blocks of attention, cnn or messages (3 if not given); a linear model has none."""
+    """Blocks of attention, cnn or messages (3, messages 1, if not given); a linear model has none."""
+    channels: Count | None = None
+    """Width of messages (8 if not given); other models have none."""
+    start_from: Annotated[str, Field(min_length=1)] | None = None
+    """Model file or output directory of an earlier run whose model, of any lattice size, is where learning starts."""
 
 
 class ThermalisationSection(_Section):
@@ -59,16 +63,18 @@ class ThermalisationSection(_Section):
 
 
 class LearningSection(_Section):
-    rounds: Count = 5
-    """Most rounds of training and collecting; they end earlier when the acceptance stops rising."""
+    rounds: Annotated[int, Field(ge=0)] = 5
+    """Most rounds of training and collecting; they end earlier when the acceptance stops rising. 0 takes start_from as it is."""
     configurations: Count = 80
-    """Exact configurations that each chain adds to the data in a round."""
+    """Exact configurations that each chain adds to the data before the first round and in every round."""
+    budget: Count | None = None
+    """Most exact evaluations, over all chains, that learning may take; if none is given, rounds and configurations set it."""
     steps: Count = 800
     """Gradient steps of a round."""
     batch_size: Count = 256
     """Configurations of a gradient step, over all ranks."""
     rate: Positive = 0.01
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of the optimiser (SOAP)."""
     force_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
@@ -202,13 +208,23 @@ def resolve(job: Job) -> Job:
     if method == "diagonalise" and sampling.ranks_per_chain > 1:
         raise UserError('[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] method = "blocks", '
                         '"matsubara" or "scalapack".')
+    if effective.start_from is not None:
+        effective = _continued(effective)
     if effective.model == "linear" and effective.layers is not None:
         raise UserError('[effective] layers belongs to attention, cnn and messages: remove it, or set model = "attention".')
-    if effective.model != "linear" and effective.layers is None:
-        job = job.model_copy(update={"effective": effective.model_copy(update={"layers": 3})})
+    if effective.model != "messages" and effective.channels is not None:
+        raise UserError('[effective] channels belongs to messages: remove it, or set model = "messages".')
+    layers, channels = {"linear": (None, None), "messages": (1, 8)}.get(effective.model, (3, None))
+    job = job.model_copy(update={"effective": effective.model_copy(
+        update={"layers": effective.layers or layers, "channels": effective.channels or channels})})
+    if learning.rounds == 0 and effective.start_from is None:
+        raise UserError("[learning] rounds = 0: without learning the model has to come from [effective] start_from.")
+    if learning.budget is not None and learning.budget < sampling.chains:
+        raise UserError(f"[learning] budget = {learning.budget}: every chain takes at least one exact evaluation, so allow at "
+                        f"least {sampling.chains}.")
     if sampling.method == "slmc":
         available = _shells(job.lattice.shape)
-        if effective.shells > available:
+        if effective.start_from is None and effective.shells > available:
             raise UserError(f"[effective] shells = {effective.shells}: a {job.lattice.shape[0]}x{job.lattice.shape[1]} "
                             f"lattice has only {available} neighbour shells.")
         if sampling.chains < 2:
@@ -227,6 +243,20 @@ def resolve(job: Job) -> Job:
         raise UserError(f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need at least 4 bins, "
                         f"so use at least {4 * sampling.bin_size} samples.")
     return job
+
+
+def _continued(effective: EffectiveSection) -> EffectiveSection:
+    """The section with the architecture of the model that learning starts from."""
+    from hpcslmc.effective.files import load_model  # needs torch, which other jobs do without until they run
+
+    architecture, _ = load_model(effective.start_from)
+    found = {"model": architecture.name, "shells": len(architecture.shells), "layers": None if architecture.name == "linear" else architecture.layers,
+             "channels": architecture.channels if architecture.name == "messages" else None}
+    for key in found.keys() & effective.model_fields_set:
+        if getattr(effective, key) != found[key]:
+            raise UserError(f"[effective] {key} = {getattr(effective, key)!r}: the model of start_from has {found[key]!r}; "
+                            "remove the key.")
+    return EffectiveSection(**found, start_from=effective.start_from)
 
 
 def changed_keys(old: Job, new: Job) -> list[str]:

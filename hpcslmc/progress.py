@@ -65,6 +65,13 @@ class Progress:
             print(f"{phase}: {done}/{total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
             self._last_line = now
 
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if self._bar:
+            self._bar.console.print(text, markup=False)
+        elif self.visible:
+            print(text, file=sys.stderr, flush=True)
+
     def _enter(self, phase: str, done: int, total: int, now: float) -> None:
         if self._bar:
             if self._phase:

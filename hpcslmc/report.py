@@ -22,17 +22,19 @@ def print_report(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "learning/rounds" in file:
             console.print(_learning_table(file["learning/rounds"]))
+            for remark in file["learning/remarks"].asstr():
+                console.print(escape(remark))
         console.print(_summary_table(file))
 
 
 def _learning_table(rounds: h5py.Group) -> Table:
     table = Table(title="Learning: acceptance of the exact test in each round", box=box.SIMPLE, title_justify="left")
-    for heading in ("round", "configurations\nper chain", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured",
+    for heading in ("round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured",
                     "erfc(s/2)", "exp(-s)"):
         table.add_column(heading, justify="right")
     columns = {name: rounds[name][()] for name in rounds}
     for k in range(len(columns["round"])):
-        table.add_row(str(columns["round"][k]), str(columns["configurations"][k]), f"{columns['mse'][k]:.4g}",
+        table.add_row(str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}",
                       f"{columns['mse_per_site'][k]:.3g}",
                       bracket(columns["acceptance"][k], columns["acceptance_error"][k]),
                       f"{columns['predicted_erfc'][k]:.3f}", f"{columns['predicted_exp'][k]:.3f}")

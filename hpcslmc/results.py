@@ -23,7 +23,7 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     mean_squares/NAME : (chain,) float64, mean square of the samples, for their variance where a draw bins several
     profiles/NAME/{grid, mean, error} : (point,), profiles/NAME/chains : (chain, point) float64, means of each chain
     summary/{observable, mean, error, tau, rhat, ess} : (observable,)
-    learning/curve/COLUMN, learning/rounds/COLUMN : (point,), (round,)
+    learning/curve/COLUMN, learning/rounds/COLUMN, learning/remarks : (point,), (round,), (remark,) text
     spins : (chain, site, 3) float64, the last configuration of each chain
 
     The file's attributes hold the resolved job (TOML), versions, bin size and format.
@@ -44,7 +44,8 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
             file["spins"] = spins
             for sums, means in profiles:
                 _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
-            if simulation.learning:
+            if simulation.learning and simulation.learning.history:
+                file["learning/remarks"] = np.array(simulation.learning.remarks, dtype=h5py.string_dtype())
                 for name, rows in (("curve", simulation.learning.curve), ("rounds", simulation.learning.history)):
                     for column in rows[0]:
                         file[f"learning/{name}/{column}"] = np.array([row[column] for row in rows])

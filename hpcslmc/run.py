@@ -17,6 +17,7 @@ EXIT_USER_ERROR = 2
 EXIT_RUN_AGAIN = 75
 
 COMMANDS = ("run", "validate")
+OUTPUT = ("checkpoint.h5", "results.h5", "model.h5")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +68,7 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     threads = parallel.limit_threads()
 
     # torch takes seconds to import and is not needed to refuse a bad job
+    from hpcslmc.effective.files import save_model
     from hpcslmc.progress import Progress
     from hpcslmc.report import print_report
     from hpcslmc.results import write_results
@@ -77,10 +79,8 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     device = parallel.device(world)
     copy, group = world.split(job.sampling.ranks_per_chain)
     writes = group.is_root  # the other copies hold the same
-    simulation = Simulation(job, copy, device, group)
     resumed = world.on_root((directory / "checkpoint.h5").exists)
-    if resumed:
-        simulation.load(directory / "checkpoint.h5")
+    simulation = Simulation(job, copy, device, group, directory / "checkpoint.h5" if resumed else None)
     if world.is_root:
         print(_heading(job, world, about, f"{simulation.method} ({simulation.method_reason})", device, threads), flush=True)
         if resumed:
@@ -91,8 +91,13 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     watch = parallel.Watch(world, job.output.checkpoint_every_s)
     try:
         while not simulation.finished:
+            phase, told = simulation.phase, len(simulation.remarks)
             simulation.advance()
             progress.show(*simulation.progress, simulation.note)
+            for remark in simulation.remarks[told:]:
+                progress.say(remark)
+            if phase == "learn" != simulation.phase and world.is_root:
+                save_model(directory / "model.h5", simulation.learning.model, about)
             decision = watch.decide()
             if decision.checkpoint:
                 if writes:
@@ -118,7 +123,7 @@ def _prepare(directory: Path, restart: bool) -> None:
     """Make the output directory; with ``restart`` move an earlier run's files into a folder of their own."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        old = [path for path in (directory / "checkpoint.h5", directory / "results.h5") if path.exists()]
+        old = [path for name in OUTPUT if (path := directory / name).exists()]
         if restart and old:
             aside = next(path for n in range(1, 10**6) if not (path := directory / f"before-restart-{n}").exists())
             aside.mkdir()

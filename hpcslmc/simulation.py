@@ -14,12 +14,13 @@ from torch import Tensor
 
 from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
-from hpcslmc.effective import make_model
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective.files import check_parameters, load_model
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
-from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.bins import Bins
@@ -43,6 +44,14 @@ class Simulation:
     device : torch.device or str
     group : World
         The ranks that share the exact weight of this rank's chains.
+    resume : Path
+        Checkpoint of the same job to go on from.
+
+    Raises
+    ------
+    UserError
+        If ``resume`` is no valid checkpoint, or of a job that differs in more than steering keys; or the exact weight
+        lacks something.
 
     Attributes
     ----------
@@ -55,7 +64,8 @@ class Simulation:
     spins : (chains of this rank, sites, 3) float64
     """
 
-    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None) -> None:
+    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,
+                 resume: Path | None = None) -> None:
         self.job, self.world = job, world
         self.block = ChainBlock.of(world, job.sampling.chains)
         self._chains = torch.as_tensor(self.block.indices(), device=device)
@@ -64,7 +74,10 @@ class Simulation:
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
         beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
         self.method, self.method_reason = job.weight.method, "as asked for"
-        if self.method == "auto":
+        saved = self._load(resume) if resume else None
+        if self.method == "auto" and saved:  # a cost table or a device that has changed must not change the bits
+            self.method, self.method_reason = saved[1]["method"], "as before"
+        elif self.method == "auto":
             with_forces = job.sampling.method == "exact" and job.sampling.exact_move == "hmc"
             self.method, self.method_reason = choose_method(
                 hamiltonian, beta, mu, torch.device(device).type, job.sampling.ranks_per_chain, with_forces)
@@ -72,7 +85,7 @@ class Simulation:
         sampling = job.sampling
         local = make_local(hamiltonian, beta, mu, group) if sampling.exact_move == "metropolis" else None
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory, local)
-        self.learning = self._self_learning() if sampling.method == "slmc" else None
+        self.learning = self._self_learning(saved and saved[1]) if sampling.method == "slmc" else None
         self.observables = observables(self.lattice, device)
         self.bins = Bins([o.name for o in self.observables] + ["acceptance"], self.block.count, sampling.bin_size)
         self.profiles: list[ProfileSums] = []
@@ -84,22 +97,43 @@ class Simulation:
         self.acceptance = math.nan
         self.spins = self._stream("start").directions(self.lattice.sites)
         self.evaluation: Evaluation | None = None
+        if saved:
+            self._restore(*saved)
 
     def _stream(self, purpose: str) -> Stream:
         return Stream(self.job.sampling.seed, self._chains, purpose)
 
-    def _self_learning(self) -> SelfLearning:
+    def _self_learning(self, saved: dict | None) -> SelfLearning:
         job, learning, sampling = self.job, self.job.learning, self.job.sampling
-        model = make_model(job.effective.model, self.lattice, job.effective.shells, job.effective.layers or 0)
-        model.initialise(Stream(sampling.seed, torch.zeros(1, dtype=torch.int64), "parameters"))
+        model = self._model(saved)
         model.to(self._device)
         inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory)
         data = DataSet(self.block, learning.validation_fraction, self._device)
+        recorder = Recorder(self.weight, data)
+        self.exact.density = recorder
         trainer = Trainer(model, data, self.world, self._stream("batches"), steps=learning.steps,
                           batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight)
-        return SelfLearning(model, self.exact, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,
+        return SelfLearning(model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,
                             trainer, self.world, rounds=learning.rounds, configurations=learning.configurations,
-                            moves=sampling.moves)
+                            moves=sampling.moves, budget=learning.budget and learning.budget // sampling.chains,
+                            fit_linear=job.effective.start_from is None)
+
+    def _model(self, saved: dict | None) -> EffectiveModel:
+        """The effective model: new, of the file that learning starts from, or of the checkpoint."""
+        effective, hamiltonian = self.job.effective, self.job.hamiltonian
+        electrons = FreeElectrons(hamiltonian.t, hamiltonian.mu, 1.0 / self.job.ensemble.temperature)
+        shells, parameters = tuple(map(int, self.lattice.shells[:effective.shells])), None
+        if saved:
+            shells = tuple(saved["shells"])
+        elif effective.start_from is not None:
+            learned, parameters = self.world.on_root(lambda: load_model(effective.start_from))
+            shells = learned.shells
+        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, electrons), self.lattice)
+        model.initialise(Stream(self.job.sampling.seed, torch.zeros(1, dtype=torch.int64), "parameters"))
+        if parameters is not None:
+            self.world.on_root(lambda: check_parameters(model, parameters, effective.start_from))
+            model.load_state_dict(parameters)
+        return model
 
     @property
     def finished(self) -> bool:
@@ -170,6 +204,11 @@ class Simulation:
         return replace(evaluation, energy=energy, density=density)
 
     @property
+    def remarks(self) -> list[str]:
+        """What the user should know of the run so far."""
+        return self.learning.remarks if self.learning else []
+
+    @property
     def progress(self) -> tuple[str, int, int]:
         """Name of the present stage, units done, units in all."""
         if self.phase == "learn" and not self.learning.finished:
@@ -202,29 +241,27 @@ class Simulation:
         }
         shared = {
             "job": self.job.model_dump(mode="json"), "versions": versions,
-            "phase": self.phase, "done": self.done,
+            "method": self.method, "phase": self.phase, "done": self.done,
             "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
             **{f"profile_{sums.profile.name}": sums.state_dict() for sums in self.profiles},
         }
         if self.learning:
             chains |= {"data": data} if (data := self.learning.data.state_dict()) else {}
             shared |= {"learning": self.learning.state_dict(), "slmc": self.learning.slmc.state_dict(),
+                       "shells": list(self.learning.model.architecture.shells),
                        "model": dict(self.learning.model.state_dict())}
         checkpoint.save(path, chains, shared, self.block, self.world)
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same job. Collective.
-
-        Raises
-        ------
-        UserError
-            If the file is no valid checkpoint, or of a job that differs in more than steering keys.
-        """
+    def _load(self, path: Path) -> tuple[dict, dict]:
+        """A checkpoint's trees, if it is of this job."""
         chains, shared = checkpoint.load(path, self.block, self.world)
         changed = changed_keys(Job.model_validate(shared["job"]), self.job)
         if changed:
             raise UserError(f"{path} was written by a job with other values of {', '.join(changed)}: "
                             "change them back, choose another [output] directory, or start over with --restart.")
+        return chains, shared
+
+    def _restore(self, chains: dict, shared: dict) -> None:
         to = {key: value.to(self._device) for key, value in chains["evaluation"].items()}
         self.spins, self.evaluation = chains["spins"].to(self._device), Evaluation(**to)
         self.phase, self.done = shared["phase"], shared["done"]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -28,3 +29,11 @@ def z_score(draws: np.ndarray, exact: float) -> float:
     """
     means = draws.mean(axis=1)
     return float((means.mean() - exact) / (means.std(ddof=1) / math.sqrt(len(means))))
+
+
+def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:
+    """A model on the first shells of a lattice, in double precision."""
+    architecture = Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, 4, FreeElectrons(1.0, 0.0, 5.0))
+    model = make_model(architecture, lattice)
+    model.precision = torch.float64
+    return model

@@ -18,10 +18,15 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight.matsubara import Matsubara
-from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance
 
 CONSOLE = Console(width=120, force_terminal=False)
-REACHES = (0.1, 1.0, 10.0, 30.0, 90.0, 100.0, 300.0, 500.0, 1000.0, 3000.0, 10000.0)
+REACHES = (0.1, 1.0, 10.0, 30.0, 90.0, 100.0, 300.0, 500.0, 1000.0, 3000.0, 10000.0, 13000.0)
+TOLERANCES = {
+    "1e-11 per eigenvalue": lambda reach: 1e-11,
+    "3e-13 per eigenvalue": lambda reach: 3e-13,
+    "a 128x128 lattice": lambda reach: model_tolerance(reach, 2 * 128**2),
+}
 
 
 def rounding(frequencies: np.ndarray, weights: np.ndarray, reach: float) -> float:
@@ -34,13 +39,13 @@ def rounding(frequencies: np.ndarray, weights: np.ndarray, reach: float) -> floa
 
 def nodes_table() -> None:
     """K, errors and rounding against beta R."""
-    for tolerance in (1e-11, 3e-13):
+    for name, tolerance in TOLERANCES.items():
         table = Table("beta R", "K", "error", "error of f", "rounding", "largest weight", "w_K / R", "seconds",
-                      title=f"Nodes for a tolerance of {tolerance:g} per eigenvalue")
+                      title=f"Nodes for the tolerance of {name}")
         for reach in REACHES:
             start = time.perf_counter()
             try:
-                nodes = matsubara_nodes(1.0, reach, tolerance)
+                nodes = matsubara_nodes(1.0, reach, tolerance(reach))
             except ValueError as error:
                 CONSOLE.print(f"beta R = {reach:g}: {error}")
                 continue

@@ -1,4 +1,4 @@
-"""Speed on one core: exact evaluations against numpy, inner moves, and where the time of the benchmark goes.
+"""Speed on one core: exact evaluations against numpy, exact sweeps and inner moves.
 
     python tools/speed.py [--chains 32]
 
@@ -6,25 +6,20 @@ Ratios are medians over alternating repetitions in one run, so that a machine wh
 """
 
 import argparse
-import cProfile
-import pstats
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.config import load_job
-from hpcslmc.effective import make_model
+from hpcslmc.effective import Architecture, FreeElectrons, make_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World, limit_threads
+from hpcslmc.parallel import limit_threads
 from hpcslmc.sampling import Metropolis, make_move
-from hpcslmc.simulation import Simulation
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 from hpcslmc.weight.greens import GreensFunctions
@@ -80,8 +75,8 @@ def inner_moves(chains: int) -> None:
     spins = Stream(1, torch.arange(chains), "speed").directions(lattice.sites)
     table = Table("model", "move", "moves / s", "ms per batch", "log W_eff and forces, ms per batch",
                   title=f"Inner moves on one core, 6x6, {chains} chains at once")
-    for name, layers in (("linear", 0), ("attention", 1), ("attention", 3), ("cnn", 3)):
-        model = make_model(name, lattice, 6, layers)
+    for name, layers in (("linear", 0), ("attention", 1), ("attention", 3), ("cnn", 3), ("messages", 1)):
+        model = make_model(Architecture(name, tuple(lattice.shells[:6]), layers, 8, FreeElectrons(1.0, 0.0, 20.0)), lattice)
         model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
         for kind in ("hmc", "metropolis"):
             move = make_move(kind, model, Stream(1, torch.arange(chains), kind), trajectory=1.5)
@@ -118,44 +113,6 @@ def local_sweeps(chains: int) -> None:
     CONSOLE.print(table)
 
 
-PARTS = {  # what a line of the profile is: (file, function)
-    "exact log W (diagonalisation)": ("weight/diagonalise.py", "evaluate"),
-    "log W_eff and forces": ("effective/model.py", "evaluate"),
-    "random numbers": ("streams.py", "uniform"),
-    "geodesics": ("sampling/hmc.py", "_geodesic"),
-    "gradient steps (training)": ("learning/trainer.py", "train_step"),
-    "observables and bins": ("measure/bins.py", "add"),
-}
-
-
-def profile() -> None:
-    """Shares of a shortened benchmark on one rank, phase by phase."""
-    path = Path(__file__).resolve().parent.parent / "jobs/benchmark_6x6.toml"
-    job = load_job(str(path))
-    job = job.model_copy(update={
-        "thermalisation": job.thermalisation.model_copy(update={"moves": 20}),
-        "learning": job.learning.model_copy(update={"rounds": 1, "configurations": 20, "steps": 200}),
-        "sampling": job.sampling.model_copy(update={"chains": 32, "samples": 60}),
-    })
-    simulation, profiles = Simulation(job, World()), {}
-    while not simulation.finished:
-        phase = simulation.phase
-        profiler = profiles.setdefault(phase, cProfile.Profile())
-        profiler.enable()
-        simulation.advance()
-        profiler.disable()
-    table = Table("part", *profiles, title="Where the time goes: share of each phase (6x6 benchmark shortened, 32 chains, one core)")
-    stats = {phase: pstats.Stats(profiler) for phase, profiler in profiles.items()}
-    for part, (file, function) in PARTS.items():
-        cells = []
-        for s in stats.values():
-            spent = sum(entry[3] for (where, _, name), entry in s.stats.items() if where.endswith(file) and name == function)
-            cells.append(f"{spent / s.total_tt:.0%}")
-        table.add_row(part, *cells)
-    table.add_row("seconds", *(f"{s.total_tt:.1f}" for s in stats.values()))
-    CONSOLE.print(table)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chains", type=int, default=32)
@@ -164,4 +121,3 @@ if __name__ == "__main__":
     exact_evaluations(options.chains)
     local_sweeps(options.chains)
     inner_moves(options.chains)
-    profile()

@@ -164,8 +164,8 @@ def free_spins(hamiltonian: Hamiltonian, chains: int, where: str) -> Tensor:
     return Stream(1, torch.arange(chains, device=where), "weights").directions(sites)
 
 
-def shifts(weight: ExactWeight) -> int:
-    return len(weight.nodes.weights) if isinstance(weight, Matsubara) else len(weight._weights)
+def shifts(weight: Blocks | Matsubara) -> int:
+    return len(weight.nodes.weights)
 
 
 def calls_of(weights: dict[str, ExactWeight], spins: Tensor) -> dict[str, Callable[[], object]]:
@@ -185,9 +185,9 @@ def flops(weights: dict[str, ExactWeight], shape: tuple[int, int]) -> tuple[dict
         if "blocks" in weights:
             found[method] = 4.0 * factor * max(shape) * (2 * min(shape)) ** 3 * shifts(weights["blocks"])
     if "matsubara" in weights:
-        factor = weights["matsubara"]._factorisation._solver.getFactorMatrix()
-        found["matsubara"] = 4.0 * factor.getMumpsRinfog(3) * shifts(weights["matsubara"])
-        used = 1e6 * factor.getMumpsInfog(22)
+        mumps = weights["matsubara"].statistics()
+        found["matsubara"] = 4.0 * mumps.operations * shifts(weights["matsubara"])
+        used = mumps.bytes
     return found, used
 
 

@@ -2,15 +2,18 @@
 
 from hpcslmc.effective.attention import Attention
 from hpcslmc.effective.cnn import CNN
+from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.effective.linear import Linear
 from hpcslmc.effective.messages import Messages
-from hpcslmc.effective.model import EffectiveModel
+from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.lattice import Lattice
+
+__all__ = ["MODELS", "Architecture", "EffectiveModel", "FreeElectrons", "make_model"]
 
 MODELS: dict[str, type[EffectiveModel]] = {"linear": Linear, "attention": Attention, "cnn": CNN,
                                           "messages": Messages}
 
 
-def make_model(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:
-    """The registered model of that name on the first ``shells`` neighbour shells of the lattice."""
-    return MODELS[name](lattice, lattice.shells[:shells], layers)
+def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
+    """The registered model of that architecture."""
+    return MODELS[architecture.name](lattice, architecture)

@@ -2,16 +2,15 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcslmc.effective.model import EffectiveModel, normalise
+from hpcslmc.effective.model import Architecture, ShellModel, normalise
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 
 
-class Attention(EffectiveModel):
+class Attention(ShellModel):
     r"""Linear model evaluated on spins that attention blocks have smeared.
 
     Block l turns the site vectors S^(l) into S^(l+1):
@@ -29,8 +28,9 @@ class Attention(EffectiveModel):
     Nagai and Tomiya, JPSJ 93, 114007 (2024), arXiv:2306.11527.
     """
 
-    def __init__(self, lattice: Lattice, shells: np.ndarray, layers: int) -> None:
-        super().__init__(lattice, shells, layers)
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture)
+        layers, shells = architecture.layers, architecture.shells
         self.smearing = nn.Parameter(torch.zeros(layers, 3, len(shells) + 1, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:

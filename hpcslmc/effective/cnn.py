@@ -1,15 +1,14 @@
 """Convolutional comparison to attention: local smearing only."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcslmc.effective.model import EffectiveModel, normalise
+from hpcslmc.effective.model import Architecture, ShellModel, normalise
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 
 
-class CNN(EffectiveModel):
+class CNN(ShellModel):
     r"""Attention with its matrix replaced by the identity.
 
     .. math:: S^{(l+1)}_i = {\rm normalise}\left(S^{(l)}_i + \sum_n W_n \sum_{j \in {\rm shell}_n(i)} S^{(l)}_j\right)
@@ -19,8 +18,9 @@ class CNN(EffectiveModel):
     (layers + 1) (n_max + 1) parameters. O(layers N^2) per chain. Kept for comparison: stacking it helps little.
     """
 
-    def __init__(self, lattice: Lattice, shells: np.ndarray, layers: int) -> None:
-        super().__init__(lattice, shells, layers)
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture)
+        layers, shells = architecture.layers, architecture.shells
         self.smearing = nn.Parameter(torch.zeros(layers, len(shells) + 1, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:

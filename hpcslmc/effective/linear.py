@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from hpcslmc.effective.model import EffectiveModel
+from hpcslmc.effective.model import ShellModel
 
 
-class Linear(EffectiveModel):
+class Linear(ShellModel):
     r"""Classical Heisenberg model with one coupling for each shell.
 
     .. math:: \log W_{\rm eff}(S) = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + {\rm const}

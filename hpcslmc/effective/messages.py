@@ -1,4 +1,4 @@
-"""Equivariant message passing: vectors, axial vectors and scalars sent along learned propagators."""
+"""Equivariant message passing: vectors, axial vectors and scalars sent along propagators of the electrons."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from hpcslmc.effective.model import EffectiveModel
+from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -17,21 +17,14 @@ HIDDEN = 4
 """Hidden units of a site for each channel."""
 
 
-CHANNELS = 16
-"""Smeared spins that a site looks at; half as many vectors, axial vectors and scalars are sent in a layer."""
-
-HIDDEN = 32
-"""Width of the network of a site."""
-
-
 def hartley(length: int) -> np.ndarray:
     """(length, length), the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) / sqrt(length)."""
     angle = 2.0 * np.pi * np.outer(np.arange(length), np.arange(length)) / length
     return (np.cos(angle) + np.sin(angle)) / math.sqrt(length)
 
 
-def shell_waves(lattice: Lattice, shells: list[int]) -> np.ndarray:
-    r"""Structure factors of shells of the infinite lattice, at the momenta of this one: (shells, sites).
+def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
+    r"""Structure factors of shells of the infinite lattice, at the momenta of a lattice: (shells, sites).
 
     .. math:: \varphi_n(k) = z_n^{-1/2} \sum_{r \in Z^2, |r|^2 = d_n} \cos(k \cdot r)
 
@@ -43,101 +36,151 @@ def shell_waves(lattice: Lattice, shells: list[int]) -> np.ndarray:
         reach = math.isqrt(distance2)
         square = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1) - reach
         x, y = square[:, (square**2).sum(0) == distance2]
-        images = np.zeros(lattice.shape)
-        np.add.at(images, (x % lattice.shape[0], y % lattice.shape[1]), 1.0)
+        images = np.zeros(shape)
+        np.add.at(images, (x % shape[0], y % shape[1]), 1.0)
         waves.append(np.fft.fft2(images).real.flatten() / math.sqrt(len(x)))
     return np.stack(waves)
 
 
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product along axis 1, its components in the order (z, x, y)."""
+    return a * b.roll(-1, 1) - a.roll(-1, 1) * b
+
+
 class Messages(EffectiveModel):
-    r"""Vectors, axial vectors and scalars sent from site to site along learned propagators, on top of the linear model.
+    r"""Linear model plus site energies of what each site hears from the others.
 
-    A propagator is a sum over shells, with structure factors phi_n(k) and learned weights w_n, applied in momentum space,
+    log W is a sum over closed paths of tr prod (S.sigma) with free propagators between the factors.
+    The model keeps the algebra, (S.sigma)(v.sigma) = S.v + i (S x v).sigma, learns the propagators
+    and lets a small network on each site sum up the orders. With * a convolution over the lattice,
+    C channels c, and learned matrices of channels capital Latin letters:
 
-    .. math:: (K v)_i = \sum_j v_j \frac1N \sum_k e^{i k (r_i - r_j)} \sum_{n=0}^{n_{\max}} w_n \varphi_n(k)
+    .. math::
+        v_0 &= S, \quad v_c = K_c * S \\
+        h^{(0)} &= {\rm silu}\left(W^{(0)} [|v|^2, S \cdot v] + b^{(0)}\right) \\
+        p &= P v, \quad a = S \times A v, \quad g = G h^{(l-1)} \\
+        p' &= K^p * (1 + g^p) p, \quad a' = K^a * (1 + g^a) a, \quad s' = K^s * g^s \\
+        h^{(l)} &= {\rm silu}\left(W^{(l)} [|p'|^2, |a'|^2, p' \cdot D v, a' \cdot a, s', h^{(l-1)}] + b^{(l)}\right) \\
+        \log W_{\rm eff} &= \log W_{\rm linear} + \sum_i \sum_l e^{(l)} \cdot h^{(l)}_i
 
-    Every site looks at smeared spins K_c S, c = 0..C with K_0 = 1. Their lengths and overlaps with S_i, all invariant
-    under O(3), feed a small network per site, h_i = silu(M x_i + b). Each further layer sends C/2 mixtures v of all
-    vectors so far, C/2 axial vectors S_i x a and C/2 scalars, each times a gate that h_i sets; what arrives gives
-    new invariants (lengths of both, vectors times local vectors, axial times local axial ones, scalars) for the next h_i. Axial vectors
-    enter in pairs, so that reflections remain a symmetry.
+    and p' joins the vectors v that the next layer starts from. All products are between vectors of
+    the same parity, hence invariant under O(3).
 
-    .. math:: \log W_{\rm eff} = \sum_n K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j
-        + \sum_{l=0}^{\rm layers} \sum_i e_l \cdot h^{(l)}_i + {\rm const}
+    Kernels are learned combinations of fixed functions of momentum: shells of the infinite lattice (`shell_waves`),
+    and the free electrons' propagators and bubbles at a few imaginary frequencies (`FreeElectrons`), which carry how
+    things depend on the size of the lattice and on temperature. Sums over sites are
+    not normalised otherwise, so that a site's energy does not know the size of the lattice. The linear model has
+    the shells and the bubbles; its couplings are fitted by least squares and left alone by the training.
 
-    Parameters belong to shells and channels. Kernels are those of the infinite lattice, folded onto this one.
+    Parameters
+    ----------
+    lattice : Lattice
+    architecture : Architecture
+        Its layers are rounds of messages (0 leaves the site energies of h^(0)), its channels are C.
+
+    Attributes
+    ----------
+    precision : torch.dtype
+        Of everything but the linear part and the sums over sites. float32 costs half of float64; log W_eff is
+        a deterministic function all the same, which is what reversible moves need.
 
     Notes
     -----
-    C = 16 channels. O(layers C N (sqrt(N) + C)) per chain. Vector channels and gates as in Schuett, Unke, Gastegger,
-    arXiv:2102.03150; equivariant networks for the Kondo lattice: Miyazaki, arXiv:2305.03804.
+    Convolutions are products in the Hartley basis, (cos + sin)(k x), which is real and diagonalises
+    even kernels; O(layers (C^2 N + C N^{3/2})) per chain.
+
+    Related networks: Miyazaki, arXiv:2305.03804 (vectors on the Kondo lattice); Nagai and Tomiya,
+    arXiv:2306.11527 (learned smearing of spins); Batatia et al., arXiv:2206.07697 (MACE: products of
+    messages in place of many layers).
     """
 
-    def __init__(self, lattice: Lattice, shells: np.ndarray, layers: int) -> None:
-        super().__init__(lattice, shells, layers)
-        self.shape = lattice.shape
-        transforms = [hartley(length) for length in lattice.shape]
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        channels, electrons = architecture.channels, architecture.electrons
+        bubbles = electrons.bubbles(lattice.shape)
+        super().__init__(lattice, architecture, len(architecture.shells) + len(bubbles))
+        self.couplings.requires_grad_(False)
+        self.shape, self.precision = lattice.shape, torch.float32
+        matrices = [hartley(length) for length in lattice.shape]
         if lattice.sites <= DENSE_SITES:
-            transforms = [np.kron(*transforms)]
-        for axis, matrix in enumerate(transforms):
+            matrices = [np.kron(*matrices)]
+        for axis, matrix in enumerate(matrices):
             self.register_buffer(f"_hartley{axis}", torch.as_tensor(matrix), persistent=False)
-        self.register_buffer("_waves", torch.as_tensor(shell_waves(lattice, [0, *self.shells])), persistent=False)
-        waves, half, pool = len(shells) + 1, CHANNELS // 2, CHANNELS + 1
-        self.sight = _parameter(CHANNELS, waves)
-        self.blocks = nn.ModuleList()
-        for layer in range(layers + 1):
-            invariants = 5 * half + HIDDEN if layer else 2 * pool
-            block = {"mix": _parameter(HIDDEN, invariants), "bias": _parameter(HIDDEN, 1), "energy": _parameter(1, HIDDEN)}
-            if layer:
-                block |= {"gate": _parameter(3 * half, HIDDEN), "project": _parameter(3 * half, pool),
-                          "propagator": _parameter(3 * half, waves)}
-                pool += half
-            self.blocks.append(nn.ParameterDict(block))
+        waves = shell_waves(lattice.shape, (0, *architecture.shells))
+        self.register_buffer("_coupling_waves", torch.as_tensor(np.concatenate((waves[1:], bubbles))), persistent=False)
+        waves = np.concatenate((waves, electrons.propagators(lattice.shape), bubbles))
+        self.register_buffer("_waves", torch.as_tensor(waves), persistent=False)
+
+        def weights(**shapes: tuple[int, int]) -> nn.ParameterDict:
+            return nn.ParameterDict({name: nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+                                     for name, shape in shapes.items()})
+
+        hidden, vectors = HIDDEN * channels, channels + 1
+        self.site = weights(kernel=(channels, len(waves)), mix=(hidden, 2 * vectors), bias=(hidden, 1), energy=(1, hidden))
+        self.layers = nn.ModuleList(
+            weights(gate=(3 * channels, hidden), project=(3 * channels, vectors + n * channels),
+                    kernel=(3 * channels, len(waves)), mix=(hidden, 5 * channels + hidden), bias=(hidden, 1),
+                    energy=(1, hidden))
+            for n in range(architecture.layers))
 
     def initialise(self, stream: Stream) -> None:
-        """Random weights of about unit gain, small gates and no energies: the linear model to start with."""
-        def draw(weights: Tensor, gain: float) -> None:
-            weights.copy_(gain * stream.normal(*weights.shape)[0])
-
+        """Random weights of about unit gain, gates of a tenth, no site energies: the linear model to start with."""
+        gain = {"kernel": 1.0, "project": 1.0, "mix": 1.0, "gate": 0.1, "energy": 0.0, "bias": 0.0}
         with torch.no_grad():
-            draw(self.sight, 0.3)
-            for block in self.blocks:
-                for name, weights in block.items():
-                    if name == "propagator":
-                        draw(weights, 0.3)
-                    elif name in ("mix", "project", "gate"):
-                        draw(weights, (0.1 if name == "gate" else 1.0) * weights.shape[1] ** -0.5)
+            for block in (self.site, *self.layers):
+                for name, parameter in block.items():
+                    numbers = stream.normal(*parameter.shape)[0]
+                    parameter.copy_(numbers * (gain[name] / math.sqrt(parameter.shape[1])))
 
     def transform(self, fields: Tensor) -> Tensor:
         """Hartley transform of fields (..., sites), its own inverse."""
+        first = self._hartley0.to(fields.dtype)
         if self.sites <= DENSE_SITES:
-            return fields @ self._hartley0
-        return (self._hartley0 @ (fields.unflatten(-1, self.shape) @ self._hartley1)).flatten(-2)
+            return fields @ first
+        return (first @ (fields.unflatten(-1, self.shape) @ self._hartley1.to(fields.dtype))).flatten(-2)
+
+    def convolve(self, kernels: Tensor, fields: Tensor) -> Tensor:
+        """Fields (channels, ..., sites) each smeared with its kernel, given by weights (channels, waves)."""
+        spectra = (kernels @ self._waves.to(kernels.dtype)).reshape(len(kernels), *[1] * (fields.ndim - 2), self.sites)
+        return self.transform(spectra * self.transform(fields))
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        """What the couplings multiply, (chains, couplings): sums over pairs of sites, by shell and by bubble."""
+        power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
+        return 0.5 * power @ self._coupling_waves.T
+
+    def readout(self, spins: Tensor) -> Tensor:
+        """The linear model of spins (chains, sites, 3): (chains,)."""
+        power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
+        return 0.5 * (power * (self.couplings @ self._coupling_waves)).sum(-1) + self.sites * self.constant
 
     def forward(self, spins: Tensor) -> Tensor:
         """(chains,) log W_eff of spins (chains, sites, 3)."""
-        log_weight, chains, half = self.readout(spins), len(spins), CHANNELS // 2
-        spins = spins.permute(2, 0, 1)
-        sight = (self.sight @ self._waves)[:, None, None] * self.transform(spins)
-        pool = torch.cat((spins[None], self.transform(sight)))
-        invariants = torch.cat((pool.square().sum(1), (pool * spins).sum(1))).flatten(1)
-        for layer, block in enumerate(self.blocks):
-            if layer:
-                gates = (block["gate"] @ hidden).unflatten(-1, (chains, -1))
-                local = (block["project"] @ pool.flatten(1)).unflatten(-1, pool.shape[1:])
-                vectors, partners, axial = local.split(half)
-                axial = torch.linalg.cross(spins.expand_as(axial), axial, dim=1)
-                propagator = block["propagator"] @ self._waves
-                sent = self.transform((1.0 + gates[:2 * half, None]) * torch.cat((vectors, axial)))
-                received = self.transform(propagator[:2 * half, None, None] * sent)
-                scalars = self.transform(propagator[2 * half:, None] * self.transform(gates[2 * half:]))
-                overlaps = (received * torch.cat((partners, axial))).sum(1)
-                invariants = torch.cat((*(x.flatten(1) for x in (received.square().sum(1), overlaps, scalars)), hidden))
-                pool = torch.cat((pool, received[:half]))
-            hidden = silu(block["mix"] @ invariants + block["bias"])
-            log_weight = log_weight + (block["energy"] @ hidden).reshape(chains, -1).sum(1)
+        log_weight = self.readout(spins)
+        channels = self.architecture.channels
+        site, *layers = [{name: p.to(self.precision) for name, p in block.items()} for block in (self.site, *self.layers)]
+        spins = spins.permute(2, 0, 1).to(self.precision)[None]  # fields are (channels, 3, chains, sites) from here on
+
+        vectors = torch.cat((spins, self.convolve(site["kernel"], spins)))
+        hidden, energy = self._sum_up(site, [vectors.square().sum(1), (vectors * spins).sum(1)])
+        log_weight = log_weight + energy
+        for block in layers:
+            gates = torch.tensordot(block["gate"], hidden, 1)
+            polar, axial, partner = torch.tensordot(block["project"], vectors, 1).split(channels)
+            axial = cross(spins, axial)
+            gate, signals = gates.split((2 * channels, channels))
+            kernels, signal_kernels = block["kernel"].split((2 * channels, channels))
+            heard = self.convolve(kernels, (1.0 + gate[:, None]) * torch.cat((polar, axial)))
+            signals = self.convolve(signal_kernels, signals)
+            products = (heard * torch.cat((partner, axial))).sum(1)
+            hidden, energy = self._sum_up(block, [heard.square().sum(1), products, signals, hidden])
+            log_weight = log_weight + energy
+            if block is not layers[-1]:
+                vectors = torch.cat((vectors, heard[:channels]))
         return log_weight
 
-
-def _parameter(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.zeros(*shape, dtype=torch.float64))
+    def _sum_up(self, block: dict[str, Tensor], invariants: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Hidden units (hidden, chains, sites) of invariants (n, chains, sites), and their energy (chains,) float64."""
+        inputs = torch.cat(invariants)
+        hidden = silu(torch.addmm(block["bias"], block["mix"], inputs.flatten(1))).reshape(-1, *inputs.shape[1:])
+        totals = hidden.sum(-1, dtype=torch.float64).T.contiguous()  # whose order of summation no other chain can change
+        return hidden, (block["energy"] * totals).sum(-1)

@@ -1,49 +1,99 @@
 """The protocol of effective models, and the shell-wise smearing they share."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is built from, on a lattice of any size.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``MODELS``.
+    shells : tuple of int
+        Squared distances of the neighbour shells the model sees.
+    layers : int
+        Blocks on top of the linear readout; ignored by models without blocks.
+    channels : int
+        Width of the blocks; ignored by models of fixed width.
+    electrons : FreeElectrons
+        The fermions without spins; ignored by models that know nothing of them.
+    """
+
+    name: str
+    shells: tuple[int, ...]
+    layers: int
+    channels: int
+    electrons: FreeElectrons
 
 
 class EffectiveModel(nn.Module):
     r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
 
     A subclass defines ``forward(spins) -> (chains,)``, twice differentiable, invariant under global
-    O(3), translations and the lattice's point group. Parameters belong to neighbour shells, named by
-    their squared distance, never to sites, so they load on a lattice of any size.
+    O(3), translations and the lattice's point group, and ``correlations(spins)``. Parameters belong to neighbour
+    shells, named by their squared distance, or to functions of momentum, never to sites, so they load on a lattice of any size.
 
     Parameters
     ----------
     lattice : Lattice
-    shells : (n_max,) int
-        Squared distances of the neighbour shells the model sees.
-    layers : int
-        Number of blocks on top of the linear readout; ignored by models without blocks.
+    architecture : Architecture
+    couplings : int
+        Number of couplings of the linear readout.
 
     Attributes
     ----------
-    couplings : (n_max,) parameter
-        Couplings K_n = beta J_n of the linear readout,
-        ``log W_eff = sum_n K_n sum_{<ij>_n} S_i . S_j + N constant``.
+    couplings : (couplings,) parameter
+        K of the linear readout, ``log W_eff = correlations(S) . K + N constant``.
     constant : () buffer
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
     """
 
-    def __init__(self, lattice: Lattice, shells: np.ndarray, layers: int) -> None:
+    def __init__(self, lattice: Lattice, architecture: Architecture, couplings: int) -> None:
         super().__init__()
-        self.sites = lattice.sites
-        self.shells = [int(shell) for shell in shells]
-        self.register_buffer("_smearing_index", torch.as_tensor(lattice.shell_index(np.array([0, *shells]))),
-                             persistent=False)
-        self.couplings = nn.Parameter(torch.zeros(len(shells), dtype=torch.float64))
+        self.sites, self.architecture = lattice.sites, architecture
+        self.couplings = nn.Parameter(torch.zeros(couplings, dtype=torch.float64))
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
         """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on all ranks."""
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        """What the couplings multiply, (chains, couplings): sums of S_i . S_j over pairs of sites."""
+        raise NotImplementedError
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""
+        if not forces:
+            with torch.no_grad():
+                return Evaluation(self(spins))
+        with torch.enable_grad():
+            spins = spins.detach().requires_grad_()
+            log_weight = self(spins)
+            (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
+        return Evaluation(log_weight.detach(), gradient)
+
+
+class ShellModel(EffectiveModel):
+    r"""A model whose vectors are smeared shell by shell, the couplings K_n = beta J_n belonging to shells too.
+
+    .. math:: \log W_{\rm linear} = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + N\,{\rm constant}
+    """
+
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture, len(architecture.shells))
+        index = lattice.shell_index(np.array([0, *architecture.shells]))
+        self.register_buffer("_smearing_index", torch.as_tensor(index), persistent=False)
 
     def kernel(self, weights: Tensor) -> Tensor:
         """Shell-wise kernels, (..., sites, sites), from weights (..., n_max + 1) of shells 0..n_max."""
@@ -60,20 +110,9 @@ class EffectiveModel(nn.Module):
     def correlations(self, spins: Tensor) -> Tensor:
         """sum_{<ij>_n} S_i . S_j of each shell, (chains, n_max): what the couplings multiply."""
         gram = (spins @ spins.transpose(1, 2)).flatten(1)
-        sums = gram.new_zeros(len(spins), len(self.shells) + 2)
+        sums = gram.new_zeros(len(spins), len(self.couplings) + 2)
         sums.index_add_(1, self._smearing_index.flatten(), gram)
         return 0.5 * sums[:, 1:-1]
-
-    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""
-        if not forces:
-            with torch.no_grad():
-                return Evaluation(self(spins))
-        with torch.enable_grad():
-            spins = spins.detach().requires_grad_()
-            log_weight = self(spins)
-            (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
-        return Evaluation(log_weight.detach(), gradient)
 
 
 def normalise(vectors: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.evaluation import Density, Evaluation
 from hpcslmc.parallel import ChainBlock
 
 
@@ -23,6 +23,7 @@ class DataSet:
 
     def __init__(self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu") -> None:
         every = max(2, round(1.0 / validation_fraction))
+        self.chains_total = block.total
         is_validation = np.arange(block.total) % every == every - 1
         self.train_chains_total = int((~is_validation).sum())
         local = torch.as_tensor(is_validation[block.indices()], device=device)
@@ -64,3 +65,30 @@ class DataSet:
             self._spins = list(state["spins"].unbind(1))
             self._log_weight = list(state["log_weight"].unbind(1))
             self._forces = list(state["forces"].unbind(1))
+
+
+class Recorder:
+    """A density that writes down what it is asked: every evaluation with forces becomes data while it records.
+
+    An HMC trajectory evaluates log W and its forces at every step, and every one of these configurations is as good to
+    learn from as its end.
+
+    Parameters
+    ----------
+    density : Density
+    data : DataSet
+
+    Attributes
+    ----------
+    recording : bool
+    """
+
+    def __init__(self, density: Density, data: DataSet) -> None:
+        self.density, self.data, self.recording = density, data, False
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """The density at spins (chains, sites, 3)."""
+        evaluation = self.density.evaluate(spins, forces)
+        if self.recording and evaluation.forces is not None:
+            self.data.add(spins, evaluation)
+        return evaluation

@@ -9,28 +9,26 @@ from torch import Tensor
 
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.evaluation import Evaluation
-from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel import World
 from hpcslmc.sampling import SLMC, Move, Step
 
-CURVE_POINTS = 10
-"""Points of the learning curve in each round."""
-
-
 class SelfLearning:
     """Learns the effective model while the chains keep sampling the exact weight.
 
-    Stages, in order: ``explore`` (exact moves give the first data), then rounds of ``train`` (gradient
-    steps) and ``collect`` (self-learning steps whose proposals, accepted or not, join the data and whose
-    acceptance is measured). A round whose acceptance does not exceed the best so far by more than two
-    standard errors of it is the last; the parameters of the best round are kept.
+    Stages, in order: ``explore`` (exact moves give the first data; of HMC, every point of a trajectory), then rounds of
+    ``train`` (gradient steps) and ``collect`` (self-learning steps whose proposals, accepted or not, join the data and whose
+    acceptance is measured). All data stay, so every round replays those before. A round whose acceptance does not exceed the
+    best so far by more than two standard errors of it is the last, and so is one after which the budget of exact
+    evaluations is spent; the parameters of the best round are kept.
 
     Parameters
     ----------
     model : EffectiveModel
     exact : Move
-        Move under the exact weight, for exploring.
+        Move under the exact weight, for exploring; samples ``recorder``.
+    recorder : Recorder
     slmc : SLMC
     data : DataSet
     trainer : Trainer
@@ -40,7 +38,11 @@ class SelfLearning:
     configurations : int
         Configurations that every chain adds to the data in each stage of exploring or collecting.
     moves : int
-        Exact moves between two configurations of the exploring stage.
+        Exact moves between two configurations of the exploring stage, where the moves evaluate no forces.
+    budget : int or None
+        Most exact evaluations of one chain, over all stages.
+    fit_linear : bool
+        Whether the couplings start from least squares, not from what the model came with.
 
     Attributes
     ----------
@@ -48,17 +50,24 @@ class SelfLearning:
         Learning curve: round, step, loss, validation MSE of log W, MSE per site.
     history : list of dict
         One entry a round: acceptance measured with its standard error, and predicted by the validation MSE.
+    evaluations : int
+        Exact evaluations of one chain so far.
+    remarks : list of str
+        What the user should know.
     """
 
-    def __init__(self, model: EffectiveModel, exact: Move, slmc: SLMC, data: DataSet, trainer: Trainer, world: World,
-                 *, rounds: int, configurations: int, moves: int) -> None:
-        self.model, self.exact, self.slmc = model, exact, slmc
+    def __init__(self, model: EffectiveModel, exact: Move, recorder: Recorder, slmc: SLMC, data: DataSet, trainer: Trainer,
+                 world: World, *, rounds: int, configurations: int, moves: int, budget: int | None = None,
+                 fit_linear: bool = True) -> None:
+        self.model, self.exact, self.recorder, self.slmc = model, exact, recorder, slmc
         self.data, self.trainer, self.world = data, trainer, world
         self.rounds, self.configurations, self.moves = rounds, configurations, moves
-        self.stage: Literal["explore", "train", "collect", "finished"] = "explore"
-        self.round = 0
+        self.budget, self.fit_linear = budget, fit_linear
+        self.stage: Literal["explore", "train", "collect", "finished"] = "explore" if rounds else "finished"
+        self.round = self.evaluations = 0
         self.curve: list[dict] = []
         self.history: list[dict] = []
+        self.remarks: list[str] = []
         self._accepted: list[float] = []
         self._best: dict = {}
 
@@ -73,7 +82,15 @@ class SelfLearning:
         if self.stage == "train":
             return self.trainer.step, self.trainer.steps
         done = len(self.data) if self.stage == "explore" else len(self._accepted)
-        return done, self.configurations
+        return min(done, self._stage_length), self._stage_length
+
+    @property
+    def _stage_length(self) -> int:
+        """Configurations that this stage collects, unless the budget is spent first."""
+        if self.budget is None:
+            return self.configurations
+        before = 0 if self.stage == "explore" else self.evaluations - len(self._accepted)
+        return max(1, min(self.configurations, self.budget - before))
 
     @property
     def acceptance(self) -> float:
@@ -89,58 +106,61 @@ class SelfLearning:
         return step.spins, step.evaluation
 
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        for _ in range(self.moves):
-            step = self.exact.move(spins, evaluation)
-            spins, evaluation = step.spins, step.evaluation
-        if evaluation.forces is None:
-            evaluation = self.slmc.evaluate(spins, forces=True)
-        self.data.add(spins, evaluation)
-        if len(self.data) == self.configurations:
-            self._start_round()
-            self.trainer.fit_linear()
+        before = len(self.data)
+        self.recorder.recording = True
+        step = self.exact.move(spins, evaluation)
+        self.recorder.recording = False
+        if len(self.data) == before:  # a move without forces
+            for _ in range(self.moves - 1):
+                step = self.exact.move(step.spins, step.evaluation)
+            self.data.add(step.spins, self.slmc.evaluate(step.spins, forces=True))
+        self.evaluations = len(self.data)
+        if len(self.data) >= self._stage_length:
+            self._start_round(self.fit_linear)
         return step
 
-    def _start_round(self) -> None:
+    def _start_round(self, fit_linear: bool = False) -> None:
         self.stage = "train"
         self.round += 1
-        self.trainer.start_round()
+        self.trainer.start_round(fit_linear)
 
     def _train(self) -> None:
+        told = len(self.trainer.remarks)
         self.trainer.train_step()
+        self.remarks += [f"round {self.round}: {remark}" for remark in self.trainer.remarks[told:]]
         if self.trainer.round_finished:
             self.trainer.finish_round()
+            self.curve += [{"round": self.round, **point} for point in self.trainer.curve]
             self.stage = "collect"
-        if self.trainer.step % max(1, self.trainer.steps // CURVE_POINTS) == 0 or self.trainer.round_finished:
-            mse = self.trainer.validate()
-            self.curve.append({"round": self.round, "step": self.trainer.step, "loss": self.trainer.loss,
-                               "mse": mse, "mse_per_site": mse / self.model.sites})
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.slmc.move(spins, evaluation, forces=True)
         self.data.add(step.proposal, step.proposal_evaluation)
+        self.evaluations += 1
         counts = torch.stack((step.acceptance.sum(), step.inner_acceptance.sum())).cpu().numpy()
         accepted, inner_accepted = self.world.sum(counts) / (self.world.size * len(spins))
         self.slmc.inner.tune(float(inner_accepted))
         self._accepted.append(float(accepted))
-        if len(self._accepted) == self.configurations:
+        if len(self._accepted) >= self._stage_length:
             self._finish_round()
         return step
 
     def _finish_round(self) -> None:
-        mse = self.curve[-1]["mse"]
+        mse = self.trainer.mse
         acceptance = self.acceptance
         error = float(np.std(self._accepted) / math.sqrt(len(self._accepted)))
         self.history.append({
-            "round": self.round, "configurations": len(self.data), "mse": mse, "mse_per_site": mse / self.model.sites,
+            "round": self.round, "evaluations": self.evaluations * self.data.chains_total, "mse": mse, "mse_per_site": mse / self.model.sites,
             "acceptance": acceptance, "acceptance_error": error,
             "predicted_erfc": math.erfc(math.sqrt(mse) / 2.0), "predicted_exp": math.exp(-math.sqrt(mse)),
         })
         self._accepted = []
-        previous = self._best.get("acceptance", 0.0)
+        previous = self._best.get("acceptance", -math.inf)
         if acceptance > previous:
             parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._best = {"acceptance": acceptance, "parameters": parameters}
-        if self.round == self.rounds or acceptance < previous + 2.0 * error:
+        spent = self.budget is not None and self.evaluations >= self.budget
+        if self.round == self.rounds or spent or acceptance < previous + 2.0 * error:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
             self.data.clear()
@@ -150,11 +170,13 @@ class SelfLearning:
     def state_dict(self) -> dict:
         """Everything but the model, the moves and the data, which are saved with their owners."""
         return {"stage": self.stage, "round": self.round, "curve": self.curve, "history": self.history,
+                "evaluations": self.evaluations, "remarks": self.remarks,
                 "accepted": self._accepted, "best": self._best, "trainer": self.trainer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         self.stage, self.round = state["stage"], state["round"]
         self.curve, self.history = state["curve"], state["history"]
+        self.evaluations, self.remarks = state["evaluations"], state["remarks"]
         self._accepted, self._best = state["accepted"], state["best"]
         if not self.finished:
             self.trainer.load_state_dict(state["trainer"])

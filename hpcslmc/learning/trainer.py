@@ -10,11 +10,20 @@ from torch.nn.utils import parameters_to_vector
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.soap import SOAP
 from hpcslmc.parallel import World
 from hpcslmc.streams import Stream
 
-CHUNK = 256
-"""Configurations that a model evaluates at once outside training."""
+CHUNK_SITES = 16384
+"""Sites that a model evaluates at once outside training."""
+CHECKS = 10
+"""Times that a round validates the model and keeps the best parameters."""
+PATIENCE = 5
+"""Checks without a better validation error after which a round ends."""
+DIVERGED = 10.0
+"""A validation error that many times the best one is a divergence."""
+RECOVERIES = 3
+"""Divergences of a round after which it ends with the best parameters so far."""
 
 
 def schedule(progress: float) -> float:
@@ -45,7 +54,7 @@ def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Ten
 
 
 class Trainer:
-    r"""AdamW on the squared error of log W, one flat allreduce a step.
+    r"""SOAP on the squared error of log W and of the forces, one flat allreduce a step.
 
     .. math:: {\rm loss} = \langle (\log W - \log W_{\rm eff})^2 \rangle
               + \lambda \langle \textstyle\sum_i |F_i - F^{\rm eff}_i|^2 \rangle
@@ -54,6 +63,10 @@ class Trainer:
     batch, so a batch is the same whatever the number of ranks, and ranks carry equal loads. The
     constant of log W_eff follows the mean error of the batches and is set to that of all training
     data at the end: only the variance of the error matters to sampling.
+
+    Ten times a round the validation error is measured and the best parameters are kept, with which the round ends. It ends early
+    when five checks found nothing better. A loss that is not finite, or a validation error ten times the best, brings the best
+    parameters back with a fresh optimiser at a third of the rate.
 
     Parameters
     ----------
@@ -69,6 +82,18 @@ class Trainer:
     rate : float
     force_weight : float
         lambda; 0 needs no second derivatives.
+
+    Attributes
+    ----------
+    step : int
+    loss : float
+        Of the last batch.
+    mse : float
+        Validation error of the parameters kept.
+    curve : list of dict
+        Of this round: step, loss, validation MSE of log W, MSE per site.
+    remarks : list of str
+        What the user should know about this round.
     """
 
     def __init__(self, model: EffectiveModel, data: DataSet, world: World, stream: Stream, *, steps: int,
@@ -76,31 +101,42 @@ class Trainer:
         self.model, self.data, self.world, self.stream = model, data, world, stream
         self.steps, self.rate, self.force_weight = steps, rate, force_weight
         self.draws_per_batch = max(1, batch_size // data.train_chains_total)
-        self.step, self.loss = 0, math.nan
-        self._optimiser: torch.optim.AdamW | None = None
+        self.step, self.loss, self.mse = 0, math.nan, math.inf
+        self.curve: list[dict] = []
+        self.remarks: list[str] = []
+        self._optimiser: SOAP | None = None
+        self._best: dict[str, Tensor] = {}
+        self._recoveries = 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def fit_linear(self) -> None:
         """Set the couplings of the linear readout by least squares on the training data. Collective."""
         spins, log_weight = self._configurations(self.data.train_chains)
-        features = torch.cat([self.model.correlations(chunk) for chunk in spins.split(CHUNK)] or
-                             [spins.new_zeros(0, len(self.model.shells))])
-        rows = torch.cat((features, torch.ones_like(log_weight)[:, None], log_weight[:, None]), 1)
+        features = torch.cat([self.model.correlations(chunk) for chunk in self._chunks(spins)] or
+                             [spins.new_zeros(0, len(self.model.couplings))])
+        rows = torch.cat((features, log_weight[:, None], torch.ones_like(log_weight)[:, None]), 1)
         moments = self.world.sum((rows.T @ rows).cpu().numpy())
-        normal, target, count = moments[:-1, :-1], moments[:-1, -1], moments[-2, -2]
-        mean = normal[-1] / count
-        centred = normal - count * np.outer(mean, mean)
-        solution = np.linalg.lstsq(centred[:-1, :-1], target[:-1] - mean[:-1] * target[-1], rcond=1e-12)[0]
+        mean = moments[-1, :-1] / moments[-1, -1]
+        centred = moments[:-1, :-1] / moments[-1, -1] - np.outer(mean, mean)
+        scale = np.sqrt(np.maximum(np.diag(centred)[:-1], np.finfo(float).tiny))
+        normal, target = centred[:-1, :-1] / np.outer(scale, scale), centred[:-1, -1] / scale
+        solution = np.linalg.lstsq(normal, target, rcond=1e-9)[0] / scale
         with torch.no_grad():
             self.model.couplings.copy_(torch.as_tensor(solution))
-            self.model.constant.fill_((target[-1] / count - mean[:-1] @ solution) / self.model.sites)
+            self.model.constant.fill_((mean[-1] - mean[:-1] @ solution) / self.model.sites)
 
-    def start_round(self) -> None:
-        """Fresh optimiser and schedule over all data collected so far."""
-        self.step = 0
+    def start_round(self, fit_linear: bool = False) -> None:
+        """Fresh optimiser and schedule over all data collected so far; least squares for the couplings if wanted. Collective."""
+        self._prepare()
+        if fit_linear:
+            self.fit_linear()
+        self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = 0, math.nan, math.inf, [], [], 0
+        self._centre()
+        self._check()
+
+    def _prepare(self) -> None:
         self._spins, self._log_weight, self._forces = self.data.stacked()
-        self._optimiser = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0)
-        self.loss = math.nan
+        self._optimiser = SOAP(self.parameters, lr=self.rate)
 
     @property
     def round_finished(self) -> bool:
@@ -116,18 +152,43 @@ class Trainer:
             gradient, losses = torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
         size = self.draws_per_batch * self.data.train_chains_total
         flat = self.world.sum(torch.cat((gradient, losses)).cpu().numpy()) / size
+        self.step += 1
+        if not np.isfinite(flat).all():
+            self._recover("the loss was not finite")
+            return
         self.loss, mean_error = float(flat[-2]), float(flat[-1])
-        if not math.isfinite(self.loss):
-            raise UserError(f"training diverged at step {self.step} of {self.steps}: use a smaller [learning] rate than {self.rate}.")
         averaged = torch.as_tensor(flat[:-2], device=gradient.device)
         offset = 0
         for p in self.parameters:
             p.grad = averaged[offset:offset + p.numel()].reshape(p.shape)
             offset += p.numel()
-        self._optimiser.param_groups[0]["lr"] = self.rate * schedule(self.step / self.steps)
+        self._optimiser.param_groups[0]["lr"] = self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
         self._optimiser.step()
         self.model.constant += 0.2 * mean_error / self.model.sites
-        self.step += 1
+        if self.step % max(1, self.steps // CHECKS) == 0 or self.round_finished:
+            self._check()
+
+    def _check(self) -> None:
+        """Validate; keep the parameters if they are the best so far, go back to the best if they are far off."""
+        mse = self.validate()
+        self.curve.append({"step": self.step, "loss": self.loss, "mse": mse, "mse_per_site": mse / self.model.sites})
+        if mse < self.mse:
+            self.mse, self._best = mse, {name: value.clone() for name, value in self.model.state_dict().items()}
+        elif not mse < DIVERGED * self.mse:
+            self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
+        elif all(point["mse"] > self.mse for point in self.curve[-PATIENCE:]):
+            self.step = self.steps
+
+    def _recover(self, what: str) -> None:
+        if not self._best:
+            raise UserError("the effective model gives log W_eff that is not finite before any training: check [effective] start_from.")
+        self.model.load_state_dict(self._best)
+        self._optimiser = SOAP(self.parameters, lr=self.rate)
+        self._recoveries += 1
+        after = f"went on from the best parameters (validation MSE {self.mse:.3g}) at a third of the rate"
+        if self._recoveries > RECOVERIES:
+            self.step, after = self.steps, "the round ended with the best parameters; a smaller [learning] rate would help"
+        self.remarks.append(f"training diverged at step {self.step} of {self.steps}: {what}; {after}")
 
     def validate(self) -> float:
         """Mean squared error of log W on the validation chains, its mean removed. Collective."""
@@ -137,11 +198,16 @@ class Trainer:
         return float(squares[0] / count)
 
     def finish_round(self) -> None:
-        """Set the constant to the training data's and check that all ranks hold the same model. Collective."""
+        """Take the best parameters, centre them, and check that all ranks hold the same. Collective."""
+        self.model.load_state_dict(self._best)
+        self._centre()
+        check_identical(self.model, self.world)
+
+    def _centre(self) -> None:
+        """Set the constant to the training data's."""
         error = self._errors(self.data.train_chains)
         count, total = self.world.sum(np.array([len(error), error.sum()]))
         self.model.constant += total / count / self.model.sites
-        check_identical(self.model, self.world)
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         draws = self._spins.shape[1]
@@ -168,8 +234,11 @@ class Trainer:
     def _errors(self, chains: Tensor) -> np.ndarray:
         """log W - log W_eff of all configurations of local chains."""
         spins, log_weight = self._configurations(chains)
-        model = [self.model.evaluate(chunk).log_weight for chunk in spins.split(CHUNK) if len(chunk)]
+        model = [self.model.evaluate(chunk).log_weight for chunk in self._chunks(spins)]
         return (log_weight - torch.cat(model)).cpu().numpy() if model else np.zeros(0)
+
+    def _chunks(self, spins: Tensor) -> list[Tensor]:
+        return list(spins.split(max(1, CHUNK_SITES // self.model.sites))) if len(spins) else []
 
     def state_dict(self) -> dict:
         """Where the round stands; the model's parameters are saved with the model."""
@@ -177,15 +246,17 @@ class Trainer:
             return {"stream": self.stream.state_dict()}
         moments = {str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
                    for i, p in enumerate(self.parameters) if self._optimiser.state[p]}
-        return {"stream": self.stream.state_dict(), "step": self.step, "loss": self.loss, "moments": moments}
+        return {"stream": self.stream.state_dict(), "step": self.step, "loss": self.loss, "mse": self.mse, "curve": self.curve,
+                "remarks": self.remarks, "recoveries": self._recoveries, "best": self._best, "moments": moments}
 
     def load_state_dict(self, state: dict) -> None:
         self.stream.load_state_dict(state["stream"])
         if "step" in state:
-            self.start_round()
-            self.step, self.loss = state["step"], state["loss"]
+            self._prepare()
+            self.step, self.loss, self.mse, self.curve = state["step"], state["loss"], state["mse"], state["curve"]
+            self.remarks, self._recoveries, self._best = state["remarks"], state["recoveries"], state["best"]
             for i, p in enumerate(self.parameters):
                 if str(i) in state["moments"]:
-                    # torch keeps the step count on the CPU
+                    # the step count stays on the CPU
                     self._optimiser.state[p] = {name: value if name == "step" else value.to(p.device)
                                                 for name, value in state["moments"][str(i)].items()}

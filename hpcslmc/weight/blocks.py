@@ -21,7 +21,7 @@ from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
 from hpcslmc.weight.method import ExactWeight
-from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.nodes import MatsubaraNodes, model_nodes
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
 WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
@@ -82,28 +82,35 @@ class Blocks(ExactWeight):
     group : World
         Ranks that share out the shifts of all chains; alone if none is given.
 
+    Attributes
+    ----------
+    nodes : MatsubaraNodes
+
     Notes
     -----
     Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are eliminated
     until few are left, all shifts and chains of a batch together. To leading order log W takes
     7.3 L n^3 complex multiplications and additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
+
+    The l sites of a row come in the order 0, l-1, 1, l-2, ..., in which the ring is a narrow band without corners. In their
+    natural order rounding grows under partial pivoting: by orders of magnitude for ordered spins at low temperature.
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
-        nodes = matsubara_nodes(beta, hamiltonian.bound + abs(mu))
-        self._frequencies, self._weights = torch.as_tensor(nodes.frequencies), torch.as_tensor(nodes.weights)
+        self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
-        ring = one.roll(1, 0) + one.roll(-1, 0)
+        self._fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
+        ring = (one.roll(1, 0) + one.roll(-1, 0))[self._fold][:, self._fold]
         self._row = torch.kron(-hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128))
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""
         chains, sites = len(spins), self.hamiltonian.lattice.sites
         rows = self._rows(spins)
-        frequencies, weights = self._frequencies.to(spins.device), self._weights.to(spins.device)
+        frequencies, weights = (torch.as_tensor(x, device=spins.device) for x in (self.nodes.frequencies, self.nodes.weights))
         log_det = spins.new_zeros(chains)
         kinetic = spins.new_zeros(chains)
         filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
@@ -134,10 +141,11 @@ class Blocks(ExactWeight):
         return self.hamiltonian.lattice.shape[0] < self.hamiltonian.lattice.shape[1]
 
     def _rows(self, spins: Tensor) -> Tensor:
-        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu."""
+        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row folded."""
         spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
         if self._turned():
             spins = spins.transpose(1, 2)
+        spins = spins[:, :, self._fold]
         sx, sy, sz = (0.5 * self.hamiltonian.J * spins).transpose(0, 1).unbind(-1)
         blocks = self._row.to(spins.device).repeat(*sx.shape[:2], 1, 1)
         diagonal = blocks.diagonal(dim1=-2, dim2=-1)
@@ -148,10 +156,11 @@ class Blocks(ExactWeight):
         return blocks
 
     def _forces(self, filled: Tensor) -> Tensor:
-        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2), f = 1/2 + (2 / beta) X, in the order of the sites."""
+        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2) of folded rows, f = 1/2 + (2 / beta) X, in the order of the sites."""
         up, down = filled[..., 0, 0].real, filled[..., 1, 1].real
         flip = filled[..., 1, 0]
         spin = torch.stack((2.0 * flip.real, 2.0 * flip.imag, up - down), -1)
+        spin = spin[:, :, self._fold.argsort()]
         if self._turned():
             spin = spin.transpose(1, 2)
         return -self.hamiltonian.J * spin.flatten(1, 2)

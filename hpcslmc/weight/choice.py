@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpcslmc.errors import UserError
-from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
     from hpcslmc.hamiltonian import Hamiltonian
@@ -79,7 +79,7 @@ def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: st
     """
     long, short = max(hamiltonian.lattice.shape), min(hamiltonian.lattice.shape)
     try:
-        shifts = len(matsubara_nodes(beta, hamiltonian.bound + abs(mu)).weights)
+        shifts = len(model_nodes(hamiltonian, beta, mu).weights)
     except ValueError as error:
         if ranks_per_chain > 1:
             raise UserError(f"[sampling] ranks_per_chain = {ranks_per_chain}: there is no weight that ranks can share here "

@@ -22,7 +22,7 @@ from torch import Tensor
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
 from hpcslmc.weight.blocks import spin_blocks
-from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.nodes import model_nodes
 
 PATCH_SITES = 8
 """Most sites whose Green's functions a sweep updates after every spin: 2 to 16 took the same time within the noise."""
@@ -52,7 +52,7 @@ class GreensFunctions:
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
-        nodes = matsubara_nodes(beta, hamiltonian.bound + abs(mu))
+        nodes = model_nodes(hamiltonian, beta, mu)
         mine = slice(self.group.rank, None, self.group.size)
         self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=hamiltonian.device)
         self._weights = torch.as_tensor(nodes.weights[mine], device=hamiltonian.device)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,32 @@ from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.method import ExactWeight
-from hpcslmc.weight.nodes import MatsubaraNodes, matsubara_nodes
+from hpcslmc.weight.nodes import MatsubaraNodes, model_nodes
+
+OPTIONS_PREFIX = "hpcslmc_"
+"""Of the one entry in PETSc's options database, the same for all weights: the database has room for 512 entries."""
+
+PORD = 4
+"""MUMPS' number of an ordering of the unknowns."""
+
+
+@dataclass(frozen=True)
+class FactorisationStatistics:
+    """What MUMPS says about a factorisation, over all ranks of its team.
+
+    Attributes
+    ----------
+    operations : float
+        Complex multiplications and additions done by elimination, each counted as one: RINFOG(3).
+    ordering : int
+        The ordering that was used, 4 for PORD: INFOG(7).
+    bytes : float
+        Memory used, to 1e6 bytes: INFOG(22).
+    """
+
+    operations: float
+    ordering: int
+    bytes: float
 
 
 class Matsubara(ExactWeight):
@@ -43,7 +69,7 @@ class Matsubara(ExactWeight):
     nodes : MatsubaraNodes
     error : float
         Bound of the error of log W from the finite number of nodes: 2N times the nodes' measured error, at most
-        5e-9 unless that is below ten roundings of beta R per eigenvalue. The rounding of the factorisations comes
+        5e-9 unless that is below three roundings of beta R per eigenvalue. The rounding of the factorisations comes
         on top, below 1e-9 where it was compared with dense eigenvalues.
 
     Raises
@@ -63,11 +89,8 @@ class Matsubara(ExactWeight):
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
         self._blocks_weight: Blocks | None = None
-        size = 2 * hamiltonian.lattice.sites
-        radius = hamiltonian.bound + abs(mu)
-        tolerance = min(1e-11, max(5e-9 / size, 10.0 * np.finfo(float).eps * beta * radius))
-        self.nodes: MatsubaraNodes = matsubara_nodes(beta, radius, tolerance)
-        self.error = size * self.nodes.error
+        self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
+        self.error = 2 * hamiltonian.lattice.sites * self.nodes.error
         self._hopping, self._diagonal = _pattern(hamiltonian.lattice, hamiltonian.t)
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
@@ -96,6 +119,10 @@ class Matsubara(ExactWeight):
         if self._blocks_weight is None:
             self._blocks_weight = Blocks(self.hamiltonian, self.beta, self.mu, self.group)
         return self._blocks_weight.evaluate(spins, forces=True)
+
+    def statistics(self) -> FactorisationStatistics:
+        """Work and memory of the last of this rank's factorisations, of which there has to have been one."""
+        return self._factorisation.statistics()
 
     def _blocks(self, spins: Tensor) -> np.ndarray:
         """(chains, sites, 2, 2) complex128, the diagonal blocks (J/2) S.sigma - mu."""
@@ -153,8 +180,11 @@ class _Factorisation:
         self._solver.setOperators(self._matrix)
         self._solver.setFactorSetUpSolverType()
         factor = self._solver.getFactorMatrix()
-        # PORD ordering; keep the determinant, not the factors; no permutation, scaling or pivoting
-        for number, value in {7: 4, 33: 1, 31: 1, 14: 50, 6: 0, 8: 0}.items():
+        # PETSc overwrites the control of the ordering, 7, when it analyses the pattern, unless its options have it too
+        petsc.Options(OPTIONS_PREFIX)["mat_mumps_icntl_7"] = PORD
+        factor.setOptionsPrefix(OPTIONS_PREFIX)
+        # keep the determinant, not the factors; no permutation, scaling or pivoting
+        for number, value in {33: 1, 31: 1, 14: 50, 6: 0, 8: 0}.items():
             factor.setMumpsIcntl(number, value)
         factor.setMumpsCntl(1, 0.0)
 
@@ -168,6 +198,10 @@ class _Factorisation:
             raise FloatingPointError(f"MUMPS failed to factorise a shifted Hamiltonian: INFOG(1) = {factor.getMumpsInfog(1)}")
         mantissa = math.hypot(factor.getMumpsRinfog(12), factor.getMumpsRinfog(13))
         return math.log(mantissa) + factor.getMumpsInfog(34) * math.log(2.0)
+
+    def statistics(self) -> FactorisationStatistics:
+        factor = self._solver.getFactorMatrix()
+        return FactorisationStatistics(factor.getMumpsRinfog(3), factor.getMumpsInfog(7), 1e6 * factor.getMumpsInfog(22))
 
 
 def _complex_petsc() -> Any:

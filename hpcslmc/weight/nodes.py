@@ -9,9 +9,13 @@ Everything inside this module is in units of 1/beta: x = beta e, nodes beta w_k,
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+
+if TYPE_CHECKING:
+    from hpcslmc.hamiltonian import Hamiltonian
 
 MAX_NODES = 40
 FIT_POINTS = 400
@@ -42,6 +46,26 @@ class MatsubaraNodes:
     weights: np.ndarray
     error: float
     derivative_error: float
+
+
+def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> MatsubaraNodes:
+    """The nodes by which every method sums log W of a model, to the tolerance of ``model_tolerance``.
+
+    Raises
+    ------
+    ValueError
+        As ``matsubara_nodes``: beta R is beyond 1.3e4.
+    """
+    radius = hamiltonian.bound + abs(mu)
+    return matsubara_nodes(beta, radius, model_tolerance(beta * radius, 2 * hamiltonian.lattice.sites))
+
+
+def model_tolerance(reach: float, size: int) -> float:
+    """Error per eigenvalue that ``size`` eigenvalues may have: 5e-9 in all, and 1e-11 each.
+
+    Never below three roundings of ``reach`` = beta R, which tools/matsubara_nodes.py finds nodes for up to 1.3e4.
+    """
+    return min(1e-11, max(5e-9 / size, 3.0 * np.finfo(float).eps * reach))
 
 
 @functools.cache

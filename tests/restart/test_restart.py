@@ -46,7 +46,7 @@ STAGES = ("thermalise", "explore", "train", "collect", "sample")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_at_random_moments_of_every_phase(launcher, ranks):
     """kill -9 of all ranks, twice in each phase and stage of learning, a random time behind a checkpoint taken there."""
-    longer = JOB.replace("moves = 15", "moves = 300").replace("configurations = 10", "configurations = 60")
+    longer = JOB.replace("moves = 15", "moves = 300").replace("configurations = 10", "configurations = 240")
     longer = longer.replace("steps = 60", "steps = 800").replace("samples = 150", "samples = 300")
     launcher.write(longer.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000"))
     finish(launcher, ranks)

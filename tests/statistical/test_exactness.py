@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import make_diagonalise, z_score
+from helpers import make_diagonalise, make_effective, z_score
 
-from hpcslmc.effective import make_model
 from hpcslmc.measure.observables import observables
 from hpcslmc.sampling import HMC, SLMC, Metropolis, Move
 from hpcslmc.streams import Stream
@@ -27,7 +26,7 @@ def make_moves(weight: Diagonalise) -> dict[str, Move]:
         return Stream(11, torch.arange(CHAINS), purpose)
 
     def model(name: str):
-        made = make_model(name, weight.hamiltonian.lattice, 2, 1)
+        made = make_effective(name, weight.hamiltonian.lattice, 2, 1)
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.copy_(0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0])

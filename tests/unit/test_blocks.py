@@ -106,3 +106,14 @@ def test_every_device_agrees_with_dense_on_the_cpu(device):
     here, there = dense.evaluate(spins, forces=True), weight.evaluate(spins.to(device), forces=True)
     assert torch.allclose(here.log_weight, there.log_weight.cpu(), rtol=0, atol=1e-8)
     assert torch.allclose(here.forces, there.forces.cpu(), rtol=0, atol=1e-8)
+
+
+def test_wide_rows_of_ordered_spins_keep_their_digits():
+    length, J, beta, mu = 64, 4.0, 400.0, 3.0
+    cosine = torch.cos(2.0 * torch.pi * torch.arange(length, dtype=torch.float64) / length)
+    bands = -2.0 * (cosine[:, None] + cosine)
+    levels = torch.stack((bands + 0.5 * J, bands - 0.5 * J))
+    exact = torch.logaddexp(torch.zeros_like(levels), -beta * (levels - mu)).sum()
+    ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, length**2, 3)
+    weight, _ = make_pair((length, length), J, beta, mu)
+    assert (weight.log_weight(ferromagnet) - exact).abs() < 3e-8

@@ -1,10 +1,15 @@
 import math
 
 import pytest
+import torch
+from small_jobs import make_job
 
+from hpcslmc import simulation
 from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
+from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
 from hpcslmc.weight import choice
 from hpcslmc.weight.choice import choose_method, cost_table, predict
 from hpcslmc.weight.nodes import matsubara_nodes
@@ -81,6 +86,20 @@ def test_a_device_without_measured_times(monkeypatch):
     assert method == "diagonalise" and "no times" in why
     assert choose_method(model(10, 10), BETA, 0.0, "cuda")[0] == "blocks"
     assert choose_method(model(8, 8), BETA, 0.0, "cuda", ranks_per_chain=2)[0] == "blocks"
+
+
+def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):
+    job = make_job("auto")
+    first = Simulation(job, World())
+    first.advance()
+    first.save(tmp_path / "checkpoint.h5", {})
+    monkeypatch.setattr(simulation, "choose_method", lambda *arguments: ("blocks", "the table has changed"))
+    resumed = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    assert (resumed.method, resumed.method_reason) == (first.method, "as before")
+    assert (first.method, Simulation(job, World()).method) == ("diagonalise", "blocks")
+    for run in (first, resumed):
+        run.advance()
+    assert torch.equal(first.evaluation.log_weight, resumed.evaluation.log_weight)
 
 
 def test_predictions_meet_the_table_and_go_on_as_powers():

@@ -2,20 +2,20 @@
 
 import pytest
 import torch
-from helpers import random_spins
+from helpers import make_effective, random_spins
 
-from hpcslmc.effective import MODELS, EffectiveModel, make_model
+from hpcslmc.effective import MODELS, EffectiveModel
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 
 
 def trained_like(name: str, shape: tuple[int, int], shells: int = 3) -> EffectiveModel:
     """A model whose parameters are all of the size that training gives them."""
-    model = make_model(name, Lattice(shape), shells, layers=2)
+    model = make_effective(name, Lattice(shape), shells, layers=2)
     numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(0.3 * numbers.normal(*parameter.shape)[0])
+            parameter.copy_(0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0])
     return model
 
 
@@ -36,10 +36,10 @@ def test_invariance(name, shape):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters_load_on_a_larger_lattice(name):
-    small, large = trained_like(name, (6, 6)), make_model(name, Lattice((8, 8)), 3, layers=2)
+    small, large = trained_like(name, (6, 6)), make_effective(name, Lattice((8, 8)), 3, layers=2)
     large.load_state_dict(small.state_dict())
     assert torch.isfinite(large(random_spins(2, 64))).all()
-    assert small.shells == large.shells
+    assert small.architecture == large.architecture
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -54,15 +54,15 @@ def test_derivatives(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_correlations_are_what_the_couplings_multiply(name):
-    model = make_model(name, Lattice((4, 6)), 4, layers=2)
+    model = make_effective(name, Lattice((4, 6)), 4, layers=2)
     spins = random_spins(3, 24)
     with torch.no_grad():
-        model.couplings.copy_(torch.tensor([0.5, -0.2, 0.1, 0.3]))
+        model.couplings.copy_(torch.tensor([0.5, -0.2, 0.1, 0.3, 0.2, -0.3, 0.1, 0.4, -0.1])[:len(model.couplings)])
         assert torch.allclose(model(spins), model.correlations(spins) @ model.couplings, atol=1e-12)
 
 
 def test_parameter_counts_of_the_benchmark():
     """7, 28, 49, 70 for the linear model and 1, 2, 3 layers of attention on 6 shells, the constant counted."""
-    counts = [1 + sum(p.numel() for p in make_model(name, Lattice((6, 6)), 6, layers).parameters())
+    counts = [1 + sum(p.numel() for p in make_effective(name, Lattice((6, 6)), 6, layers).parameters())
               for name, layers in (("linear", 0), ("attention", 1), ("attention", 2), ("attention", 3))]
     assert counts == [7, 28, 49, 70]

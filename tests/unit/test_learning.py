@@ -2,15 +2,17 @@ import math
 
 import pytest
 import torch
-from helpers import make_diagonalise, random_spins
+from helpers import make_diagonalise, make_effective, random_spins
+from small_jobs import make_job
 
-from hpcslmc.effective import make_model
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.lattice import Lattice
-from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.sampling import HMC
+from hpcslmc.simulation import Simulation
 from hpcslmc.streams import Stream
 
 CHAINS = 10
@@ -35,7 +37,7 @@ def train(trainer: Trainer) -> None:
 
 
 def linear(couplings, constant=0.0):
-    model = make_model("linear", Lattice((4, 4)), len(couplings), 0)
+    model = make_effective("linear", Lattice((4, 4)), len(couplings), 0)
     with torch.no_grad():
         model.couplings.copy_(torch.tensor(couplings))
         model.constant.fill_(constant)
@@ -71,7 +73,7 @@ def test_gradient_descent_finds_the_couplings(force_weight):
 
 def test_attention_learns_what_the_linear_model_cannot():
     weight = make_diagonalise((4, 4), 1.0, 10.0)
-    model = make_model("attention", Lattice((4, 4)), 3, 1)
+    model = make_effective("attention", Lattice((4, 4)), 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     trainer = make_trainer(model, weight, draws=60, batch_size=64, steps=300)
     trainer.fit_linear()
@@ -103,7 +105,67 @@ def test_forces_are_stored_tangential():
     assert (forces[:, 0] * spins).sum(-1).abs().max() < 1e-15
 
 
-def test_divergence_is_one_sentence():
-    target = linear([math.nan, 0.0, 0.0])
-    with pytest.raises(UserError, match=r"\[learning\] rate"):
-        make_trainer(linear([0.0, 0.0, 0.0]), target).train_step()
+def test_a_loss_that_is_not_finite_brings_the_best_parameters_back():
+    target = linear([0.4, -0.3, 0.1])
+    trainer = make_trainer(linear([0.1, 0.1, 0.1]), target, steps=100)
+    for _ in range(20):
+        trainer.train_step()
+    best = trainer.mse
+    with torch.no_grad():
+        trainer.model.couplings[0] = math.nan
+    trainer.train_step()
+    assert "loss was not finite" in trainer.remarks[0] and "step 21 of 100" in trainer.remarks[0]
+    assert trainer.validate() == pytest.approx(best)
+    train(trainer)
+    assert trainer.validate() < 0.1 * best
+
+
+def test_a_hopeless_rate_ends_the_round_with_the_best_parameters():
+    target = linear([0.4, -0.3, 0.1])
+    trainer = make_trainer(linear([0.39, -0.3, 0.1]), target, steps=400, rate=1e3)
+    before = trainer.validate()
+    train(trainer)
+    assert "validation error rose" in trainer.remarks[0] and "smaller [learning] rate" in trainer.remarks[-1]
+    assert len(trainer.remarks) == 4 and trainer.validate() == pytest.approx(before)
+
+
+def test_nothing_finite_to_go_back_to_is_one_sentence():
+    with pytest.raises(UserError, match="not finite before any training"):
+        make_trainer(linear([math.nan, 0.0, 0.0]), linear([0.4, -0.3, 0.1]))
+
+
+def test_a_round_without_progress_ends_early():
+    target = linear([0.4, -0.3, 0.1])
+    trainer = make_trainer(linear([0.4, -0.3, 0.1]), target, steps=400, rate=1e-3)
+    while not trainer.round_finished:
+        trainer.train_step()
+    assert len(trainer.curve) < 11 and trainer.mse == trainer.curve[0]["mse"]
+
+
+def test_a_trajectory_is_recorded_point_by_point():
+    weight = make_diagonalise((2, 4))
+    data = DataSet(ChainBlock(3, 0, 3), 0.5)
+    recorder = Recorder(weight, data)
+    move = HMC(recorder, Stream(1, torch.arange(3), "move"), 1.0, 0.25)
+    spins = random_spins(3, 8)
+    evaluation = move.evaluate(spins)
+    assert len(data) == 0
+    recorder.recording = True
+    step = move.move(spins, evaluation)
+    stored, log_weight, _ = data.stacked()
+    assert len(data) == move.steps == 4
+    for k in range(4):
+        assert torch.allclose(weight.evaluate(stored[:, k]).log_weight, log_weight[:, k], atol=1e-12)
+    accepted = step.acceptance > 0
+    assert torch.equal(stored[accepted, -1], step.spins[accepted])
+
+
+@pytest.mark.parametrize("budget", [None, 25])
+def test_learning_stops_when_the_budget_is_spent(budget):
+    job = make_job(learning={"rounds": 3, "configurations": 10, "steps": 5, "budget": budget and 8 * budget})
+    simulation = Simulation(job, World())
+    while simulation.phase != "sample":
+        simulation.advance()
+    learning = simulation.learning
+    assert learning.evaluations == learning.history[-1]["evaluations"] / 8 <= (budget or 44)
+    assert learning.evaluations > 10

@@ -7,7 +7,7 @@ import torch
 from helpers import make_diagonalise, random_spins
 
 from hpcslmc.errors import UserError
-from hpcslmc.weight.matsubara import Matsubara
+from hpcslmc.weight.matsubara import PORD, Matsubara
 
 SHAPES = [(4, 4), (6, 6), (8, 8), (2, 2), (2, 6), (3, 5), (4, 8)]
 MODELS = [(0.0, 1.0, -1.5), (1.0, 20.0, 0.0), (1.0, 100.0, -1.5), (16.0, 20.0, -1.5),
@@ -94,6 +94,14 @@ def test_an_unfit_petsc_is_one_sentence(monkeypatch, scalar, mumps, message):
     monkeypatch.setitem(sys.modules, "petsc4py", fake)
     with pytest.raises(UserError, match=message):
         make_matsubara((4, 4))
+
+
+def test_mumps_orders_as_it_is_told():
+    weight, _ = make_matsubara((16, 16))
+    weight.log_weight(random_spins(1, 256))
+    statistics = weight.statistics()
+    assert statistics.ordering == PORD
+    assert 0 < statistics.operations < 512**3 / 3 and 0 < statistics.bytes < 1e9
 
 
 def test_many_weights_in_one_process():

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.weight.blocks import Blocks
+from hpcslmc.weight.matsubara import Matsubara
+from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance
 
 MOST_NODES = {0.1: 1, 1.0: 2, 10.0: 5, 100.0: 10, 1000.0: 17, 10000.0: 25}
 
@@ -47,6 +51,19 @@ def test_a_tighter_tolerance_takes_more_nodes_and_is_kept():
     assert len(loose.weights) < len(tight.weights)
     assert loose.error <= 1e-6
     assert tight.error <= 3e-13
+
+
+@pytest.mark.parametrize("reach", [1.0, 90.0, 1000.0, 8000.0, 13000.0])
+def test_the_tolerance_of_a_large_model_is_reached(reach):
+    tolerance = model_tolerance(reach, 2 * 128**2)
+    assert matsubara_nodes(1.0, reach, tolerance).error <= tolerance <= 1e-11
+
+
+def test_every_weight_of_a_model_has_the_same_nodes():
+    hamiltonian = Hamiltonian(Lattice((32, 32)), 1.0, 1.0)
+    blocks, matsubara = Blocks(hamiltonian, 20.0, 0.5).nodes, Matsubara(hamiltonian, 20.0, 0.5).nodes
+    assert blocks is matsubara
+    assert 2048 * blocks.error <= 5e-9
 
 
 REFUSED = [(1.0, 1e4, 1e-13), (1.0, 1e9, 1e-11), (0.0, 1.0, 1e-11), (1.0, np.inf, 1e-11), (1.0, 1.0, 0.0)]

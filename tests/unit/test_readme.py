@@ -15,7 +15,10 @@ def test_the_commented_job_file_shows_every_key_with_its_default():
     minimal = {"lattice": shown["lattice"], "ensemble": shown["ensemble"]}
     default = resolve(Job.model_validate(minimal))
     assert resolve(Job.model_validate(shown)) == default
-    assert {f"{s}.{k}" for s, keys in shown.items() for k in keys} == set(default.keys())
+    given = {key for key, value in default.keys().items() if value is not None}
+    assert {f"{s}.{k}" for s, keys in shown.items() for k in keys} == given
+    commented = set(re.findall(r"^# (\w+) = ", block, re.MULTILINE))
+    assert commented == {key.split(".")[1] for key in default.keys().keys() - given}
 
 
 def test_the_job_files_are_valid():

@@ -1,7 +1,6 @@
 import torch
-from helpers import make_diagonalise, random_spins
+from helpers import make_diagonalise, make_effective, random_spins
 
-from hpcslmc.effective import make_model
 from hpcslmc.sampling import HMC, SLMC, Metropolis
 from hpcslmc.sampling.hmc import _geodesic, _tangential
 from hpcslmc.streams import Stream
@@ -37,7 +36,7 @@ def test_leapfrog_is_reversible_and_of_second_order():
 
 def test_moves_keep_spins_on_the_sphere_and_evaluations_true():
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
-    model = make_model("attention", weight.hamiltonian.lattice, 3, 1)
+    model = make_effective("attention", weight.hamiltonian.lattice, 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     moves = [HMC(weight, stream("hmc"), 1.5, 0.2), Metropolis(weight, stream("metropolis"), 0.5),
              SLMC(weight, HMC(model, stream("inner"), 1.5, 0.5), stream("test"), 2),

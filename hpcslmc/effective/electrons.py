@@ -1,0 +1,69 @@
+"""Free electrons: what a learned model may know of the fermions before it has seen any data."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+FREQUENCIES = 5
+"""Imaginary frequencies that propagators are taken at."""
+LARGE = 64
+"""Side of the lattice that stands for an infinite one where functions of momentum are normalised."""
+
+
+@dataclass(frozen=True)
+class FreeElectrons:
+    """Electrons without spins to scatter from.
+
+    Parameters
+    ----------
+    t, mu : float
+        Hopping and chemical potential.
+    beta : float
+        Inverse temperature.
+    """
+
+    t: float
+    mu: float
+    beta: float
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """(5,) float64, imaginary frequencies in equal ratios from the lowest Matsubara frequency pi / beta to 4 t."""
+        lowest = math.pi / self.beta
+        return np.geomspace(lowest, max(4.0 * abs(self.t), 2.0 * lowest), FREQUENCIES)
+
+    def propagators(self, shape: tuple[int, int]) -> np.ndarray:
+        """Re g_w(k) and Im g_w(k), g_w(k) = 1 / (i w + mu - e_k): (10, sites) float64 at the momenta of a lattice.
+
+        Scaled to a mean square of 1 on a large lattice, by factors that do not depend on this one.
+        """
+        return self._normalised(self._propagators, shape)
+
+    def bubbles(self, shape: tuple[int, int]) -> np.ndarray:
+        r"""What couples two spins in second order, at each frequency: (5, sites) float64, scaled likewise.
+
+        .. math:: b_w(q) = {\rm Re} \frac1N \sum_k g_w(k) g_w(k + q) - b_0
+
+        with b_0 the part that acts between a spin and itself. The sum runs over the momenta of the lattice: how
+        the coupling depends on its size is in it.
+        """
+        return self._normalised(self._bubbles, shape)
+
+    def _normalised(self, functions, shape: tuple[int, int]) -> np.ndarray:
+        scale = np.sqrt(np.square(functions((LARGE, LARGE))).mean(1, keepdims=True))
+        return functions(shape) / np.where(scale > 0.0, scale, 1.0)
+
+    def _green(self, shape: tuple[int, int]) -> np.ndarray:
+        x, y = (np.cos(2.0 * np.pi * np.arange(length) / length) for length in shape)
+        energies = -2.0 * self.t * (x[:, None] + y)
+        return 1.0 / (1j * self.frequencies[:, None, None] + self.mu - energies)
+
+    def _propagators(self, shape: tuple[int, int]) -> np.ndarray:
+        green = self._green(shape).reshape(FREQUENCIES, -1)
+        return np.concatenate((green.real, green.imag))
+
+    def _bubbles(self, shape: tuple[int, int]) -> np.ndarray:
+        hops = np.fft.ifft2(self._green(shape))  # even in r: g(k) = g(-k)
+        bubbles = np.fft.fft2(hops**2).real.reshape(FREQUENCIES, -1)
+        return bubbles - bubbles.mean(1, keepdims=True)

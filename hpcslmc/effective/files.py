@@ -1,0 +1,79 @@
+"""Learned models on disk: one small HDF5 file, read by jobs that start from it."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcslmc.effective.electrons import FreeElectrons
+from hpcslmc.effective.model import Architecture, EffectiveModel
+from hpcslmc.errors import UserError
+
+FORMAT = "hpcslmc model 1"
+NAME = "model.h5"
+LARGEST = 2**27
+"""Bytes of parameters beyond which a file is refused."""
+
+
+def save_model(path: Path, model: EffectiveModel, versions: dict[str, str]) -> None:
+    """Write a model's architecture (attribute ``architecture``, JSON) and parameters (datasets), and publish it by rename."""
+    beside = path.with_suffix(".part")
+    with h5py.File(beside, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["architecture"] = json.dumps(asdict(model.architecture))
+        file.attrs.update(versions)
+        for name, value in model.state_dict().items():
+            file[name.replace(".", "/")] = value.cpu().numpy()
+    os.replace(beside, path)
+
+
+def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:
+    """Architecture and parameters of a learned model.
+
+    Parameters
+    ----------
+    path : str
+        A model file, or the output directory of a run that learned one.
+
+    Raises
+    ------
+    UserError
+    """
+    file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    try:
+        with h5py.File(file_path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
+            described = json.loads(file.attrs["architecture"])
+            electrons = FreeElectrons(**described.pop("electrons"))
+            architecture = Architecture(**{**described, "shells": tuple(described["shells"])}, electrons=electrons)
+            datasets: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+            if sum(dataset.size for dataset in datasets.values()) * 8 > LARGEST:
+                raise UserError(f"{file_path} holds more than {LARGEST >> 20} MB of parameters and is refused.")
+            parameters = {name.replace("/", "."): torch.as_tensor(np.asarray(dataset[()], dtype=np.float64))
+                          for name, dataset in datasets.items()}
+    except OSError as error:
+        raise UserError(f"[effective] start_from = {path!r}: cannot read {file_path}: {str(error).splitlines()[0]}.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file_path} is damaged, its architecture or parameters cannot be read: {error}.") from None
+    return architecture, parameters
+
+
+def check_parameters(model: EffectiveModel, parameters: dict[str, Tensor], path: str) -> None:
+    """Check that parameters from a file fit a model.
+
+    Raises
+    ------
+    UserError
+    """
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in parameters.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise UserError(f"[effective] start_from = {path!r}: parameters {', '.join(wrong)} do not fit the architecture that the file names.")
