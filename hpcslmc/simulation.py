@@ -107,10 +107,12 @@ class Simulation:
         job, learning, sampling = self.job, self.job.learning, self.job.sampling
         model = self._model(saved)
         model.to(self._device)
-        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory)
+        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory, guide=model.guide)
         data = DataSet(self.block, learning.validation_fraction, self._device)
         recorder = Recorder(self.weight, data)
         self.exact.density = recorder
+        if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
+            self.exact.guide = lambda spins: model.evaluate(spins, forces=True).forces
         trainer = Trainer(model, data, self.world, self._stream("batches"), steps=learning.steps,
                           batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight)
         return SelfLearning(model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,

@@ -153,6 +153,12 @@ class Messages(EffectiveModel):
         power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
         return 0.5 * (power * (self.couplings @ self._coupling_waves)).sum(-1) + self.sites * self.constant
 
+    @torch.no_grad()
+    def guide(self, spins: Tensor) -> Tensor:
+        """Forces of the linear model, (chains, sites, 3)."""
+        kernel = self.couplings @ self._coupling_waves
+        return self.transform(kernel * self.transform(spins.permute(2, 0, 1))).permute(1, 2, 0)
+
     def forward(self, spins: Tensor) -> Tensor:
         """(chains,) log W_eff of spins (chains, sites, 3)."""
         log_weight = self.readout(spins)

@@ -1,5 +1,6 @@
 """The protocol of effective models, and the shell-wise smearing they share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,11 @@ class EffectiveModel(nn.Module):
         K of the linear readout, ``log W_eff = correlations(S) . K + N constant``.
     constant : () buffer
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
+    guide : callable or None
+        Forces (chains, sites, 3) close to those of log W_eff at a small part of their cost, if the model has such.
     """
+
+    guide: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, lattice: Lattice, architecture: Architecture, couplings: int) -> None:
         super().__init__()

@@ -39,11 +39,11 @@ class DataSet:
         return len(self._spins)
 
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
-        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential forces."""
-        radial = (evaluation.forces * spins).sum(-1, keepdim=True)
+        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential forces (zero if unknown)."""
+        forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
         self._spins.append(spins)
         self._log_weight.append(evaluation.log_weight)
-        self._forces.append(evaluation.forces - radial * spins)
+        self._forces.append(forces - (forces * spins).sum(-1, keepdim=True) * spins)
 
     def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
         """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins."""

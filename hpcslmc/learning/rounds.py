@@ -34,7 +34,7 @@ class SelfLearning:
     trainer : Trainer
     world : World
     rounds : int
-        Most rounds.
+        Most rounds; with 0 the acceptance of the model as it is gets measured, and the inner moves are tuned, nothing else.
     configurations : int
         Configurations that every chain adds to the data in each stage of exploring or collecting.
     moves : int
@@ -63,7 +63,7 @@ class SelfLearning:
         self.data, self.trainer, self.world = data, trainer, world
         self.rounds, self.configurations, self.moves = rounds, configurations, moves
         self.budget, self.fit_linear = budget, fit_linear
-        self.stage: Literal["explore", "train", "collect", "finished"] = "explore" if rounds else "finished"
+        self.stage: Literal["explore", "train", "collect", "finished"] = "explore" if rounds else "collect"
         self.round = self.evaluations = 0
         self.curve: list[dict] = []
         self.history: list[dict] = []
@@ -134,7 +134,7 @@ class SelfLearning:
             self.stage = "collect"
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        step = self.slmc.move(spins, evaluation, forces=True)
+        step = self.slmc.move(spins, evaluation, forces=self.rounds > 0 and self.trainer.force_weight > 0.0)
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
         counts = torch.stack((step.acceptance.sum(), step.inner_acceptance.sum())).cpu().numpy()
@@ -146,6 +146,9 @@ class SelfLearning:
         return step
 
     def _finish_round(self) -> None:
+        if self.rounds == 0:
+            self.trainer.start_round()
+            self.curve += [{"round": 0, **point} for point in self.trainer.curve]
         mse = self.trainer.mse
         acceptance = self.acceptance
         error = float(np.std(self._accepted) / math.sqrt(len(self._accepted)))
@@ -160,7 +163,7 @@ class SelfLearning:
             parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._best = {"acceptance": acceptance, "parameters": parameters}
         spent = self.budget is not None and self.evaluations >= self.budget
-        if self.round == self.rounds or spent or acceptance < previous + 2.0 * error:
+        if self.round >= self.rounds or spent or acceptance < previous + 2.0 * error:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
             self.data.clear()

@@ -1,5 +1,9 @@
 """Moves: reversible updates of batches of chains, and the exact test of self-learning Monte Carlo."""
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from hpcslmc.evaluation import Density
 from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
@@ -10,8 +14,9 @@ from hpcslmc.streams import Stream
 __all__ = ["HMC", "SLMC", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
 
 
-def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None) -> Move:
+def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None,
+              guide: Callable[[Tensor], Tensor] | None = None) -> Move:
     """The reversible move of that name under a density, with a cautious step that thermalisation tunes."""
     if name == "hmc":
-        return HMC(density, stream, trajectory, step_size=0.2)
+        return HMC(density, stream, trajectory, 0.2, guide)
     return Metropolis(density, stream, width=0.5, local=local)

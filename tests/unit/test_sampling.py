@@ -2,7 +2,7 @@ import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
 from hpcslmc.sampling import HMC, SLMC, Metropolis
-from hpcslmc.sampling.hmc import _geodesic, _tangential
+from hpcslmc.sampling.hmc import _tangential
 from hpcslmc.streams import Stream
 
 
@@ -10,28 +10,49 @@ def stream(name: str, chains: int = 6) -> Stream:
     return Stream(2, torch.arange(chains), name)
 
 
-def leapfrog(weight, spins, momenta, time, steps):
-    for _ in range(steps):
-        momenta = momenta + 0.5 * time * _tangential(weight.evaluate(spins, True).forces, spins)
-        spins, momenta = _geodesic(spins, momenta, time)
-        momenta = momenta + 0.5 * time * _tangential(weight.evaluate(spins, True).forces, spins)
-    return spins, momenta
+def test_reversibility_needs_no_good_guide():
+    """Forces of another system guide as well as any: only the size of the errors depends on them."""
+    assert_reversible_and_of_second_order(make_diagonalise((3, 4), 4.0, 3.0))
 
 
 def test_leapfrog_is_reversible_and_of_second_order():
+    assert_reversible_and_of_second_order(None)
+
+
+def assert_reversible_and_of_second_order(other) -> None:
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    guide = other and (lambda spins: other.evaluate(spins, True).forces)
+    move = HMC(weight, stream("hmc"), 1.0, 0.1, guide)
+
+    def trajectory(spins, momenta, steps):
+        time, evaluation = torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64), weight.evaluate(spins, True)
+        for _ in range(steps):
+            spins, momenta, evaluation = move._step(spins, momenta, evaluation, time)
+        return spins, momenta
+
     momenta = _tangential(stream("p").normal(12, 3), spins)
     errors = []
     for steps in (20, 40):
-        time = torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64)
-        moved, turned = leapfrog(weight, spins, momenta, time, steps)
-        back, against = leapfrog(weight, moved, -turned, time, steps)
+        moved, turned = trajectory(spins, momenta, steps)
+        back, against = trajectory(moved, -turned, steps)
         assert torch.allclose(back, spins, atol=1e-11) and torch.allclose(against, -momenta, atol=1e-11)
         assert (moved * turned).sum(-1).abs().max() < 1e-12
         change = (weight.log_weight(moved) - weight.log_weight(spins)
                   - 0.5 * (turned.square() - momenta.square()).sum((1, 2)))
         errors.append(change.abs().mean())
     assert 3.0 < errors[0] / errors[1] < 5.0
+
+
+def test_a_good_guide_saves_evaluations():
+    """Guided by its own forces, a trajectory of one evaluation is accepted like one of six."""
+    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    guided = HMC(weight, stream("hmc"), 1.5, 1.5, guide=lambda spins: weight.evaluate(spins, True).forces)
+    plain, coarse = HMC(weight, stream("hmc"), 1.5, 0.25), HMC(weight, stream("hmc"), 1.5, 1.5)
+    assert (guided.steps, plain.steps, coarse.steps) == (1, 6, 1)
+    evaluation = weight.evaluate(spins, True)
+    fine, one = plain.move(spins, evaluation), guided.move(spins, evaluation)
+    assert torch.allclose(fine.spins, one.spins, atol=1e-12) and torch.equal(fine.acceptance, one.acceptance)
+    assert not torch.allclose(fine.spins, coarse.move(spins, evaluation).spins, atol=1e-2)
 
 
 def test_moves_keep_spins_on_the_sphere_and_evaluations_true():

@@ -1,0 +1,132 @@
+"""Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
+
+    python tools/study_models.py [--length 6] [--chains 64] [--configurations 160] [--steps 1500] [--designs linear ...]
+
+T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC trajectories, chains split into
+training and validation. Then each is sampled from: acceptance of the exact test after proposals of four trajectories, and how
+decorrelated they are (overlap: mean S_i . S'_i of proposal and start, over that of a spin that cannot turn against the
+collective order, <m>^2). Times are per configuration, medians; the proposal has its four trajectories at the tuned step.
+"""
+
+import argparse
+import math
+import statistics
+import time
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hpcslmc.effective import Architecture, FreeElectrons, make_model
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.trainer import Trainer
+from hpcslmc.measure.statistics import bracket
+from hpcslmc.parallel import ChainBlock, World, limit_threads
+from hpcslmc.sampling import SLMC, make_move
+from hpcslmc.streams import Stream
+from hpcslmc.weight import choose_method, make_weight
+
+BETA = 20.0
+TRAJECTORIES = 4
+TESTS = 30
+# model, layers, channels, weight of the forces
+DESIGNS = {
+    "linear": ("linear", 0, 0, 0.0),
+    "cnn 3": ("cnn", 3, 0, 0.0),
+    "attention 3": ("attention", 3, 0, 0.0),
+    "attention 3, forces": ("attention", 3, 0, 0.5),
+    "messages 0, 8": ("messages", 0, 8, 0.5),
+    "messages 1, 4": ("messages", 1, 4, 0.5),
+    "messages 1, 8, no forces": ("messages", 1, 8, 0.0),
+    "messages 1, 8": ("messages", 1, 8, 0.5),
+    "messages 2, 8": ("messages", 2, 8, 0.5),
+    "messages 1, 16": ("messages", 1, 16, 0.5),
+    "messages 2, 16": ("messages", 2, 16, 0.5),
+}
+
+
+def median_s(call, repeat: int = 7) -> float:
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--length", type=int, default=6)
+    parser.add_argument("--chains", type=int, default=64)
+    parser.add_argument("--configurations", type=int, default=160, help="of each chain")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--shells", type=int, default=9)
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN")
+    options = parser.parse_args()
+    limit_threads()
+    lattice, world, chains = Lattice((options.length, options.length)), World(), torch.arange(options.chains)
+    hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
+    weight = make_weight(choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world)
+    data = DataSet(ChainBlock.of(world, options.chains), 0.2)
+    recorder = Recorder(weight, data)
+    exact = make_move("hmc", recorder, Stream(1, chains, "exact"), 1.5)
+    start = Stream(1, chains, "start").directions(lattice.sites)
+    evaluation = exact.evaluate(start)
+    for k in range(30):
+        step = exact.move(start, evaluation)
+        start, evaluation = step.spins, step.evaluation
+        exact.tune(float(step.acceptance.mean()))
+    recorder.recording = True
+    while len(data) < options.configurations:
+        step = exact.move(start, evaluation)
+        start, evaluation = step.spins, step.evaluation
+    recorder.recording = False
+    exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
+    forces_s = median_s(lambda: weight.evaluate(start, forces=True), 3) / options.chains
+    title = (f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, {options.steps} steps of 64; "
+             f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms")
+    table = Table("design", "parameters", "training, s", "MSE", "MSE / N", "erfc(s/2)", "acceptance", "overlap", "forces, ms",
+                  "steps of a trajectory", "proposal, ms", "proposal / exact", title=title)
+    console = Console(width=170, force_terminal=False)
+    for design in options.designs:
+        name, layers, channels, force_weight = DESIGNS[design]
+        shells = tuple(map(int, lattice.shells[:options.shells]))
+        model = make_model(Architecture(name, shells, layers, channels, FreeElectrons(1.0, 0.0, BETA)), lattice)
+        model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
+        trainer = Trainer(model, data, world, Stream(1, chains, "batches"), steps=options.steps, batch_size=64, rate=0.01,
+                          force_weight=force_weight)
+        began = time.perf_counter()
+        trainer.start_round(fit_linear=True)
+        while not trainer.round_finished:
+            trainer.train_step()
+        trainer.finish_round()
+        training_s = time.perf_counter() - began
+        inner = make_move("hmc", model, Stream(1, chains, "inner"), 1.5, guide=model.guide)
+        slmc = SLMC(weight, inner, Stream(1, chains, "test"), TRAJECTORIES)
+        spins, known, accepted, overlaps = start, evaluation, [], []
+        for k in range(2 * TESTS):
+            step = slmc.move(spins, known)
+            if k < TESTS:
+                inner.tune(float(step.inner_acceptance.mean()))
+            else:
+                accepted.append(step.acceptance.mean().item())
+                collective = (spins * torch.as_tensor(lattice.staggered_sign)[:, None]).mean(1).square().sum(-1)
+                overlaps.append(float(((spins * step.proposal).sum(-1).mean(1) / collective).mean()))
+            spins, known = step.spins, step.evaluation
+        force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
+        effective = inner.evaluate(spins)
+        proposal_s = TRAJECTORIES * median_s(lambda: inner.move(spins, effective)) / options.chains
+        s = math.sqrt(trainer.mse)
+        table.add_row(design, str(sum(p.numel() for p in model.parameters())), f"{training_s:.0f}", f"{trainer.mse:.4f}",
+                      f"{trainer.mse / lattice.sites:.1e}", f"{math.erfc(s / 2):.3f}",
+                      bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))), f"{np.mean(overlaps):+.2f}",
+                      f"{1e3 * force_s:.3f}", str(inner.steps), f"{1e3 * proposal_s:.2f}", f"{proposal_s / exact_s:.2f}")
+        print(f"{design}: done", flush=True)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
