@@ -1,11 +1,12 @@
 """Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
 
     python tools/study_models.py [--length 6] [--chains 64] [--configurations 160] [--steps 1500] [--designs linear ...]
+    python tools/study_models.py --length 16 --chains 16 --designs --models out/curriculum/12x12    # learned models, unchanged
 
 T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC trajectories, chains split into
-training and validation. Then each is sampled from: acceptance of the exact test after proposals of four trajectories, and how
-decorrelated they are (overlap: mean S_i . S'_i of proposal and start, over that of a spin that cannot turn against the
-collective order, <m>^2). Times are per configuration, medians; the proposal has its four trajectories at the tuned step.
+training and validation. Then each is sampled from: acceptance of the exact test of proposals of some trajectories under W_eff, and
+their memory: the correlation coefficient of |m(pi,pi)|^2 in a proposal and in what it started from, over all chains and tests.
+Times are per configuration, medians; proposals have the step size that gives their trajectories an acceptance of 0.8.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.effective import Architecture, FreeElectrons, make_model
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective.files import load_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
@@ -30,7 +32,6 @@ from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
 BETA = 20.0
-TRAJECTORIES = 4
 TESTS = 30
 # model, layers, channels, weight of the forces
 DESIGNS = {
@@ -57,6 +58,28 @@ def median_s(call, repeat: int = 7) -> float:
     return statistics.median(times)
 
 
+def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
+    """The model of a design, untrained."""
+    name, layers, channels, _ = DESIGNS[design]
+    electrons = FreeElectrons(1.0, 0.0, BETA)
+    model = make_model(Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, channels, electrons), lattice)
+    model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
+    return model
+
+
+def learned(path: str, lattice: Lattice) -> EffectiveModel:
+    """A model from a file."""
+    architecture, parameters = load_model(path)
+    model = make_model(architecture, lattice)
+    model.load_state_dict(parameters)
+    return model
+
+
+def order(spins: torch.Tensor, lattice: Lattice) -> np.ndarray:
+    """|m(pi,pi)|^2, (chains,)."""
+    return (spins * torch.as_tensor(lattice.staggered_sign)[:, None]).mean(1).square().sum(-1).numpy()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=6)
@@ -64,7 +87,9 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=160, help="of each chain")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--shells", type=int, default=9)
-    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN")
+    parser.add_argument("--trajectories", type=int, default=4, help="of a proposal")
+    parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models to use unchanged")
+    parser.add_argument("--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN")
     options = parser.parse_args()
     limit_threads()
     lattice, world, chains = Lattice((options.length, options.length)), World(), torch.arange(options.chains)
@@ -88,41 +113,38 @@ def main() -> None:
     forces_s = median_s(lambda: weight.evaluate(start, forces=True), 3) / options.chains
     title = (f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, {options.steps} steps of 64; "
              f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms")
-    table = Table("design", "parameters", "training, s", "MSE", "MSE / N", "erfc(s/2)", "acceptance", "overlap", "forces, ms",
+    table = Table("design", "parameters", "training, s", "MSE", "MSE / N", "erfc(s/2)", "acceptance", "memory", "forces, ms",
                   "steps of a trajectory", "proposal, ms", "proposal / exact", title=title)
     console = Console(width=170, force_terminal=False)
-    for design in options.designs:
-        name, layers, channels, force_weight = DESIGNS[design]
-        shells = tuple(map(int, lattice.shells[:options.shells]))
-        model = make_model(Architecture(name, shells, layers, channels, FreeElectrons(1.0, 0.0, BETA)), lattice)
-        model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
+    for design in [*options.designs, *options.models]:
+        model = learned(design, lattice) if design in options.models else fresh(design, lattice, options.shells)
         trainer = Trainer(model, data, world, Stream(1, chains, "batches"), steps=options.steps, batch_size=64, rate=0.01,
-                          force_weight=force_weight)
+                          force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0)
         began = time.perf_counter()
-        trainer.start_round(fit_linear=True)
-        while not trainer.round_finished:
+        trainer.start_round(fit_linear=design in DESIGNS)
+        while design in DESIGNS and not trainer.round_finished:
             trainer.train_step()
         trainer.finish_round()
         training_s = time.perf_counter() - began
         inner = make_move("hmc", model, Stream(1, chains, "inner"), 1.5, guide=model.guide)
-        slmc = SLMC(weight, inner, Stream(1, chains, "test"), TRAJECTORIES)
-        spins, known, accepted, overlaps = start, evaluation, [], []
+        slmc = SLMC(weight, inner, Stream(1, chains, "test"), options.trajectories)
+        spins, known, accepted, before, after = start, evaluation, [], [], []
         for k in range(2 * TESTS):
             step = slmc.move(spins, known)
             if k < TESTS:
                 inner.tune(float(step.inner_acceptance.mean()))
             else:
                 accepted.append(step.acceptance.mean().item())
-                collective = (spins * torch.as_tensor(lattice.staggered_sign)[:, None]).mean(1).square().sum(-1)
-                overlaps.append(float(((spins * step.proposal).sum(-1).mean(1) / collective).mean()))
+                before.append(order(spins, lattice))
+                after.append(order(step.proposal, lattice))
             spins, known = step.spins, step.evaluation
         force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
         effective = inner.evaluate(spins)
-        proposal_s = TRAJECTORIES * median_s(lambda: inner.move(spins, effective)) / options.chains
+        proposal_s = options.trajectories * median_s(lambda: inner.move(spins, effective)) / options.chains
         s = math.sqrt(trainer.mse)
         table.add_row(design, str(sum(p.numel() for p in model.parameters())), f"{training_s:.0f}", f"{trainer.mse:.4f}",
                       f"{trainer.mse / lattice.sites:.1e}", f"{math.erfc(s / 2):.3f}",
-                      bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))), f"{np.mean(overlaps):+.2f}",
+                      bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))), f"{np.corrcoef(np.concatenate(before), np.concatenate(after))[0, 1]:+.2f}",
                       f"{1e3 * force_s:.3f}", str(inner.steps), f"{1e3 * proposal_s:.2f}", f"{proposal_s / exact_s:.2f}")
         print(f"{design}: done", flush=True)
     console.print(table)

@@ -34,7 +34,7 @@ COLOURS = {"linear": "#000000", "attention": "#0072B2", "cnn": "#E69F00", "messa
 MARKERS = {"linear": "D", "attention": "o", "cnn": "s", "messages": "^"}
 LABELS = {"linear": "linear", "attention": "attention", "cnn": "CNN", "messages": "message passing"}
 LAYERS = range(1, 7)
-TEMPERATURES = (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+TEMPERATURES = (0.05, 0.08, 0.12, 0.2, 0.4)
 REFERENCE = {"m2_staggered": (0.2916, 0.0006), "energy": (-1.69560, 0.00005)}  # exact HMC by an independent program
 
 # sections of the job that differ from the benchmark, by name
@@ -67,7 +67,7 @@ def run(base: Job, name: str, changes: dict, ranks: int, samples: int) -> Result
     tables = base.model_dump()
     for section, keys in changes.items():
         tables[section] |= keys
-    tables["learning"]["rounds"] = 2
+    tables["learning"]["rounds"] = 1
     tables["sampling"]["samples"] = samples
     directory = OUT / name.replace(",", "").replace(" ", "_")
     tables["output"]["directory"] = str(directory)
@@ -156,7 +156,7 @@ def save(figure, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=300, help="samples of each of the 64 chains")
+    parser.add_argument("--samples", type=int, default=150, help="samples of each of the 64 chains")
     options = parser.parse_args()
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
     results = {}
