@@ -1,15 +1,24 @@
-"""Checkpoints: one parallel HDF5 file, written by all ranks together, published by rename.
+"""Checkpoints: one HDF5 file, written by all ranks together, checked in full, published by rename.
 
 The file holds two trees of arrays. Under ``/chains`` the first axis of every dataset is the global
 chain, and each rank writes and reads its own block of it; under ``/shared`` are arrays that all ranks
 hold alike, and one JSON text with every plain value (counters, phases, the resolved job, versions).
-Nothing is pickled. A file that is not complete never has the checkpoint's name.
+
+Before the HDF5 part lies an index: a line of plain text (format, length, CRC-32 of what follows), then JSON with the
+type, shape, place and CRC-32 of every array and of what lies between them. The checksum of a chain array is that of
+the checksums of its chains, so any number of ranks can work it out. The program reads by the index alone: no byte is
+believed before its checksum is right, nothing is unpickled, and no HDF5 feature (links, filters, external files) of
+a foreign file comes into play.
+
+A file that is not complete never has the checkpoint's name, and the checkpoint before stays beside it under the name
+that ``previous`` gives.
 """
 
 import json
 import os
+import zlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
@@ -18,11 +27,26 @@ import torch
 from hpcslmc.errors import UserError
 from hpcslmc.parallel import ChainBlock, World
 
-FORMAT = "hpcslmc checkpoint 1"
+FORMAT = "hpcslmc checkpoint 2"
+FIRST_LINE = len(FORMAT) + 20
+"""Bytes of the format, the index's length and its checksum."""
+LARGEST_INDEX = LARGEST_REST = 2**25
+"""Bytes of an index, and of what lies between arrays, beyond which a file is refused."""
+NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
+"""Types of arrays that are read."""
+
+
+class Damaged(UserError):
+    """A file is not a complete, undamaged checkpoint of this format."""
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the newest is kept."""
+    return path.with_suffix(".previous" + path.suffix)
 
 
 def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World) -> None:
-    """Write a checkpoint. Collective.
+    """Write a checkpoint, read it back, publish it; the one before is kept as ``previous(path)``. Collective.
 
     Parameters
     ----------
@@ -34,75 +58,318 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
         Nested dict of arrays, tensors and plain JSON values, equal on all ranks.
     block : ChainBlock
     world : World
-    """
-    beside = path.with_suffix(".part")
-    with _open(beside, "w", world) as file:
-        file.attrs["format"] = FORMAT
-        arrays, plain = _split(chains)
-        if plain:
-            raise TypeError(f"only arrays belong to chains, not {sorted(plain)}")
-        for name, array in arrays.items():
-            dataset = file.create_dataset(f"chains/{name}", (block.total, *array.shape[1:]), array.dtype)
-            dataset[block.first:block.first + block.count] = array
-        arrays, plain = _split(shared)
-        for name, array in arrays.items():
-            dataset = file.create_dataset(f"shared/{name}", array.shape, array.dtype)
-            if world.is_root:
-                dataset[...] = array
-        text = np.frombuffer(json.dumps(plain).encode(), np.uint8)
-        dataset = file.create_dataset("shared/plain_json", text.shape, text.dtype)
-        if world.is_root:
-            dataset[...] = text
-    if world.is_root:
-        _publish(beside, path)
-    world.barrier()
-
-
-def load(path: Path, block: ChainBlock, world: World) -> tuple[dict, dict]:
-    """Read a checkpoint: this rank's chains, and what is shared, as saved (arrays as tensors). Collective.
 
     Raises
     ------
     UserError
-        If the file is not a complete checkpoint of this format and this number of chains.
+        On all ranks, if the file cannot be written, as when the disk is full. Published checkpoints are as before.
+
+    Notes
+    -----
+    The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
+    by one rank and in time.
     """
-    world.on_root(lambda: _check(path, block))
-    with _open(path, "r", world) as file:
-        mine = slice(block.first, block.first + block.count)
-        chains = _read(file["chains"], lambda dataset: dataset[mine])
-        shared = _read(file["shared"], lambda dataset: dataset[()])
-    plain = json.loads(shared.pop("plain_json").numpy().tobytes())
-    return chains, _merge(plain, shared)
+    beside = path.with_suffix(".part")
+    mine, plain = _split(chains)
+    if plain:
+        raise TypeError(f"only arrays belong to chains, not {sorted(plain)}")
+    common, plain = _split(shared)
+    common["plain_json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    own_checksums = _chain_checksums(mine, block.count)
+    checksums = world.gather(own_checksums)
+
+    def cannot(error: OSError) -> UserError:
+        beside.unlink(missing_ok=True)
+        return UserError(f"{path} cannot be written ({error.strerror or error}); the checkpoints before it are as they were: "
+                         "see to the disk, then run the same command to go on.")
+
+    def lay_out() -> dict:
+        try:
+            return _lay_out(beside, mine, common, checksums, block.total)
+        except OSError as error:
+            raise cannot(error) from None
+
+    def write() -> None:
+        problem = None
+        try:
+            with _open(beside, world) as file:
+                try:
+                    for name, array in mine.items():
+                        file[f"chains/{name}"][block.first:block.first + block.count] = array
+                except OSError as error:  # the other ranks wait in what follows
+                    problem = error
+                file.flush()
+        except OSError as error:
+            problem = error
+        if problem:
+            raise cannot(problem)
+
+    def publish() -> None:
+        try:
+            _finish(beside, index)
+            if path.exists():
+                os.replace(path, previous(path))
+            os.replace(beside, path)
+            _flush_to_disk(path.parent)
+        except OSError as error:
+            raise cannot(error) from None
+
+    def read_back() -> None:
+        read = _read_chains(beside, index, block)
+        if not np.array_equal(_chain_checksums(read, block.count), own_checksums):
+            raise cannot(OSError("the disk gives back other bytes than were written"))
+
+    index = world.on_root(lay_out)
+    world.on_all(write)
+    world.on_all(read_back)
+    world.on_root(publish)
 
 
-def _check(path: Path, block: ChainBlock) -> None:
-    remedy = "move it away, or start over with --restart"
+def load_newest(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], None]) -> tuple[dict, dict, Path, list[str]]:
+    """The checkpoint at ``path``, or the one kept before it if that is damaged; as ``load``. Collective.
+
+    Returns
+    -------
+    chains, shared : dict
+    path : Path
+        Of the file that was read.
+    remarks : list of str
+        What is wrong with the newest, if it was not that.
+
+    Raises
+    ------
+    UserError
+        If neither is good, or the good one is not accepted. No file is touched.
+    """
+    remarks: list[str] = []
+    for candidate in (path, previous(path)):
+        try:
+            return *load(candidate, block, world, accept), candidate, remarks
+        except Damaged as damage:
+            remarks.append(str(damage))
+    raise UserError(f"there is no good checkpoint ({'; '.join(remarks)}): put a good one there, or start over with --restart.")
+
+
+def load(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], None] = lambda plain: None) -> tuple[dict, dict]:
+    """Read a checkpoint: this rank's chains, and what is shared, as saved (arrays as tensors). Collective.
+
+    Every byte of the file is checked, and the memory taken is at most the size of this rank's part of it.
+
+    Parameters
+    ----------
+    path : Path
+    block : ChainBlock
+    world : World
+    accept : callable
+        Given the plain values before anything else is read; raises UserError if they do not suit.
+
+    Raises
+    ------
+    Damaged
+        If the file is missing, or is not a complete, undamaged checkpoint of this format.
+    UserError
+        If ``accept`` refuses it, or it holds another number of chains.
+    """
+    index, common = world.on_root(lambda: _read_shared(path))
+    plain = json.loads(common.pop("plain_json").tobytes())
+    accept(plain)
+    if index["chains"] != block.total:
+        raise UserError(f"{path} holds {index['chains']} chains, the job file asks for {block.total}.")
+    mine = world.on_all(lambda: _read_chains(path, index, block))
+    checksums = world.gather(_chain_checksums(mine, block.count))
+    world.on_root(lambda: _compare(path, index, checksums))
+    return _nest(mine), _merge(plain, _nest(common))
+
+
+def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.ndarray], checksums: np.ndarray, total: int) -> dict:
+    """Make the file with every dataset in its place, the shared ones written, and all its space on the disk; returns its index."""
+    described = {f"chains/{name}": (array.dtype.str, (total, *array.shape[1:]), zlib.crc32(column.tobytes()))
+                 for (name, array), column in zip(chains.items(), checksums.T, strict=True)}
+    described |= {f"shared/{name}": (array.dtype.str, array.shape, zlib.crc32(array.tobytes())) for name, array in shared.items()}
+    longest = {name: [*entry, 10**18] for name, entry in described.items()}
+    room = 512
+    while room < FIRST_LINE + len(_encode({"chains": total, "size": 10**18, "rest": 10**10, "arrays": longest})):
+        room *= 2
+    whole = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    whole.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    whole.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    arrays = {}
+    with h5py.File(path, "w", userblock_size=room) as file:
+        file.attrs["format"] = FORMAT
+        for name, (dtype, shape, checksum) in described.items():
+            # scalars and empty arrays get no place ahead of time
+            dataset = file.create_dataset(name, shape or (1,), dtype, dcpl=whole)
+            if name.startswith("shared/"):
+                dataset[...] = shared[name.removeprefix("shared/")]
+            arrays[name] = [dtype, shape, checksum, dataset.id.get_offset() if dataset.size else room]
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    index = {"chains": total, "size": size, "arrays": arrays}
+    index["rest"] = _checksum_of_rest(path, index, room)
+    return index | {"room": room}
+
+
+def _finish(path: Path, index: dict) -> None:
+    """Write the index, which makes the file a checkpoint, and bring it to the disk."""
+    index = dict(index)
+    room = index.pop("room")
+    body = _encode(index).ljust(room - FIRST_LINE)
+    with path.open("r+b") as file:
+        file.write(_first_line(room, zlib.crc32(body)) + body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _first_line(room: int, checksum: int) -> bytes:
+    return f"{FORMAT} {room:9d} {checksum:08x}\n".encode()
+
+
+def _encode(index: dict) -> bytes:
+    return json.dumps(index).encode()
+
+
+def _read_index(path: Path) -> tuple[dict, int]:
+    """A file's index, every entry of it checked against the file's size, and its length in bytes."""
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{path} is not a checkpoint of this version ({FORMAT}): {remedy}.")
-            chains = len(file["chains/spins"])
-    except (OSError, KeyError):
-        raise UserError(f"{path} is not a complete HDF5 checkpoint: {remedy}.") from None
-    if chains != block.total:
-        raise UserError(f"{path} holds {chains} chains, the job file asks for {block.total}: {remedy}.")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            line = file.read(FIRST_LINE)
+            if not line.startswith(FORMAT.encode() + b" "):
+                raise Damaged(f"{path} is not a checkpoint of this version ({FORMAT})")
+            room, checksum = int(line[len(FORMAT):-9]), int(line[-9:], 16)
+            if line != _first_line(room, checksum):
+                raise ValueError
+            if not FIRST_LINE < room <= min(size, LARGEST_INDEX):
+                raise Damaged(f"{path} is truncated")
+            body = file.read(room - FIRST_LINE)
+        if zlib.crc32(body) != checksum:
+            raise Damaged(f"{path} is damaged (checksum of its index)")
+        index = json.loads(body)
+        if index["size"] != size:
+            raise Damaged(f"{path} is truncated or was added to ({size} bytes instead of {index['size']})")
+        _check_arrays(index, room)
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
+        raise Damaged(f"{path} is damaged (its index makes no sense)") from None
+    return index, room
 
 
-def _open(path: Path, mode: str, world: World) -> h5py.File:
+def _check_arrays(index: dict, room: int) -> None:
+    """Raise ValueError unless all arrays are of numbers and lie in the file, apart from each other."""
+    for name, (dtype, shape, _, place) in index["arrays"].items():
+        if dtype not in NUMBERS or not all(type(n) is int and n >= 0 for n in (*shape, place)):
+            raise ValueError
+        if name.startswith("chains/") and shape[0] != index["chains"]:
+            raise ValueError
+        if any(str(parent) in index["arrays"] for parent in PurePosixPath(name).parents):
+            raise ValueError
+    end, rest = room, index["size"] - room
+    for first, last in _extents(index):
+        if first < end:
+            raise ValueError
+        end, rest = last, rest - (last - first)
+    if end > index["size"] or rest > LARGEST_REST:
+        raise ValueError
+
+
+def _extents(index: dict) -> list[tuple[int, int]]:
+    """First byte and end of every array that is not empty, in the file's order."""
+    return sorted((place, place + size) for dtype, shape, _, place in index["arrays"].values()
+                  if (size := _bytes(dtype, shape)))
+
+
+def _bytes(dtype: str, shape: list[int]) -> int:
+    size = np.dtype(dtype).itemsize
+    for n in shape:
+        size *= n
+    return size
+
+
+def _checksum_of_rest(path: Path, index: dict, room: int) -> int:
+    """CRC-32 of all that is neither index nor array: what HDF5 wrote for itself."""
+    checksum, at = 0, room
+    with path.open("rb") as file:
+        for first, last in [*_extents(index), (index["size"], 0)]:
+            file.seek(at)
+            checksum = zlib.crc32(file.read(first - at), checksum)
+            at = last
+    return checksum
+
+
+def _read_shared(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Index and shared arrays, with all checksums compared that need no chains."""
+    index, room = _read_index(path)
+    try:
+        if _checksum_of_rest(path, index, room) != index["rest"]:
+            raise Damaged(f"{path} is damaged (checksum of what lies between its arrays)")
+        shared: dict[str, np.ndarray] = {}
+        for name, (dtype, shape, checksum, place) in index["arrays"].items():
+            if name.startswith("shared/"):
+                array = _read(path, dtype, shape, place)
+                if zlib.crc32(array.tobytes()) != checksum:
+                    raise Damaged(f"{path} is damaged (checksum of {name})")
+                shared[name.removeprefix("shared/")] = array
+        if not isinstance(json.loads(shared["plain_json"].tobytes()), dict):
+            raise ValueError
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise Damaged(f"{path} holds more than this machine's memory") from None
+    except (KeyError, ValueError, RecursionError):
+        raise Damaged(f"{path} is damaged (its plain values make no sense)") from None
+    return index, shared
+
+
+def _read_chains(path: Path, index: dict, block: ChainBlock) -> dict[str, np.ndarray]:
+    """This rank's part of all chain arrays."""
+    read: dict[str, np.ndarray] = {}
+    try:
+        for name, (dtype, shape, _, place) in index["arrays"].items():
+            if name.startswith("chains/"):
+                own = [block.count, *shape[1:]]
+                read[name.removeprefix("chains/")] = _read(path, dtype, own, place + block.first * _bytes(dtype, shape[1:]))
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise Damaged(f"{path} holds more than this machine's memory") from None
+    except ValueError:
+        raise Damaged(f"{path} is truncated") from None
+    return read
+
+
+def _read(path: Path, dtype: str, shape: list[int], place: int) -> np.ndarray:
+    if _bytes(dtype, shape) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise MemoryError
+    array = np.empty(shape, dtype)
+    with path.open("rb") as file:
+        file.seek(place)
+        if array.nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+            raise ValueError
+    return array
+
+
+def _chain_checksums(arrays: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes."""
+    return np.array([[zlib.crc32(array[chain].tobytes()) for array in arrays.values()] for chain in range(count)], np.uint32)
+
+
+def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
+    names = [name for name in index["arrays"] if name.startswith("chains/")]
+    for name, column in zip(names, checksums.T, strict=True):
+        if zlib.crc32(column.tobytes()) != index["arrays"][name][2]:
+            raise Damaged(f"{path} is damaged (checksum of {name})")
+
+
+def _open(path: Path, world: World) -> h5py.File:
     if world.communicator is None:
-        return h5py.File(path, mode)
-    return h5py.File(path, mode, driver="mpio", comm=world.communicator)
+        return h5py.File(path, "r+")
+    return h5py.File(path, "r+", driver="mpio", comm=world.communicator)
 
 
-def _publish(beside: Path, path: Path) -> None:
-    """Rename a finished file to its name: data to the disk first, then the folder's entry."""
-    _flush_to_disk(beside)
-    os.replace(beside, path)
-    _flush_to_disk(path.parent)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush_to_disk(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -127,10 +394,16 @@ def _split(tree: dict, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
     return arrays, plain
 
 
-def _read(group: h5py.Group, read: Callable[[h5py.Dataset], np.ndarray]) -> dict:
-    """Nested dict of a group's datasets as tensors (copied, so aligned as torch aligns them)."""
-    return {name: _read(item, read) if isinstance(item, h5py.Group) else torch.tensor(np.asarray(read(item)))
-            for name, item in group.items()}
+def _nest(arrays: dict[str, np.ndarray]) -> dict:
+    """Arrays by path as a nested dict of tensors (copied, so aligned as torch aligns them)."""
+    tree: dict = {}
+    for path, array in arrays.items():
+        *groups, name = path.split("/")
+        inner = tree
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[name] = torch.tensor(array)
+    return tree
 
 
 def _merge(first: dict, second: dict) -> dict:

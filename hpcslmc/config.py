@@ -118,6 +118,8 @@ class OutputSection(_Section):
     """Seconds between checkpoints."""
     progress_every_s: Positive = 10.0
     """Seconds between lines of progress where there is no terminal."""
+    wall_time_s: Positive | None = None
+    """Seconds after which the job is to have left with a checkpoint; Slurm's time limit counts too."""
 
 
 class Job(_Section):
@@ -147,7 +149,7 @@ class Job(_Section):
 
 
 STEERING_KEYS = {"sampling.samples", "sampling.ranks_per_chain", "output.directory", "output.checkpoint_every_s",
-                 "output.progress_every_s"}
+                 "output.progress_every_s", "output.wall_time_s"}
 """Keys that may differ when a run is resumed: they extend or steer it and change no chain."""
 
 
@@ -259,10 +261,22 @@ def _continued(effective: EffectiveSection) -> EffectiveSection:
     return EffectiveSection(**found, start_from=effective.start_from)
 
 
-def changed_keys(old: Job, new: Job) -> list[str]:
-    """Keys that differ between two jobs and may not differ when a run is resumed."""
+def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
+    """Keys that differ between two jobs, each with its old and new value.
+
+    Returns
+    -------
+    taken : list of str
+        Those that may differ when a run is resumed.
+    refused : list of str
+        Those that may not.
+    """
     before, after = old.keys(), new.keys()
-    return sorted(key for key in after if before.get(key) != after[key] and key not in STEERING_KEYS)
+    taken, refused = [], []
+    for key in sorted(after):
+        if before[key] != after[key]:
+            (taken if key in STEERING_KEYS else refused).append(f"{key} (was {before[key]!r}, is {after[key]!r})")
+    return taken, refused
 
 
 def _shells(shape: tuple[int, int]) -> int:

@@ -4,6 +4,7 @@ Everything else is handed a ``World``: the MPI ranks of the job, or the serial s
 shape when the program runs without MPI (a notebook, a unit test).
 """
 
+import math
 import os
 import signal
 import sys
@@ -51,11 +52,27 @@ class World:
             try:
                 result = function()
             except UserError as problem:
-                error = str(problem)
+                error = problem
         result, error = self.broadcast((result, error))
         if error is not None:
-            raise UserError(error)
+            raise error
         return result
+
+    def on_all(self, function: Callable[[], object]) -> object:
+        """What the function returns on each rank; a UserError of any is raised on every rank. Collective, the function is not."""
+        result, error = None, None
+        try:
+            result = function()
+        except UserError as problem:
+            error = problem
+        for error in self.all_of(error):
+            if error is not None:
+                raise error
+        return result
+
+    def all_of(self, value: object) -> list:
+        """The values of all ranks, in order of rank. Collective."""
+        return [value]
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         """Sum over ranks of an array of the same shape everywhere. Collective."""
@@ -93,6 +110,10 @@ class World:
         """This rank's team, when the ranks are divided into ``count`` teams of consecutive ones, as equal as can be. Collective."""
         return World()
 
+    def all_arrive(self, within_s: float) -> bool:
+        """Whether all ranks of the job come to call this in the time given; once in a job."""
+        return True
+
     @property
     def library(self) -> str:
         """Name and version of the MPI library."""
@@ -117,9 +138,14 @@ class MPIWorld(World):
         node = self.communicator.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank = node.rank
         node.Free()
+        # apart from all other traffic: whoever arrives does not know where the others are
+        self._arrivals = self.communicator.Dup() if communicator is None else None
 
     def broadcast(self, value: object) -> object:
         return self.communicator.bcast(value, root=0)
+
+    def all_of(self, value: object) -> list:
+        return self.communicator.allgather(value)
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         total = np.empty_like(array)
@@ -150,6 +176,14 @@ class MPIWorld(World):
 
     def teams(self, count: int) -> World:
         return MPIWorld(self.communicator.Split(self.rank * count // self.size, self.rank))
+
+    def all_arrive(self, within_s: float) -> bool:
+        request, end = self._arrivals.Ibarrier(), time.monotonic() + within_s
+        while not request.Test():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
     def abort(self, code: int) -> None:
         sys.stdout.flush()
@@ -211,38 +245,45 @@ class ChainBlock:
 
 @dataclass(frozen=True)
 class Decision:
-    """What all ranks do next, agreed by all: write a checkpoint, leave."""
+    """What all ranks do next, agreed by all: write a checkpoint, leave, and why (signal or time)."""
 
     checkpoint: bool = False
-    stop: bool = False
+    leave: str = ""
 
 
 class Watch:
     """Collective decisions during a run.
 
-    SIGTERM, SIGUSR1 and SIGINT on any rank ask the whole job to checkpoint and leave; the root's clock
-    asks for a checkpoint now and then. Ranks talk about it once in about a second of work only (more often where
-    checkpoints are to come more often), at units of work that they have agreed on before. When and whether they talk changes no result.
+    SIGTERM, SIGUSR1 and SIGINT on any rank ask the whole job to checkpoint and leave; so does the end of its time. The root's
+    clock asks for a checkpoint at once, so that a disk that takes none is noticed early, and then now and then. Ranks talk
+    about it once in about a second of work only (more often where checkpoints are to come more often), at units of work that
+    they have agreed on before. When and whether they talk changes no result.
 
     Parameters
     ----------
     world : World
     checkpoint_every_s : float
+    ends_at : float
+        When the job's time is over, in seconds since the epoch. The job leaves twice the time of its last checkpoint and of
+        what lies between two talks before that, and ``LEAVING_S``.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    LEAVING_S = 2.0
+    REASONS = ("", "the job's time is nearly over", "a signal came")
 
-    def __init__(self, world: World, checkpoint_every_s: float) -> None:
-        self.world, self.checkpoint_every_s = world, checkpoint_every_s
+    def __init__(self, world: World, checkpoint_every_s: float, ends_at: float = math.inf) -> None:
+        self.world, self.checkpoint_every_s, self.ends_at = world, checkpoint_every_s, ends_at
         self._signalled = False
         self._units_to_talk = self._units_between = 1
-        self._last_talk = self._last_checkpoint = time.monotonic()
+        self._last_talk, self._last_checkpoint, self._checkpoint_took = time.monotonic(), -math.inf, 0.0
         for number in self.SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signalled = True
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends the program at once
 
     def decide(self) -> Decision:
         """The agreed decision after a unit of work. Collective at the agreed units, else free."""
@@ -250,16 +291,20 @@ class Watch:
         if self._units_to_talk > 0:
             return Decision()
         now = time.monotonic()
-        due, units = 0, 0
+        due, units, reason = 0, 0, 2 * self._signalled
         if self.world.is_root:
-            due = int(now - self._last_checkpoint >= self.checkpoint_every_s)
+            due = now - self._last_checkpoint >= self.checkpoint_every_s
             pace = self._units_between / max(now - self._last_talk, 1e-6) * min(1.0, self.checkpoint_every_s)
             units = int(min(max(pace, 1), 2 * self._units_between))
-        stop, due, units = (int(x) for x in self.world.maximum(np.array([int(self._signalled), due, units])))
+            needed = 2.0 * (now - self._last_talk + self._checkpoint_took) + self.LEAVING_S
+            reason = max(reason, int(time.time() + needed >= self.ends_at))
+        due, units, reason = (int(x) for x in self.world.maximum(np.array([due, units, reason])))
         self._units_to_talk = self._units_between = units
         self._last_talk = time.monotonic()
-        return Decision(checkpoint=bool(due or stop), stop=bool(stop))
+        return Decision(checkpoint=bool(due or reason), leave=self.REASONS[reason])
 
     def checkpoint_written(self) -> None:
-        """Restart the checkpoint's clock."""
-        self._last_checkpoint = self._last_talk = time.monotonic()
+        """Restart the checkpoint's clock, after the checkpoint that was just decided."""
+        now = time.monotonic()
+        self._checkpoint_took = now - self._last_talk
+        self._last_checkpoint = self._last_talk = now

@@ -1,23 +1,34 @@
 """Command line: ``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml`` checks one.
 
 Exit codes: 0 finished, 2 something for the user to mend (one sentence says what), 75 checkpointed on a
-signal: the same command goes on, 1 a crash.
+signal or before the end of the job's time: the same command goes on, 1 a crash.
 """
 
 import argparse
+import faulthandler
+import math
+import os
 import sys
+import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpcslmc import parallel
 from hpcslmc.config import Job, load_job
-from hpcslmc.errors import UserError
+from hpcslmc.errors import Failure, UserError
+from hpcslmc.lock import Lock
 
+EXIT_CRASH = 1
 EXIT_USER_ERROR = 2
 EXIT_RUN_AGAIN = 75
+PATIENCE_S = 3.0
+"""Seconds that a rank with a UserError waits for the others to have one too."""
 
 COMMANDS = ("run", "validate")
-OUTPUT = ("checkpoint.h5", "results.h5", "model.h5")
+CHECKPOINT = "checkpoint.h5"
+OUTPUT = (CHECKPOINT, "checkpoint.previous.h5", "results.h5", "model.h5")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,6 +51,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Collective over all MPI ranks."""
+    started = time.time()
+    faulthandler.enable()
     world = parallel.MPIWorld()
     try:
         options = world.on_root(lambda: _arguments(sys.argv[1:] if arguments is None else arguments))
@@ -48,26 +61,42 @@ def main(arguments: list[str] | None = None) -> int:
             if world.is_root:
                 print(job.toml(), end="")
             return 0
-        return _run(job, options.restart, world)
+        directory = Path(job.output.directory)
+        world.on_root(lambda: _make(directory))
+        lock = Lock(directory)
+        try:
+            _say(world, world.on_root(lock.acquire))
+            return _run(job, directory, options.restart, _ends_at(job, started), world)
+        finally:
+            if world.is_root:
+                lock.release()
     except UserError as error:
-        if world.is_root:
+        # lower ranks lose patience first, so that one sentence is printed and not one from each
+        together = world.all_arrive(PATIENCE_S * (1.0 + world.rank / world.size))
+        if world.is_root or not together:
             print(f"hpcslmc: {error}", file=sys.stderr)
+        if not together:
+            world.abort(EXIT_USER_ERROR)
         return EXIT_USER_ERROR
     except SystemExit:
         raise
     except BaseException as error:
-        reason = "".join(traceback.format_exception_only(error)).strip()
-        print(f"{traceback.format_exc()}hpcslmc: rank {world.rank} failed, the job ends: {reason}", file=sys.stderr)
-        world.abort(1)
+        time.sleep(0.5 * world.rank / world.size)  # the lowest of several ranks speaks and ends the others
+        where = "" if isinstance(error, Failure) else traceback.format_exc()
+        reason = str(error) if isinstance(error, Failure) else "".join(traceback.format_exception_only(error)).strip()
+        print(f"{where}hpcslmc: rank {world.rank} failed, the job ends: {reason}", file=sys.stderr)
+        world.abort(EXIT_CRASH)
         raise
 
 
-def _run(job: Job, restart: bool, world: parallel.World) -> int:
-    directory = Path(job.output.directory)
-    world.on_root(lambda: _prepare(directory, restart))
+def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parallel.World) -> int:
+    if restart:
+        world.on_root(lambda: _set_aside(directory))
     threads = parallel.limit_threads()
+    watch = parallel.Watch(world, job.output.checkpoint_every_s, ends_at)
 
     # torch takes seconds to import and is not needed to refuse a bad job
+    from hpcslmc import checkpoint
     from hpcslmc.effective.files import save_model
     from hpcslmc.progress import Progress
     from hpcslmc.report import print_report
@@ -79,16 +108,20 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     device = parallel.device(world)
     copy, group = world.split(job.sampling.ranks_per_chain)
     writes = group.is_root  # the other copies hold the same
-    resumed = world.on_root((directory / "checkpoint.h5").exists)
-    simulation = Simulation(job, copy, device, group, directory / "checkpoint.h5" if resumed else None)
+    newest = directory / CHECKPOINT
+    resumed = world.on_root(lambda: newest.exists() or checkpoint.previous(newest).exists())
+    simulation = Simulation(job, copy, device, group, newest if resumed else None)
     if world.is_root:
         print(_heading(job, world, about, f"{simulation.method} ({simulation.method_reason})", device, threads), flush=True)
         if resumed:
-            print("{0}: going on from {1}/checkpoint.h5 at {2} {3}/{4}".format(
-                "finished" if simulation.finished else "resumed", directory, *simulation.progress), flush=True)
-    was_finished = simulation.finished
+            print("{0}: going on from {1} at {2} {3}/{4}".format("finished" if simulation.finished else "resumed",
+                                                                 simulation.resumed_from, *simulation.progress), flush=True)
+    for remark in simulation.resume_remarks:
+        _say(world, remark)
+    if resumed and simulation.resumed_from != newest:
+        world.on_root(lambda: _keep_damaged(newest))
+    written = simulation.finished and simulation.resumed_from == newest
     progress = Progress(world.is_root, job.output.progress_every_s)
-    watch = parallel.Watch(world, job.output.checkpoint_every_s)
     try:
         while not simulation.finished:
             phase, told = simulation.phase, len(simulation.remarks)
@@ -101,16 +134,16 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
             decision = watch.decide()
             if decision.checkpoint:
                 if writes:
-                    simulation.save(directory / "checkpoint.h5", about)
+                    simulation.save(newest, about)
                 watch.checkpoint_written()
-            if decision.stop:
+            if decision.leave:
                 if world.is_root:
-                    print(f"stopped by a signal; {directory}/checkpoint.h5 is written, run the same command to go on")
+                    print(f"stopped, {decision.leave}; {newest} is written, run the same command to go on")
                 return EXIT_RUN_AGAIN
     finally:
         progress.close()
-    if writes and not was_finished:
-        simulation.save(directory / "checkpoint.h5", about)
+    if writes and not written:
+        simulation.save(newest, about)
     if writes:
         write_results(directory / "results.h5", simulation, about)
     if world.is_root:
@@ -119,18 +152,54 @@ def _run(job: Job, restart: bool, world: parallel.World) -> int:
     return 0
 
 
-def _prepare(directory: Path, restart: bool) -> None:
-    """Make the output directory; with ``restart`` move an earlier run's files into a folder of their own."""
+def _say(world: parallel.World, remark: str) -> None:
+    """A remark on standard error, from one rank."""
+    if remark and world.is_root:
+        print(f"hpcslmc: {remark}", file=sys.stderr, flush=True)
+
+
+def _ends_at(job: Job, started: float) -> float:
+    """When the job has to be over, in seconds since the epoch: by its own wall time or by Slurm's."""
+    own = started + job.output.wall_time_s if job.output.wall_time_s is not None else math.inf
+    slurm = os.environ.get("SLURM_JOB_END_TIME", "")
+    return min(own, float(slurm) if slurm.isdecimal() else math.inf)
+
+
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """What goes wrong with the output directory's files is the user's to mend."""
     try:
+        yield
+    except OSError as error:
+        raise UserError(f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}.") from None
+
+
+def _make(directory: Path) -> None:
+    with _usable(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        old = [path for name in OUTPUT if (path := directory / name).exists()]
-        if restart and old:
-            aside = next(path for n in range(1, 10**6) if not (path := directory / f"before-restart-{n}").exists())
+
+
+def _set_aside(directory: Path) -> None:
+    """Move an earlier run's files into a folder of their own."""
+    old = [path for name in OUTPUT if (path := directory / name).exists()]
+    if old:
+        with _usable(directory):
+            aside = _unused(directory / "before-restart-{}")
             aside.mkdir()
             for path in old:
                 path.rename(aside / path.name)
-    except OSError as error:
-        raise UserError(f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}.") from None
+
+
+def _keep_damaged(newest: Path) -> None:
+    """Give a damaged newest checkpoint another name, so that it does not push out the good one before it."""
+    if newest.exists():
+        with _usable(newest.parent):
+            newest.rename(_unused(newest.with_name("checkpoint.damaged-{}.h5")))
+
+
+def _unused(pattern: Path) -> Path:
+    """The first path of a numbered series that does not exist."""
+    return next(path for n in range(1, 10**6) if not (path := Path(str(pattern).format(n))).exists())
 
 
 def _heading(job: Job, world: parallel.World, about: dict[str, str], weight: str, device: str, threads: int) -> str:

@@ -18,6 +18,7 @@ from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_
 from hpcslmc.effective.files import check_parameters, load_model
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
+from hpcslmc.guard import Guarded
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
@@ -45,7 +46,7 @@ class Simulation:
     group : World
         The ranks that share the exact weight of this rank's chains.
     resume : Path
-        Checkpoint of the same job to go on from.
+        Checkpoint of the same job to go on from; the one kept before it is taken if it is damaged.
 
     Raises
     ------
@@ -62,6 +63,10 @@ class Simulation:
     done : int
         Units done of the phases thermalise and sample; ``learning`` counts its own.
     spins : (chains of this rank, sites, 3) float64
+    resumed_from : Path or None
+        The checkpoint that was read.
+    resume_remarks : list of str
+        What the user should know of it: damage, keys that have changed.
     """
 
     def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,
@@ -74,6 +79,8 @@ class Simulation:
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
         beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
         self.method, self.method_reason = job.weight.method, "as asked for"
+        self.resumed_from: Path | None = None
+        self.resume_remarks: list[str] = []
         saved = self._load(resume) if resume else None
         if self.method == "auto" and saved:  # a cost table or a device that has changed must not change the bits
             self.method, self.method_reason = saved[1]["method"], "as before"
@@ -81,7 +88,7 @@ class Simulation:
             with_forces = job.sampling.method == "exact" and job.sampling.exact_move == "hmc"
             self.method, self.method_reason = choose_method(
                 hamiltonian, beta, mu, torch.device(device).type, job.sampling.ranks_per_chain, with_forces)
-        self.weight = make_weight(self.method, hamiltonian, beta, mu, group)
+        self.weight = Guarded(make_weight(self.method, hamiltonian, beta, mu, group), self._chains, Path(job.output.directory))
         sampling = job.sampling
         local = make_local(hamiltonian, beta, mu, group) if sampling.exact_move == "metropolis" else None
         self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory, local)
@@ -232,7 +239,8 @@ class Simulation:
 
         Raises
         ------
-        OSError
+        UserError
+            If it cannot be written.
         """
         evaluation = {f.name: getattr(self.evaluation, f.name) for f in fields(self.evaluation)}
         chains = {
@@ -255,15 +263,36 @@ class Simulation:
         checkpoint.save(path, chains, shared, self.block, self.world)
 
     def _load(self, path: Path) -> tuple[dict, dict]:
-        """A checkpoint's trees, if it is of this job."""
-        chains, shared = checkpoint.load(path, self.block, self.world)
-        changed = changed_keys(Job.model_validate(shared["job"]), self.job)
-        if changed:
-            raise UserError(f"{path} was written by a job with other values of {', '.join(changed)}: "
-                            "change them back, choose another [output] directory, or start over with --restart.")
+        """The trees of the newest good checkpoint, if it is of this job."""
+        chains, shared, self.resumed_from, remarks = checkpoint.load_newest(path, self.block, self.world, self._accept)
+        self.resume_remarks = remarks + self.resume_remarks
         return chains, shared
 
+    def _accept(self, plain: dict) -> None:
+        """Refuse the checkpoint of another job, before its arrays are read."""
+        try:
+            before = Job.model_validate(plain["job"])
+            if not isinstance(plain["method"], str) or before.sampling.method == "slmc" and not plain["shells"]:
+                raise ValueError
+        except (KeyError, ValueError):
+            raise UserError("the checkpoint is of another version of the program: go on with that one, or start over with --restart.") from None
+        taken, refused = changed_keys(before, self.job)
+        if refused:
+            raise UserError(f"the checkpoint was written by a job with other values of {', '.join(refused)}: "
+                            "change them back, choose another [output] directory, or start over with --restart.")
+        self.resume_remarks = [f"changed since the checkpoint: {', '.join(taken)}"] if taken else []
+
     def _restore(self, chains: dict, shared: dict) -> None:
+        """Take over a checkpoint's state; what does not fit the job is refused."""
+        try:
+            if chains["spins"].shape != self.spins.shape or chains["spins"].dtype != self.spins.dtype:
+                raise ValueError("spins of another shape")
+            self._take_over(chains, shared)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{self.resumed_from} does not hold the state of this job ({error!r}): "
+                            "put a good one there, or start over with --restart.") from None
+
+    def _take_over(self, chains: dict, shared: dict) -> None:
         to = {key: value.to(self._device) for key, value in chains["evaluation"].items()}
         self.spins, self.evaluation = chains["spins"].to(self._device), Evaluation(**to)
         self.phase, self.done = shared["phase"], shared["done"]

@@ -1,6 +1,6 @@
 #!/bin/bash
 # One MPI rank per core on CPU nodes:    sbatch jobs/slurm_cpu.sh job.toml
-# Two minutes before the time limit the job writes a checkpoint and queues itself again, until it is finished.
+# Before the time limit or on preemption the job writes a checkpoint and queues itself again, until it is finished.
 #SBATCH --job-name=hpcslmc
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=32
@@ -17,7 +17,7 @@ export OMP_NUM_THREADS=1
 
 mpirun python -m hpcslmc.run "$1" &
 run=$!
-trap 'kill -USR1 $run' USR1        # mpirun hands it on to every rank
+trap 'kill -USR1 $run' USR1 TERM   # before the time limit, on preemption; mpirun hands it on to every rank
 wait $run
 code=$?
 while kill -0 $run 2>/dev/null; do # the signal ended the wait, not the run

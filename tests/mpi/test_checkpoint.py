@@ -76,3 +76,33 @@ def test_other_files_are_refused_on_all_ranks(world, agree, path):
     with pytest.raises(UserError, match="holds 16 chains, the job file asks for 8"):
         checkpoint.load(path, ChainBlock.of(world, CHAINS), world)
     agree(True)
+
+
+def test_damage_in_one_ranks_chains_is_seen_by_all(world, agree, path):
+    block = ChainBlock.of(world, CHAINS)
+    for number in (1, 2):
+        checkpoint.save(path, of(whole_tree(), block), {"number": number}, block, world)
+    if world.is_root:
+        whole, last = bytearray(path.read_bytes()), whole_tree()["spins"][-1].numpy().tobytes()
+        whole[whole.index(last)] ^= 1
+        path.write_bytes(whole)
+    world.barrier()
+    with pytest.raises(checkpoint.Damaged, match="checksum of chains/spins"):
+        checkpoint.load(path, block, world)
+    chains, shared, used, remarks = checkpoint.load_newest(path, block, world, lambda plain: None)
+    agree(shared == {"number": 1} and used == checkpoint.previous(path) and len(remarks) == 1)
+    agree(same(of(whole_tree(), block), chains), "chains of the previous one")
+
+
+def test_a_rank_that_cannot_write_leaves_no_rank_waiting(world, agree, path, monkeypatch):
+    block = ChainBlock.of(world, CHAINS)
+    checkpoint.save(path, of(whole_tree(), block), {"number": 1}, block, world)
+    if world.rank == world.size - 1:
+        def fails(*arguments):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("h5py.Dataset.__setitem__", fails)
+    with pytest.raises(UserError, match="cannot be written .Input/output error."):
+        checkpoint.save(path, of(whole_tree(), block), {"number": 2}, block, world)
+    _, shared = checkpoint.load(path, block, world)
+    agree(shared == {"number": 1})

@@ -1,7 +1,10 @@
+import sys
 from pathlib import Path
 
 import pytest
 from launcher import Launcher
+
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
 """Bad input under mpirun: one sentence from one rank, exit code 2, no traceback, no hang; and crashes."""
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
 from launcher import JOB
 
@@ -87,6 +92,73 @@ def test_a_crash_ends_the_job_and_names_the_rank(launcher, monkeypatch):
     result = launcher.run(2, "job.toml")
     assert result.returncode == 1
     assert "hpcslmc: rank 1 failed, the job ends: ZeroDivisionError: injected" in result.stderr
+
+
+SHORT = JOB.replace("steps = 60", "steps = 5").replace("configurations = 10", "configurations = 4").replace("every_s = 0.1", "every_s = 1000")
+FAULTS = {  # what a rank does at its first sample: source, exit code, lines that say so
+    "an error that one rank alone notices": ("raise UserError('only here')", 2, ["hpcslmc: only here"]),
+    "a failure of the numbers": ("raise Failure('the exact weight of chain 5 failed')", 1,
+                                 ["hpcslmc: rank 1 failed, the job ends: the exact weight of chain 5 failed"]),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.parametrize("where", ["measure", "construct"])
+def test_one_rank_alone_ends_the_job_in_time(launcher, monkeypatch, case, where):
+    """The other rank waits in a collective."""
+    source, code, lines = FAULTS[case]
+    function, target = {"measure": ("add(self, values)", "Bins.add = add"),
+                        "construct": ("__init__(self, *arguments)", "Bins.__init__ = __init__")}[where]
+    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(source=source, function=function, target=target))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    launcher.write(SHORT)
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == code, result.stderr
+    assert own_lines(result.stderr) == lines and "Traceback" not in result.stderr
+    raised = float((launcher.folder / "raised").read_text())
+    assert time.time() - raised < 10.0
+
+
+ALONE = """
+import os
+if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
+    import time
+    from hpcslmc.errors import Failure, UserError
+    from hpcslmc.measure import bins
+    def {function}:
+        open("raised", "w").write(str(time.time()))
+        {source}
+    bins.{target}
+"""
+
+
+def test_a_segmentation_fault_of_one_rank(launcher, monkeypatch):
+    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
+        function="add(self, values)", target="Bins.add = add", source="import ctypes; ctypes.string_at(0)"))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    launcher.write(SHORT)
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 139 and "process rank 1 with PID" in result.stderr and "Segmentation fault" in result.stderr
+    assert time.time() - float((launcher.folder / "raised").read_text()) < 10.0
+
+
+def test_a_second_interrupt_ends_the_job_at_once(launcher, monkeypatch):
+    """In a unit of work that takes a minute."""
+    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
+        function="add(self, values)", target="Bins.add = add", source="time.sleep(60)"))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    launcher.write(SHORT)
+    process = launcher.start(2, "job.toml")
+    while not (launcher.folder / "raised").exists() and process.poll() is None:
+        time.sleep(0.05)
+    (rank,) = [pid for pid in launcher.processes() if b"OMPI_COMM_WORLD_RANK=1" in (Path("/proc") / str(pid) / "environ").read_bytes()]
+    os.kill(rank, signal.SIGINT)
+    time.sleep(1.0)
+    assert process.poll() is None
+    struck = time.monotonic()
+    os.kill(rank, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - struck < 10.0
 
 
 CRASH = """

@@ -1,38 +1,21 @@
 """Kill, resume, extend: the same bits as a run that nothing disturbed."""
 
-import json
 import os
-import random
 import shutil
 import signal
 import time
-from collections import Counter
 
 import h5py
 import numpy as np
 import pytest
+from faults import campaign, differing
 from launcher import JOB
 
 QUIET = JOB.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000")
 
 
-def contents(path) -> dict[str, np.ndarray]:
-    """All datasets of a results file."""
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
-def bits(array: np.ndarray) -> object:
-    return array.tolist() if array.dtype == object else array.tobytes()
-
-
 def assert_same_bits(one, other) -> None:
-    one, other = contents(one), contents(other)
-    assert one.keys() == other.keys()
-    for name in one:
-        assert bits(one[name]) == bits(other[name]), name
+    assert differing(one, other) == []
 
 
 def finish(launcher, ranks) -> None:
@@ -40,46 +23,9 @@ def finish(launcher, ranks) -> None:
     assert result.returncode == 0, result.stderr
 
 
-STAGES = ("thermalise", "explore", "train", "collect", "sample")
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_at_random_moments_of_every_phase(launcher, ranks):
-    """kill -9 of all ranks, twice in each phase and stage of learning, a random time behind a checkpoint taken there."""
-    longer = JOB.replace("moves = 15", "moves = 300").replace("configurations = 10", "configurations = 240")
-    longer = longer.replace("steps = 60", "steps = 800").replace("samples = 150", "samples = 300")
-    launcher.write(longer.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000"))
-    finish(launcher, ranks)
-    shutil.move(launcher.folder / "out", launcher.folder / "whole")
-    launcher.write(longer)
-    rng, killed = random.Random(ranks), []
-    for stage in [stage for stage in STAGES for _ in range(2)]:
-        before = stamp(launcher)
-        process = launcher.start(ranks, "job.toml")
-        while process.poll() is None and (stamp(launcher) == before or phase(launcher) != stage):
-            time.sleep(0.005)
-        time.sleep(rng.expovariate(10.0))
-        assert process.poll() is None, f"finished before a checkpoint in {stage}"
-        launcher.kill(process)
-        killed.append(phase(launcher))
-    finish(launcher, ranks)
-    print(f"{ranks} ranks, killed after checkpoints in {Counter(killed)}")
-    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
-
-
 def stamp(launcher) -> tuple:
     path = launcher.folder / "out/checkpoint.h5"
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else ()
-
-
-def phase(launcher) -> str:
-    """Phase or learning stage in which the last checkpoint was taken."""
-    path = launcher.folder / "out/checkpoint.h5"
-    if not path.exists():
-        return "none"
-    with h5py.File(path) as file:
-        state = json.loads(file["shared/plain_json"][()].tobytes())
-    return state["learning"]["stage"] if state["phase"] == "learn" else state["phase"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
@@ -120,10 +66,10 @@ def test_a_run_goes_on_with_other_ranks(launcher):
             shutil.copytree(launcher.folder / "out", launcher.folder / "whole")
     launcher.write(short.replace("samples = 150", "samples = 14").replace('"out"', '"whole"'))
     finish(launcher, 4)
-    one, other = contents(launcher.folder / "whole/results.h5"), contents(launcher.folder / "out/results.h5")
-    for name in ("energy", "m2_staggered", "acceptance"):
-        assert one[f"draws/{name}"].shape == (8, 7)
-        assert np.allclose(one[f"draws/{name}"], other[f"draws/{name}"], rtol=0, atol=1e-6), name
+    with h5py.File(launcher.folder / "whole/results.h5") as one, h5py.File(launcher.folder / "out/results.h5") as other:
+        for name in ("energy", "m2_staggered", "acceptance"):
+            assert one[f"draws/{name}"].shape == (8, 7)
+            assert np.allclose(one[f"draws/{name}"], other[f"draws/{name}"], rtol=0, atol=1e-6), name
 
 
 def test_other_physics_is_refused_and_nothing_is_lost(launcher):
@@ -140,14 +86,63 @@ def test_other_physics_is_refused_and_nothing_is_lost(launcher):
     assert (launcher.folder / "out/before-restart-1/results.h5").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:3000]),
-                                    lambda path: path.write_text("not HDF5")])
-def test_a_damaged_checkpoint_is_refused(launcher, damage):
+def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_previous_used(launcher):
     launcher.write(QUIET)
-    finish(launcher, 1)
+    finish(launcher, 2)
+    shutil.copytree(launcher.folder / "out", launcher.folder / "whole")
     path = launcher.folder / "out/checkpoint.h5"
-    damage(path)
-    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:3000])
     result = launcher.run(2, "job.toml")
-    assert result.returncode == 2 and "checkpoint.h5" in result.stderr and "Traceback" not in result.stderr
-    assert path.stat().st_size == size
+    assert result.returncode == 0 and own_lines(result.stderr) == ["hpcslmc: out/checkpoint.h5 is truncated"]
+    assert "going on from out/checkpoint.previous.h5" in result.stdout
+    assert (launcher.folder / "out/checkpoint.damaged-1.h5").stat().st_size == 3000
+    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+
+
+def own_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("hpcslmc:")]
+
+
+def test_the_wall_time(launcher):
+    """A run in several lives, each of a few seconds."""
+    launcher.write(QUIET)
+    finish(launcher, 2)
+    shutil.move(launcher.folder / "out", launcher.folder / "whole")
+    launcher.write(QUIET + "wall_time_s = 1.0\n")
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 75 and "the job's time is nearly over" in result.stdout
+    assert not (launcher.folder / "out/results.h5").exists()
+    launcher.write(QUIET)
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 0 and "output.wall_time_s (was 1.0, is None)" in result.stderr
+    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+
+
+def test_slurms_time_limit(launcher, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1))
+    launcher.write(QUIET)
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 75 and "the job's time is nearly over" in result.stdout
+
+
+def test_a_second_job_in_the_same_directory_is_refused(launcher):
+    launcher.write(QUIET.replace("samples = 150", "samples = 100000"))
+    process = launcher.start(2, "job.toml")
+    while not stamp(launcher) and process.poll() is None:
+        time.sleep(0.01)
+    second = launcher.run(1, "job.toml")
+    assert second.returncode == 2 and len(own_lines(second.stderr)) == 1 and "in use by another job" in second.stderr
+    launcher.kill(process)
+    launcher.write(QUIET.replace("samples = 150", "samples = 40"))
+    third = launcher.run(2, "job.toml")
+    assert third.returncode == 0 and "the lock of a dead job" in third.stderr, third.stderr
+    assert not (launcher.folder / "out/running.lock").exists()
+
+
+@pytest.mark.parametrize("kills, single, full, damages", [(6, 0, 0, 0), (0, 3, 0, 0), (0, 0, 1, 0), (0, 0, 0, 50)])
+def test_a_short_campaign_of_faults(tmp_path, kills, single, full, damages):
+    """tools/faults.py runs the long one."""
+    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, seed=1)
+    assert [problem for tally in tallies.values() for problem in tally.problems] == []
+    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages
+    assert sum(tally.compared for tally in tallies.values()) >= 1

@@ -95,6 +95,8 @@ def test_unreadable_files(tmp_path):
 
 def test_changes_that_a_resume_takes_and_refuses(tmp_path):
     old = load_job(write(tmp_path, GOOD))
-    assert changed_keys(old, load_job(write(tmp_path, GOOD + "[sampling]\nsamples = 2000\n"))) == []
-    new = load_job(write(tmp_path, GOOD.replace("0.05", "0.06") + "[sampling]\nseed = 3\n"))
-    assert changed_keys(old, new) == ["ensemble.temperature", "sampling.seed"]
+    steered = load_job(write(tmp_path, GOOD + "[sampling]\nsamples = 2000\n[output]\nwall_time_s = 60.0\n"))
+    assert changed_keys(old, steered) == (["output.wall_time_s (was None, is 60.0)", "sampling.samples (was 1000, is 2000)"], [])
+    new = load_job(write(tmp_path, GOOD.replace("0.05", "0.06") + "[sampling]\nseed = 3\nsamples = 4\n"))
+    assert changed_keys(old, new) == (["sampling.samples (was 1000, is 4)"],
+                                      ["ensemble.temperature (was 0.05, is 0.06)", "sampling.seed (was 1, is 3)"])

@@ -1,0 +1,64 @@
+"""Exact weights that are no numbers."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_diagonalise, random_spins
+from small_jobs import make_job
+
+from hpcslmc.errors import Failure
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.guard import Guarded
+from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
+
+
+class Broken:
+    """An exact weight that fails in one way for one row."""
+
+    def __init__(self, bad: torch.Tensor, way: str) -> None:
+        self.bad, self.way, self.exact = bad, way, make_diagonalise((4, 4))
+
+    def evaluate(self, spins, forces=False):
+        evaluation = self.exact.evaluate(spins, forces)
+        hit = (spins == self.bad).all(-1).all(-1)
+        if self.way == "factorisation" and hit.any():
+            raise torch.linalg.LinAlgError("failed to converge")
+        log_weight, gradient = evaluation.log_weight.clone(), evaluation.forces
+        if self.way == "log W":
+            log_weight[hit] = torch.nan
+        if self.way == "forces" and forces:
+            gradient = gradient.clone()
+            gradient[hit, 3, 1] = torch.inf
+        return Evaluation(log_weight, gradient)
+
+
+@pytest.mark.parametrize("way", ["log W", "forces", "factorisation"])
+def test_the_chain_is_named_and_its_configuration_kept(tmp_path, way):
+    spins = random_spins(4, 16)
+    guarded = Guarded(Broken(spins[2], way), torch.arange(8, 12), tmp_path)
+    with pytest.raises(Failure, match="chain 10 failed"):
+        guarded.evaluate(spins, forces=True)
+    assert np.array_equal(np.load(tmp_path / "failed_chain_10.npy", allow_pickle=False), spins[2].numpy())
+
+
+def test_what_is_fine_passes_unchanged(tmp_path):
+    spins, exact = random_spins(4, 16), make_diagonalise((4, 4))
+    guarded = Guarded(exact, torch.arange(4), tmp_path)
+    for forces in (False, True):
+        one, other = guarded.evaluate(spins, forces), exact.evaluate(spins, forces)
+        assert torch.equal(one.log_weight, other.log_weight) and (one.forces is None) == (other.forces is None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simulation_asks_through_the_guard(tmp_path, monkeypatch):
+    job = make_job()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    simulation = Simulation(job, World())
+    simulation.advance()
+    simulation.weight.density = Broken(simulation.spins[5], "log W")
+    simulation.evaluation = None
+    with pytest.raises(Failure, match="chain 5 failed"):
+        simulation.advance()
+    assert (tmp_path / "out/failed_chain_5.npy").exists()

@@ -1,0 +1,111 @@
+"""One job at a time in an output directory."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hpcslmc.errors import UserError
+from hpcslmc.lock import SILENCE_S, Lock
+
+
+def write(lock: Lock, silent_s: float = 0.0, **holder) -> None:
+    """A lock of another holder, last touched some time ago."""
+    lock.path.write_text(json.dumps(lock._own | holder))
+    then = time.time() - silent_s
+    os.utime(lock.path, (then, then))
+
+
+def taken_over(lock: Lock) -> bool:
+    """Whether the lock is taken over with a note; refusal has to leave it as it is."""
+    before = lock.path.read_text()
+    try:
+        note = lock.acquire()
+    except UserError as error:
+        assert "in use by another job" in str(error) and "\n" not in str(error)
+        assert lock.path.read_text() == before
+        return False
+    assert "dead job" in note and json.loads(lock.path.read_text()) == lock._own
+    lock.release()
+    return True
+
+
+def test_a_free_directory(tmp_path):
+    lock = Lock(tmp_path)
+    assert lock.acquire() == ""
+    assert not taken_over(Lock(tmp_path))
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+    assert lock.acquire() == ""
+
+
+def test_a_process_of_this_host(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lock = Lock(tmp_path)
+    try:
+        stat = open(f"/proc/{other.pid}/stat").read().rpartition(")")[2].split()
+        write(lock, 10 * SILENCE_S, pid=other.pid, started=stat[19])
+        assert not taken_over(lock), "it lives, however silent"
+        write(lock, pid=other.pid, started="1")
+        assert taken_over(lock), "another process has got its number"
+        write(lock, pid=other.pid, started=stat[19])
+        other.kill()
+        while open(f"/proc/{other.pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        assert taken_over(lock), "a zombie is dead"
+    finally:
+        other.kill()
+        other.wait()
+    write(lock, pid=other.pid, started=stat[19])
+    assert taken_over(lock), "gone"
+
+
+def test_a_process_of_another_host(tmp_path):
+    lock = Lock(tmp_path)
+    write(lock, SILENCE_S - 20.0, host="elsewhere")
+    assert not taken_over(lock)
+    write(lock, SILENCE_S + 20.0, host="elsewhere")
+    assert taken_over(lock)
+
+
+def test_an_earlier_life_of_the_same_slurm_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    lock = Lock(tmp_path)
+    write(lock, host="elsewhere", slurm_restart=1)
+    assert not taken_over(lock)
+    write(lock, host="elsewhere", slurm_job="13", slurm_restart=0)
+    assert not taken_over(lock)
+    write(lock, host="elsewhere", slurm_restart=0)
+    assert taken_over(lock)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "not JSON", '{"host": 1}'])
+def test_a_lock_that_says_nothing(tmp_path, text):
+    lock = Lock(tmp_path)
+    lock.path.write_text(text)
+    assert not taken_over(lock)
+    os.utime(lock.path, (0, 0))
+    assert taken_over(lock)
+
+
+def test_only_the_own_lock_is_released(tmp_path):
+    lock = Lock(tmp_path)
+    write(lock, pid=1)
+    lock.release()
+    assert lock.path.exists()
+
+
+def test_the_lock_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpcslmc.lock.BEAT_S", 0.01)
+    lock = Lock(tmp_path)
+    lock.acquire()
+    os.utime(lock.path, (0, 0))
+    end = time.monotonic() + 10.0
+    while lock.path.stat().st_mtime == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert lock.path.stat().st_mtime > 0
+    lock.release()

@@ -1,0 +1,428 @@
+"""Fault injection: jobs that are killed, run out of disk or find damaged checkpoints, and what became of them.
+
+    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--folder FOLDER] [--seed 1]
+
+kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written, on 1, 2 and 4 ranks
+single   kill -9, or a segmentation fault, of one rank of 2 or 4
+full     a disk that is full in the middle of a run (a small tmpfs as root, else a limit on the size of files)
+damaged  checkpoints with flipped bits, cut short, or of another program
+
+Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of an undisturbed one.
+The exit code is 1 if anything was lost, differed, hung or ended without a sentence.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hpcslmc import checkpoint
+from hpcslmc.errors import UserError
+from hpcslmc.parallel import ChainBlock, World
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from launcher import JOB, Launcher
+
+CONSOLE = Console(width=150, force_terminal=False)
+CHAINS = 8
+FAULTY_JOB = (JOB.replace("moves = 15", "moves = 60").replace("configurations = 10", "configurations = 40")
+              .replace("steps = 60", "steps = 150").replace("samples = 150", "samples = 200")
+              .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3"))
+"""Every phase long enough to be hit, with a checkpoint every 0.3 s."""
+PHASES = ("thermalise", "learn", "sample")
+STAGES = ("explore", "train", "collect", "finished")
+IN_TIME_S = 10.0
+
+
+@dataclass
+class Tally:
+    """What came of one kind of fault.
+
+    Attributes
+    ----------
+    faults, compared : int
+        Faults injected, results compared with an undisturbed run.
+    problems : list of str
+        Everything that should not have been.
+    seconds : list of float
+        From the fault to the job's end.
+    where : dict
+        Faults by kind.
+    """
+
+    faults: int = 0
+    compared: int = 0
+    problems: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    where: dict[str, int] = field(default_factory=dict)
+
+    def count(self, where: str) -> None:
+        self.faults += 1
+        self.where[where] = self.where.get(where, 0) + 1
+        if self.faults % 10 == 0:
+            print(f"{self.faults} faults, the last {where}; {self.compared} ends compared, {len(self.problems)} problems", file=sys.stderr)
+
+    def expect(self, fine: bool, problem: str) -> None:
+        """Note a problem unless all is fine."""
+        if not fine:
+            self.problems.append(problem)
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """Names of the datasets of two results files that do not have the same bits."""
+    def contents(path: Path) -> dict[str, object]:
+        found = {}
+        with h5py.File(path) as file:
+            file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        return {name: x.tolist() if x.dtype == object else x.tobytes() for name, x in found.items()}
+
+    a, b = contents(one), contents(other)
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def newest_plain(output: Path) -> dict | None:
+    """Plain values of the checkpoint that a resume would take, all checksums compared; None if there is none yet."""
+    newest = output / "checkpoint.h5"
+    if not newest.exists() and not checkpoint.previous(newest).exists():
+        return None
+    return checkpoint.load_newest(newest, ChainBlock(CHAINS, 0, CHAINS), World(), lambda plain: None)[1]
+
+
+def position(plain: dict | None) -> tuple:
+    """How far a run is; grows along a run."""
+    if plain is None:
+        return ()
+    learning = plain["learning"]
+    step = learning["trainer"].get("step", 0) if learning["stage"] == "train" else 0
+    return (PHASES.index(plain["phase"]), learning["round"] + (learning["stage"] == "finished"), STAGES.index(learning["stage"]),
+            int(step), learning["evaluations"], plain["done"])
+
+
+class Victim:
+    """A job that is disturbed and resumed until it ends, and the undisturbed results on as many ranks.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty or missing.
+    ranks : int
+    whole : Path
+        Undisturbed results.
+    """
+
+    def __init__(self, folder: Path, ranks: int, whole: Path, tally: Tally) -> None:
+        folder.mkdir(parents=True)
+        self.launcher, self.ranks, self.whole, self.tally = Launcher(folder), ranks, whole, tally
+        self.launcher.write(FAULTY_JOB)
+        self.output = folder / "out"
+        self.position: tuple = ()
+
+    def start(self) -> subprocess.Popen:
+        return self.launcher.start(self.ranks, "job.toml")
+
+    def wait_for_checkpoint(self, process: subprocess.Popen, writing: bool) -> bool:
+        """Until this life has published a checkpoint (or is writing one); False if it ended before."""
+        published, beside = self._stamp(), self.output / "checkpoint.part"
+        while process.poll() is None:
+            if self._stamp() != published:
+                while writing and process.poll() is None and not beside.exists():
+                    time.sleep(0.0005)
+                return process.poll() is None
+            time.sleep(0.002)
+        return False
+
+    def _stamp(self) -> tuple:
+        try:
+            about = (self.output / "checkpoint.h5").stat()
+        except OSError:
+            return ()
+        return about.st_ino, about.st_mtime_ns
+
+    def check_checkpoint(self) -> None:
+        """A good checkpoint is there, and no earlier one than after the fault before."""
+        try:
+            now = position(newest_plain(self.output))
+        except UserError as error:
+            self.tally.problems.append(str(error))
+            return
+        self.tally.expect(now >= self.position, f"fell back from {self.position} to {now}")
+        self.position = now
+
+    def finish(self) -> None:
+        """Let it run to its end and compare."""
+        process = self.start()
+        _, said = communicate(self.launcher, process)
+        self.ended(process.returncode, said)
+
+    def ended(self, code: int, said: str) -> None:
+        """Compare the results of the end."""
+        self.tally.expect(code == 0, f"the last life ended with {code}: {said[-500:]}")
+        if code == 0:
+            different = differing(self.whole, self.output / "results.h5")
+            self.tally.expect(not different, f"results differ on {self.ranks} ranks: {different}")
+            self.tally.compared += 1
+
+
+def communicate(launcher: Launcher, process: subprocess.Popen, within_s: float = 300.0) -> tuple[str, str]:
+    """Output of a job, which is killed if it does not end."""
+    try:
+        return process.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        launcher.kill(process)
+        return "", "hung"
+
+
+def undisturbed(folder: Path, ranks: int) -> Path:
+    """Results of a job that nothing disturbs."""
+    home = folder / f"whole-{ranks}"
+    home.mkdir(parents=True)
+    launcher = Launcher(home)
+    launcher.write(FAULTY_JOB.replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 1000"))
+    process = launcher.start(ranks, "job.toml")
+    _, said = communicate(launcher, process)
+    if process.returncode:
+        raise SystemExit(f"the undisturbed job failed: {said}")
+    return home / "out/results.h5"
+
+
+def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+    """kill -9 of mpirun and all ranks, every second time while a checkpoint is being written."""
+    journeys = 0
+    while count:
+        victim = Victim(folder / f"kill-{ranks}-{journeys}", ranks, whole, tally)
+        journeys += 1
+        alive = True
+        while count and alive:
+            process, writing = victim.start(), count % 2 == 0
+            if not victim.wait_for_checkpoint(process, writing):
+                victim.ended(process.returncode, communicate(victim.launcher, process)[1])
+                alive = False
+                continue
+            time.sleep(rng.uniform(0.0, 0.03) if writing else rng.expovariate(3.0))
+            was_writing = (victim.output / "checkpoint.part").exists()
+            if process.poll() is not None:
+                victim.ended(process.returncode, communicate(victim.launcher, process)[1])
+                alive = False
+                continue
+            victim.launcher.kill(process)
+            victim.check_checkpoint()
+            tally.count(f"{ranks} ranks, writing" if was_writing else f"{ranks} ranks")
+            count -= 1
+        if alive:
+            victim.finish()
+        shutil.rmtree(victim.launcher.folder)
+
+
+def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+    """kill -9 or a segmentation fault of a random rank; the job has to end by itself, in time."""
+    journeys = 0
+    while count:
+        victim = Victim(folder / f"single-{ranks}-{journeys}", ranks, whole, tally)
+        journeys += 1
+        alive = True
+        while count and alive:
+            process = victim.start()
+            if victim.wait_for_checkpoint(process, False):
+                time.sleep(rng.expovariate(3.0))
+            pids = rank_pids(victim.launcher)
+            if process.poll() is not None or len(pids) < ranks:
+                victim.ended(process.wait(), communicate(victim.launcher, process)[1])
+                alive = False
+                continue
+            rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
+            struck = time.monotonic()
+            os.kill(pids[rank], number)
+            _, said = communicate(victim.launcher, process, 60.0)
+            tally.seconds.append(time.monotonic() - struck)
+            what = f"{number.name} of rank {rank} of {ranks}"
+            tally.expect(process.returncode != 0, f"{what}: exit code 0")
+            tally.expect(tally.seconds[-1] < IN_TIME_S, f"{what}: ended after {tally.seconds[-1]:.1f} s")
+            tally.expect(f"process rank {rank} with PID" in said, f"{what}: not named: {said[-300:]}")
+            tally.expect(not victim.launcher.processes(), f"{what}: processes left")
+            victim.check_checkpoint()
+            tally.count(f"{number.name}, exit code {process.returncode}")
+            count -= 1
+        if alive:
+            victim.finish()
+        shutil.rmtree(victim.launcher.folder)
+
+
+def rank_pids(launcher: Launcher) -> dict[int, int]:
+    """Process of each rank of a running job."""
+    found = {}
+    for pid in launcher.processes():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        for entry in environment:
+            if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
+                found[int(entry.split(b"=")[1])] = pid
+    return found
+
+
+def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+    """A tmpfs that is filled up to a random part of a checkpoint; without root, a limit on the size of files."""
+    disk = folder / "disk"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True).returncode == 0
+    try:
+        for k in range(count):
+            victim = Victim(disk / f"full-{k}", 2, whole, tally)
+            process = victim.start()
+            victim.wait_for_checkpoint(process, False)
+            time.sleep(rng.expovariate(2.0))
+            size = (victim.output / "checkpoint.h5").stat().st_size if (victim.output / "checkpoint.h5").exists() else 100_000
+            room = int(rng.uniform(0.0, 1.2) * size)
+            if mounted:
+                filler = disk / "filler"
+                free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+                with filler.open("wb") as file:
+                    try:
+                        os.posix_fallocate(file.fileno(), 0, max(4096, free - room))
+                    except OSError:
+                        pass
+            else:
+                for pid in rank_pids(victim.launcher).values():
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, room))
+            struck = time.monotonic()
+            _, said = communicate(victim.launcher, process, 120.0)
+            if process.returncode == 0:  # it had all the room it needed
+                victim.ended(0, said)
+            else:
+                own = [line for line in said.splitlines() if line.startswith("hpcslmc:")]
+                tally.expect(process.returncode == 2 and len(own) == 1 and "cannot be written" in own[0] and "Traceback" not in said,
+                             f"full disk: exit code {process.returncode}: {said[-800:]}")
+                tally.seconds.append(time.monotonic() - struck)
+                victim.check_checkpoint()
+                if mounted:
+                    filler.unlink()
+                victim.finish()
+            tally.count(f"{'tmpfs' if mounted else 'limit'}, exit code {process.returncode}")
+            shutil.rmtree(victim.launcher.folder)
+            if mounted:
+                filler.unlink(missing_ok=True)
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+    """Checkpoints of a real job, damaged at random: read in this process; then four of them by whole jobs."""
+    victim = Victim(folder / "damaged", 2, whole, tally)
+    process = victim.start()
+    for _ in range(2):
+        victim.wait_for_checkpoint(process, False)
+    victim.launcher.kill(process)
+    path = victim.output / "checkpoint.h5"
+    before = checkpoint.previous(path)
+    newest_plain(victim.output)
+    good, kept = path.read_bytes() if path.exists() else before.read_bytes(), before.read_bytes()
+    for k in range(count):
+        kind = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign")[k % 5]
+        path.write_bytes(damaged(good, kind, rng))
+        try:
+            *_, used, remarks = checkpoint.load_newest(path, ChainBlock(CHAINS, 0, CHAINS), World(), lambda plain: None)
+            tally.expect(used == before and len(remarks) == 1, f"{kind}: loaded silently")
+        except UserError as error:
+            tally.problems.append(f"{kind}: previous one not used: {error}")
+        except Exception as error:
+            tally.problems.append(f"{kind}: {error!r}")
+        tally.count(kind)
+    for kind in ("bit anywhere", "truncated", "foreign"):
+        path.write_bytes(damaged(good, kind, rng))
+        before.write_bytes(damaged(kept, kind, rng))
+        stamps = path.read_bytes(), before.read_bytes()
+        result = victim.launcher.run(2, "job.toml")
+        own = [line for line in result.stderr.splitlines() if line.startswith("hpcslmc: there is no good checkpoint")]
+        tally.expect(result.returncode == 2 and len(own) == 1 and "Traceback" not in result.stderr, f"both {kind}: {result.stderr[-500:]}")
+        tally.expect(stamps == (path.read_bytes(), before.read_bytes()), f"both {kind}: files were touched")
+        tally.count("both, by a job")
+    path.write_bytes(damaged(good, "bit anywhere", rng))
+    before.write_bytes(kept)
+    victim.finish()
+    tally.count("newest, by a job")
+    tally.expect((victim.output / "checkpoint.damaged-1.h5").exists(), "the damaged file was not kept")
+
+
+def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
+    """A checkpoint's bytes after an accident."""
+    room = int(good[len(checkpoint.FORMAT):checkpoint.FIRST_LINE - 9])
+    index = json.loads(good[checkpoint.FIRST_LINE:room])
+    ranges = {"bit in the index": (0, room), "bit anywhere": (0, len(good))}
+    if kind == "truncated":
+        return good[:rng.randrange(len(good))]
+    if kind == "foreign":
+        return rng.choice((b"", b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000), rng.randbytes(5000), good[room:], b"hpcslmc checkpoint 1" + good[20:]))
+    if kind == "bit in HDF5's own":
+        covered = np.zeros(len(good), bool)
+        covered[:room] = True
+        for dtype, shape, _, place in index["arrays"].values():
+            covered[place:place + np.dtype(dtype).itemsize * int(np.prod(shape))] = True
+        place = int(rng.choice(np.flatnonzero(~covered)))
+    else:
+        place = rng.randrange(*ranges[kind])
+    changed = bytearray(good)
+    changed[place] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def campaign(folder: Path, kills: int, single: int, full: int, damages: int, seed: int) -> dict[str, Tally]:
+    """All kinds of faults, as many as asked for; folder is empty or missing."""
+    rng, whole = random.Random(seed), {}
+    tallies = {"kill -9 of all ranks": Tally(), "one rank killed": Tally(), "disk full": Tally(), "damaged checkpoint": Tally()}
+    parts = [(kill_all, ranks, share, "kill -9 of all ranks") for ranks, share in zip((1, 2, 4), shares(kills, 3))]
+    parts += [(kill_one, ranks, share, "one rank killed") for ranks, share in zip((2, 4), shares(single, 2))]
+    for function, ranks, share, name in parts:
+        if share:
+            whole[ranks] = whole.get(ranks) or undisturbed(folder, ranks)
+            function(folder, ranks, share, rng, whole[ranks], tallies[name])
+    for function, share, name in ((fill_disk, full, "disk full"), (damage, damages, "damaged checkpoint")):
+        if share:
+            whole[2] = whole.get(2) or undisturbed(folder, 2)
+            function(folder, share, rng, whole[2], tallies[name])
+    return tallies
+
+
+def shares(total: int, parts: int) -> list[int]:
+    return [(total + k) // parts for k in range(parts)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("kills", 200), ("single", 100), ("full", 10), ("damaged", 300), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, help="an empty or missing one; default: a temporary one")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        tallies = campaign(options.folder or Path(temporary), options.kills, options.single, options.full, options.damaged, options.seed)
+    table = Table("fault", "injected", "of which", "job ended after (median, longest)", "ends compared", "problems", title="Faults and what came of them")
+    for name, tally in tallies.items():
+        ended = f"{np.median(tally.seconds):.2f} s, {max(tally.seconds):.2f} s" if tally.seconds else "-"
+        where = "\n".join(f"{count} {where}" for where, count in sorted(tally.where.items()))
+        table.add_row(name, str(tally.faults), where, ended, str(tally.compared), str(len(tally.problems)))
+    CONSOLE.print(table)
+    for name, tally in tallies.items():
+        for problem in tally.problems:
+            print(f"{name}: {problem}")
+    print(f"{time.monotonic() - started:.0f} s in all")
+    return int(any(tally.problems for tally in tallies.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
