@@ -43,11 +43,11 @@ MODELS = {
     **{f"{name} {layers}": {"effective": {"model": name, "layers": layers}} for name in ("attention", "cnn") for layers in LAYERS},
     **{f"messages {layers}, {channels} channels": {
         "effective": {"model": "messages", "layers": layers, "channels": channels, "shells": 9},
-        "learning": {"force_weight": 0.5, "batch_size": 64, "steps": steps, "rate": rate}}
-       for layers, channels, steps, rate in ((1, 2, 1500, 0.005), (1, 4, 1500, 0.005), (1, 8, 1500, 0.005), (2, 12, 3000, 0.002))},
+        "learning": {"force_weight": 0.5, "batch_size": 64, "steps": steps}}
+       for layers, channels, steps in ((1, 2, 1500), (1, 4, 1500), (1, 8, 1500), (2, 12, 2500))},
     "messages 1, 8 channels, no forces": {
         "effective": {"model": "messages", "layers": 1, "channels": 8, "shells": 9},
-        "learning": {"batch_size": 64, "steps": 1500, "rate": 0.005}},
+        "learning": {"batch_size": 64, "steps": 1500}},
 }
 SCAN = {f"{method} at {t:g}": {"ensemble": {"temperature": t}, "sampling": {"method": method}, "effective": {"model": "attention", "layers": 3}}
         for t in TEMPERATURES for method in ("slmc", "exact")}
@@ -109,8 +109,8 @@ def layers_figure(results: dict[str, Result]) -> None:
         layers, _, channels = name.removeprefix("messages ").partition(", ")
         axes.errorbar([int(layers)], [acceptance], [error], marker=MARKERS["messages"], color=COLOURS["messages"], linestyle="",
                       label=LABELS["messages"] if channels.startswith("2 ") else None, capsize=2)
-        below = channels.startswith("2 ")  # which would lie on the next
-        axes.annotate(channels, (int(layers), acceptance), xytext=(6, -10 if below else -2), textcoords="offset points", fontsize=7)
+        shift = {"2": -12, "4": -4}.get(channels.split()[0], 2)  # else the labels would overlap
+        axes.annotate(channels, (int(layers), acceptance), xytext=(6, shift), textcoords="offset points", fontsize=7)
     axes.set(xlabel="layers (0: linear model)", ylabel="acceptance of the exact test", ylim=(0.0, 1.0))
     axes.legend(frameon=False, loc="lower right")
     save(figure, "acceptance_layers")

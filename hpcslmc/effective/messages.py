@@ -123,8 +123,8 @@ class Messages(EffectiveModel):
             for n in range(architecture.layers))
 
     def initialise(self, stream: Stream) -> None:
-        """Random weights of about unit gain, gates of a tenth, no site energies: the linear model to start with."""
-        gain = {"kernel": 1.0, "project": 1.0, "mix": 1.0, "gate": 0.1, "energy": 0.0, "bias": 0.0}
+        """Random weights, kernels small (the electrons' functions have sharp peaks), no site energies: the linear model to start with."""
+        gain = {"kernel": 0.3, "project": 1.0, "mix": 1.0, "gate": 0.1, "energy": 0.0, "bias": 0.0}
         with torch.no_grad():
             for block in (self.site, *self.layers):
                 for name, parameter in block.items():
