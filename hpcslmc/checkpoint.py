@@ -16,6 +16,7 @@ that ``previous`` gives.
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,10 @@ LARGEST_INDEX = LARGEST_REST = 2**25
 """Bytes of an index, and of what lies between arrays, beyond which a file is refused."""
 NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
+HDF5_BYTES = 2048
+"""More than HDF5 needs to describe one dataset."""
+HDF5_FAILURES = (OSError, RuntimeError)
+"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
 
 
 class Damaged(UserError):
@@ -78,15 +83,15 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     own_checksums = _chain_checksums(mine, block.count)
     checksums = world.gather(own_checksums)
 
-    def cannot(error: OSError) -> UserError:
+    def cannot(error: Exception) -> UserError:
         beside.unlink(missing_ok=True)
-        return UserError(f"{path} cannot be written ({error.strerror or error}); the checkpoints before it are as they were: "
+        return UserError(f"{path} cannot be written ({_reason(error)}); the checkpoints before it are as they were: "
                          "see to the disk, then run the same command to go on.")
 
     def lay_out() -> dict:
         try:
             return _lay_out(beside, mine, common, checksums, block.total)
-        except OSError as error:
+        except HDF5_FAILURES as error:
             raise cannot(error) from None
 
     def write() -> None:
@@ -96,10 +101,10 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
                 try:
                     for name, array in mine.items():
                         file[f"chains/{name}"][block.first:block.first + block.count] = array
-                except OSError as error:  # the other ranks wait in what follows
+                except HDF5_FAILURES as error:  # the other ranks wait in what follows
                     problem = error
                 file.flush()
-        except OSError as error:
+        except HDF5_FAILURES as error:
             problem = error
         if problem:
             raise cannot(problem)
@@ -193,8 +198,12 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
     whole = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     whole.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     whole.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    bound = room + sum(_bytes(dtype, shape) for dtype, shape, _ in described.values()) + HDF5_BYTES * (len(described) + 16)
     arrays = {}
+    path.unlink(missing_ok=True)
+    _reserve(path, bound)
     with h5py.File(path, "w", userblock_size=room) as file:
+        _reserve(path, bound)  # again, as opening it gave the space back
         file.attrs["format"] = FORMAT
         for name, (dtype, shape, checksum) in described.items():
             # scalars and empty arrays get no place ahead of time
@@ -202,12 +211,19 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
             if name.startswith("shared/"):
                 dataset[...] = shared[name.removeprefix("shared/")]
             arrays[name] = [dtype, shape, checksum, dataset.id.get_offset() if dataset.size else room]
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+        file.flush()
+        size = file.id.get_filesize()
+    os.truncate(path, size)
+    _reserve(path, size)
     index = {"chains": total, "size": size, "arrays": arrays}
     index["rest"] = _checksum_of_rest(path, index, room)
     return index | {"room": room}
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Space for a file of so many bytes, found by the disk at once: HDF5 cannot be stopped cleanly by a disk that is full."""
+    with path.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _finish(path: Path, index: dict) -> None:
@@ -360,6 +376,12 @@ def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
     for name, column in zip(names, checksums.T, strict=True):
         if zlib.crc32(column.tobytes()) != index["arrays"][name][2]:
             raise Damaged(f"{path} is damaged (checksum of {name})")
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system said, also where HDF5 tells it in the middle of a story of its own."""
+    quoted = re.search(r"error message = '([^']+)'", str(error))
+    return quoted[1] if quoted else getattr(error, "strerror", None) or str(error)
 
 
 def _open(path: Path, world: World) -> h5py.File:

@@ -12,6 +12,7 @@ The exit code is 1 if anything was lost, differed, hung or ended without a sente
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,19 +164,19 @@ class Victim:
         self.tally.expect(now >= self.position, f"fell back from {self.position} to {now}")
         self.position = now
 
-    def finish(self) -> None:
-        """Let it run to its end and compare."""
-        process = self.start()
+    def finish(self, process: subprocess.Popen) -> None:
+        """Let a life run to its end and compare the results."""
         _, said = communicate(self.launcher, process)
-        self.ended(process.returncode, said)
-
-    def ended(self, code: int, said: str) -> None:
-        """Compare the results of the end."""
+        code = process.returncode
         self.tally.expect(code == 0, f"the last life ended with {code}: {said[-500:]}")
         if code == 0:
-            different = differing(self.whole, self.output / "results.h5")
-            self.tally.expect(not different, f"results differ on {self.ranks} ranks: {different}")
-            self.tally.compared += 1
+            self.compare()
+
+    def compare(self) -> None:
+        """Compare the results of a job that has ended."""
+        different = differing(self.whole, self.output / "results.h5")
+        self.tally.expect(not different, f"results differ on {self.ranks} ranks: {different}")
+        self.tally.compared += 1
 
 
 def communicate(launcher: Launcher, process: subprocess.Popen, within_s: float = 300.0) -> tuple[str, str]:
@@ -199,66 +201,63 @@ def undisturbed(folder: Path, ranks: int) -> Path:
     return home / "out/results.h5"
 
 
+def strike_until_enough(folder: Path, ranks: int, count: int, whole: Path, tally: Tally,
+                        strike: Callable[[Victim, subprocess.Popen], str]) -> None:
+    """Jobs struck and resumed until they end, until there were ``count`` faults; ``strike`` says which, "" if the job ended first."""
+    for journey in itertools.count():
+        victim = Victim(folder / f"{ranks}-{journey}", ranks, whole, tally)
+        process = victim.start()
+        while count and (fault := strike(victim, process)):
+            victim.check_checkpoint()
+            tally.count(fault)
+            count -= 1
+            process = victim.start()
+        victim.finish(process)
+        shutil.rmtree(victim.launcher.folder)
+        if not count:
+            return
+
+
 def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
     """kill -9 of mpirun and all ranks, every second time while a checkpoint is being written."""
-    journeys = 0
-    while count:
-        victim = Victim(folder / f"kill-{ranks}-{journeys}", ranks, whole, tally)
-        journeys += 1
-        alive = True
-        while count and alive:
-            process, writing = victim.start(), count % 2 == 0
-            if not victim.wait_for_checkpoint(process, writing):
-                victim.ended(process.returncode, communicate(victim.launcher, process)[1])
-                alive = False
-                continue
-            time.sleep(rng.uniform(0.0, 0.03) if writing else rng.expovariate(3.0))
-            was_writing = (victim.output / "checkpoint.part").exists()
-            if process.poll() is not None:
-                victim.ended(process.returncode, communicate(victim.launcher, process)[1])
-                alive = False
-                continue
-            victim.launcher.kill(process)
-            victim.check_checkpoint()
-            tally.count(f"{ranks} ranks, writing" if was_writing else f"{ranks} ranks")
-            count -= 1
-        if alive:
-            victim.finish()
-        shutil.rmtree(victim.launcher.folder)
+    turns = itertools.cycle((True, False))
+
+    def strike(victim: Victim, process: subprocess.Popen) -> str:
+        writing = next(turns)
+        if not victim.wait_for_checkpoint(process, writing):
+            return ""
+        time.sleep(rng.uniform(0.0, 0.03) if writing else rng.expovariate(3.0))
+        was_writing = (victim.output / "checkpoint.part").exists()
+        if process.poll() is not None:
+            return ""
+        victim.launcher.kill(process)
+        return f"{ranks} ranks, writing" if was_writing else f"{ranks} ranks"
+
+    strike_until_enough(folder / "all", ranks, count, whole, tally, strike)
 
 
 def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
     """kill -9 or a segmentation fault of a random rank; the job has to end by itself, in time."""
-    journeys = 0
-    while count:
-        victim = Victim(folder / f"single-{ranks}-{journeys}", ranks, whole, tally)
-        journeys += 1
-        alive = True
-        while count and alive:
-            process = victim.start()
-            if victim.wait_for_checkpoint(process, False):
-                time.sleep(rng.expovariate(3.0))
-            pids = rank_pids(victim.launcher)
-            if process.poll() is not None or len(pids) < ranks:
-                victim.ended(process.wait(), communicate(victim.launcher, process)[1])
-                alive = False
-                continue
-            rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
-            struck = time.monotonic()
-            os.kill(pids[rank], number)
-            _, said = communicate(victim.launcher, process, 60.0)
-            tally.seconds.append(time.monotonic() - struck)
-            what = f"{number.name} of rank {rank} of {ranks}"
-            tally.expect(process.returncode != 0, f"{what}: exit code 0")
-            tally.expect(tally.seconds[-1] < IN_TIME_S, f"{what}: ended after {tally.seconds[-1]:.1f} s")
-            tally.expect(f"process rank {rank} with PID" in said, f"{what}: not named: {said[-300:]}")
-            tally.expect(not victim.launcher.processes(), f"{what}: processes left")
-            victim.check_checkpoint()
-            tally.count(f"{number.name}, exit code {process.returncode}")
-            count -= 1
-        if alive:
-            victim.finish()
-        shutil.rmtree(victim.launcher.folder)
+
+    def strike(victim: Victim, process: subprocess.Popen) -> str:
+        if victim.wait_for_checkpoint(process, False):
+            time.sleep(rng.expovariate(3.0))
+        pids = rank_pids(victim.launcher)
+        if process.poll() is not None or len(pids) < ranks:
+            return ""
+        rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
+        struck = time.monotonic()
+        os.kill(pids[rank], number)
+        _, said = communicate(victim.launcher, process, 60.0)
+        tally.seconds.append(time.monotonic() - struck)
+        what = f"{number.name} of rank {rank} of {ranks}"
+        tally.expect(process.returncode != 0, f"{what}: exit code 0")
+        tally.expect(tally.seconds[-1] < IN_TIME_S, f"{what}: ended after {tally.seconds[-1]:.1f} s")
+        tally.expect(f"process rank {rank} with PID" in said, f"{what}: not named: {said[-300:]}")
+        tally.expect(not victim.launcher.processes(), f"{what}: processes left")
+        return f"{number.name}, exit code {process.returncode}"
+
+    strike_until_enough(folder / "single", ranks, count, whole, tally, strike)
 
 
 def rank_pids(launcher: Launcher) -> dict[int, int]:
@@ -302,7 +301,7 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
             struck = time.monotonic()
             _, said = communicate(victim.launcher, process, 120.0)
             if process.returncode == 0:  # it had all the room it needed
-                victim.ended(0, said)
+                victim.compare()
             else:
                 own = [line for line in said.splitlines() if line.startswith("hpcslmc:")]
                 tally.expect(process.returncode == 2 and len(own) == 1 and "cannot be written" in own[0] and "Traceback" not in said,
@@ -311,7 +310,7 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
                 victim.check_checkpoint()
                 if mounted:
                     filler.unlink()
-                victim.finish()
+                victim.finish(victim.start())
             tally.count(f"{'tmpfs' if mounted else 'limit'}, exit code {process.returncode}")
             shutil.rmtree(victim.launcher.folder)
             if mounted:
@@ -354,7 +353,7 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
         tally.count("both, by a job")
     path.write_bytes(damaged(good, "bit anywhere", rng))
     before.write_bytes(kept)
-    victim.finish()
+    victim.finish(victim.start())
     tally.count("newest, by a job")
     tally.expect((victim.output / "checkpoint.damaged-1.h5").exists(), "the damaged file was not kept")
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import zlib
 from pathlib import Path
 
@@ -174,6 +175,33 @@ def test_a_full_disk_leaves_what_was_there(path, monkeypatch):
         save(path, 2)
     assert "\n" not in str(error.value)
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.h5"] and path.read_bytes() == before
+
+
+def test_a_file_that_may_not_grow_to_its_size(path, capfd):
+    """Whatever the limit, one sentence, the checkpoint as before, and not a word from HDF5."""
+    save(path, 1)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in range(0, len(before), 61):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(UserError, match="cannot be written .File too large.") as error:
+                save(path, 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(error.value)
+        assert [p.name for p in path.parent.iterdir()] == ["checkpoint.h5"] and path.read_bytes() == before
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_what_hdf5_says_of_a_full_disk_is_cut_to_its_reason(path, monkeypatch, kind):
+    def story(*arguments):
+        raise kind("Can't flush (file write failed: time = now\n, errno = 28, error message = 'No space left on device', buf = 0x1)")
+
+    monkeypatch.setattr(checkpoint, "_reserve", story)
+    with pytest.raises(UserError, match="cannot be written .No space left on device.;"):
+        save(path)
 
 
 def test_bytes_that_the_disk_changes_are_never_published(path, monkeypatch):
