@@ -79,6 +79,10 @@ class LearningSection(_Section):
     """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the chains kept for validation."""
+    replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
+    """Data files or output directories of earlier runs, of lattices of any size, whose exact evaluations are learned from too."""
+    keep_data: bool = False
+    """Whether to write the exact evaluations that were learned from to data.h5, for other runs to replay."""
 
 
 class SamplingSection(_Section):

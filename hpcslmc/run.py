@@ -28,7 +28,7 @@ PATIENCE_S = 3.0
 
 COMMANDS = ("run", "validate")
 CHECKPOINT = "checkpoint.h5"
-OUTPUT = (CHECKPOINT, "checkpoint.previous.h5", "results.h5", "model.h5")
+OUTPUT = (CHECKPOINT, "checkpoint.previous.h5", "results.h5", "model.h5", "data.h5")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,7 +97,6 @@ def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parall
 
     # torch takes seconds to import and is not needed to refuse a bad job
     from hpcslmc import checkpoint
-    from hpcslmc.effective.files import save_model
     from hpcslmc.progress import Progress
     from hpcslmc.report import print_report
     from hpcslmc.results import write_results
@@ -129,8 +128,8 @@ def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parall
             progress.show(*simulation.progress, simulation.note)
             for remark in simulation.remarks[told:]:
                 progress.say(remark)
-            if phase == "learn" != simulation.phase and world.is_root:
-                save_model(directory / "model.h5", simulation.learning.model, about)
+            if phase == "learn" != simulation.phase and writes:
+                simulation.keep_learned(directory, about)
             decision = watch.decide()
             if decision.checkpoint:
                 if writes:

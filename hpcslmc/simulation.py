@@ -14,14 +14,17 @@ from torch import Tensor
 
 from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.effective.files import check_parameters, load_model
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
+from hpcslmc.effective.files import NAME as MODEL
+from hpcslmc.effective.files import check_parameters, load_model, save_model
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.guard import Guarded
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.replay import NAME as DATA
+from hpcslmc.learning.replay import Physics, Replay, write_data
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.bins import Bins
@@ -110,6 +113,15 @@ class Simulation:
     def _stream(self, purpose: str) -> Stream:
         return Stream(self.job.sampling.seed, self._chains, purpose)
 
+    def _common_stream(self, purpose: str) -> Stream:
+        """The same on all ranks."""
+        return Stream(self.job.sampling.seed, torch.zeros(1, dtype=torch.int64), purpose)
+
+    @property
+    def _physics(self) -> Physics:
+        hamiltonian = self.job.hamiltonian
+        return Physics(FreeElectrons(hamiltonian.t, hamiltonian.mu, 1.0 / self.job.ensemble.temperature), hamiltonian.J)
+
     def _self_learning(self, saved: dict | None) -> SelfLearning:
         job, learning, sampling = self.job, self.job.learning, self.job.sampling
         model = self._model(saved)
@@ -120,8 +132,11 @@ class Simulation:
         self.exact.density = recorder
         if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
             self.exact.guide = lambda spins: model.evaluate(spins, forces=True).forces
+        replays = self.world.on_all(lambda: [Replay(path, self._physics) for path in learning.replay])
         trainer = Trainer(model, data, self.world, self._stream("batches"), steps=learning.steps,
-                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight)
+                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight,
+                          replays=[(replay, on_lattice(model, Lattice(replay.shape)).to(self._device)) for replay in replays],
+                          draws=self._common_stream("replay"))
         return SelfLearning(model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,
                             trainer, self.world, rounds=learning.rounds, configurations=learning.configurations,
                             moves=sampling.moves, budget=learning.budget and learning.budget // sampling.chains,
@@ -129,16 +144,16 @@ class Simulation:
 
     def _model(self, saved: dict | None) -> EffectiveModel:
         """The effective model: new, of the file that learning starts from, or of the checkpoint."""
-        effective, hamiltonian = self.job.effective, self.job.hamiltonian
-        electrons = FreeElectrons(hamiltonian.t, hamiltonian.mu, 1.0 / self.job.ensemble.temperature)
+        effective = self.job.effective
         shells, parameters = tuple(map(int, self.lattice.shells[:effective.shells])), None
         if saved:
             shells = tuple(saved["shells"])
         elif effective.start_from is not None:
             learned, parameters = self.world.on_root(lambda: load_model(effective.start_from))
             shells = learned.shells
-        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, electrons), self.lattice)
-        model.initialise(Stream(self.job.sampling.seed, torch.zeros(1, dtype=torch.int64), "parameters"))
+        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, self._physics.electrons),
+                           self.lattice)
+        model.initialise(self._common_stream("parameters"))
         if parameters is not None:
             self.world.on_root(lambda: check_parameters(model, parameters, effective.start_from))
             model.load_state_dict(parameters)
@@ -175,6 +190,14 @@ class Simulation:
         self.acceptance = self.learning.acceptance
         if self.learning.finished:
             self.phase, self.done = "sample", 0
+
+    def keep_learned(self, directory: Path, versions: dict[str, str]) -> None:
+        """Write model.h5, and data.h5 if the job asks for it; the data are forgotten after that. Collective."""
+        if self.world.is_root:
+            save_model(directory / MODEL, self.learning.model, versions)
+        if self.job.learning.keep_data:
+            write_data(directory / DATA, self.learning.data, self.lattice.shape, self._physics, versions, self.world)
+        self.learning.data.clear()
 
     def _sample(self) -> None:
         if self.learning:

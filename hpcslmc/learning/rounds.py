@@ -166,7 +166,6 @@ class SelfLearning:
         if self.round >= self.rounds or spent or acceptance < previous + 2.0 * error:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
-            self.data.clear()
         else:
             self._start_round()
 

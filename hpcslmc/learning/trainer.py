@@ -1,6 +1,7 @@
 """Data-parallel training of an effective model on exact weights and forces."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.soap import SOAP
 from hpcslmc.parallel import World
 from hpcslmc.streams import Stream
@@ -22,6 +24,8 @@ PATIENCE = 5
 """Checks without a better validation error after which a round ends."""
 DIVERGED = 10.0
 """A validation error that many times the best one is a divergence."""
+FITTED_ROWS = 2048
+"""Configurations of a replay that the least squares and the constant see."""
 RECOVERIES = 3
 """Divergences of a round after which it ends with the best parameters so far."""
 
@@ -82,6 +86,11 @@ class Trainer:
     rate : float
     force_weight : float
         lambda; 0 needs no second derivatives.
+    replays : list of (Replay, EffectiveModel)
+        Data of other lattices, each with the model on that lattice, which shares its parameters with ``model``. Every step takes as
+        many configurations of each as of the run's own data, their loss weighted by the ratio of sites.
+    draws : Stream
+        The same on all ranks: which configurations of the replays enter a batch.
 
     Attributes
     ----------
@@ -97,7 +106,9 @@ class Trainer:
     """
 
     def __init__(self, model: EffectiveModel, data: DataSet, world: World, stream: Stream, *, steps: int,
-                 batch_size: int, rate: float, force_weight: float) -> None:
+                 batch_size: int, rate: float, force_weight: float, replays: Sequence[tuple[Replay, EffectiveModel]] = (),
+                 draws: Stream | None = None) -> None:
+        self.replays, self.draws = replays, draws
         self.model, self.data, self.world, self.stream = model, data, world, stream
         self.steps, self.rate, self.force_weight = steps, rate, force_weight
         self.draws_per_batch = max(1, batch_size // data.train_chains_total)
@@ -110,20 +121,34 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def fit_linear(self) -> None:
-        """Set the couplings of the linear readout by least squares on the training data. Collective."""
-        spins, log_weight = self._configurations(self.data.train_chains)
-        features = torch.cat([self.model.correlations(chunk) for chunk in self._chunks(spins)] or
-                             [spins.new_zeros(0, len(self.model.couplings))])
-        rows = torch.cat((features, log_weight[:, None], torch.ones_like(log_weight)[:, None]), 1)
-        moments = self.world.sum((rows.T @ rows).cpu().numpy())
-        mean = moments[-1, :-1] / moments[-1, -1]
-        centred = moments[:-1, :-1] / moments[-1, -1] - np.outer(mean, mean)
-        scale = np.sqrt(np.maximum(np.diag(centred)[:-1], np.finfo(float).tiny))
-        normal, target = centred[:-1, :-1] / np.outer(scale, scale), centred[:-1, -1] / scale
+        """Set the couplings of the linear readout by least squares of what the rest of the model leaves of log W. Collective."""
+        with torch.no_grad():
+            self.model.couplings.zero_()
+        covariance, mean = self._moments(self.model, *self._configurations(self.data.train_chains))
+        for replay, model in self.replays:
+            spins, log_weight, _ = self._sample_of(replay)
+            covariance = covariance + self._moments(model, spins, log_weight)[0] * (self.model.sites / model.sites)
+        scale = np.sqrt(np.maximum(np.diag(covariance)[:-1], np.finfo(float).tiny))
+        normal, target = covariance[:-1, :-1] / np.outer(scale, scale), covariance[:-1, -1] / scale
         solution = np.linalg.lstsq(normal, target, rcond=1e-9)[0] / scale
         with torch.no_grad():
             self.model.couplings.copy_(torch.as_tensor(solution))
-            self.model.constant.fill_((mean[-1] - mean[:-1] @ solution) / self.model.sites)
+            self.model.constant += (mean[-1] - mean[:-1] @ solution) / self.model.sites
+
+    def _moments(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Covariance and mean of (correlations, log W - log W_eff) over all ranks' configurations."""
+        features = torch.cat([model.correlations(chunk) for chunk in self._chunks(model, spins)] or
+                             [spins.new_zeros(0, len(model.couplings))])
+        errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)[:, None]
+        rows = torch.cat((features, errors, torch.ones_like(errors)), 1)
+        moments = self.world.sum((rows.T @ rows).cpu().numpy())
+        mean = moments[-1, :-1] / moments[-1, -1]
+        return moments[:-1, :-1] / moments[-1, -1] - np.outer(mean, mean), mean
+
+    def _sample_of(self, replay: Replay) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's share of configurations spread evenly over a replay."""
+        rows = np.linspace(0, len(replay) - 1, min(len(replay), FITTED_ROWS), dtype=np.int64)
+        return replay.read(rows[self.world.rank::self.world.size], self._log_weight.device)
 
     def start_round(self, fit_linear: bool = False) -> None:
         """Fresh optimiser and schedule over all data collected so far; least squares for the couplings if wanted. Collective."""
@@ -132,11 +157,18 @@ class Trainer:
             self.fit_linear()
         self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = 0, math.nan, math.inf, [], [], 0
         self._centre()
+        for replay, model in self.replays:
+            self._centre_on(model, self._errors(model, *self._sample_of(replay)[:2]))
         self._check()
 
     def _prepare(self) -> None:
         self._spins, self._log_weight, self._forces = self.data.stacked()
         self._optimiser = SOAP(self.parameters, lr=self.rate)
+
+    @property
+    def _models(self) -> list[EffectiveModel]:
+        """The model on this lattice, then on those of the replays."""
+        return [self.model, *(model for _, model in self.replays)]
 
     @property
     def round_finished(self) -> bool:
@@ -146,25 +178,27 @@ class Trainer:
     def train_step(self) -> None:
         """One gradient step on a fresh batch. Collective: one allreduce of gradient, loss and mean error."""
         spins, log_weight, forces = self._batch()
-        if len(spins):
-            gradient, losses = self._gradient(spins, log_weight, forces)
-        else:  # a rank whose chains all validate
-            gradient, losses = torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
+        gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
+        for replay, model in self.replays:
+            rows = (self.draws.uniform(size)[0] * len(replay)).long().cpu().numpy()[self.world.rank::self.world.size]
+            part, (_, error) = self._gradient(model, *replay.read(rows, gradient.device))
+            gradient, losses = gradient + part * (self.model.sites / model.sites), torch.cat((losses, error[None]))
         flat = self.world.sum(torch.cat((gradient, losses)).cpu().numpy()) / size
         self.step += 1
         if not np.isfinite(flat).all():
             self._recover("the loss was not finite")
             return
-        self.loss, mean_error = float(flat[-2]), float(flat[-1])
-        averaged = torch.as_tensor(flat[:-2], device=gradient.device)
+        averaged = torch.as_tensor(flat[:len(gradient)], device=gradient.device)
+        self.loss, *mean_errors = flat[len(gradient):].tolist()
         offset = 0
         for p in self.parameters:
             p.grad = averaged[offset:offset + p.numel()].reshape(p.shape)
             offset += p.numel()
         self._optimiser.param_groups[0]["lr"] = self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
         self._optimiser.step()
-        self.model.constant += 0.2 * mean_error / self.model.sites
+        for model, mean_error in zip(self._models, mean_errors, strict=True):
+            model.constant += 0.2 * mean_error / model.sites
         if self.step % max(1, self.steps // CHECKS) == 0 or self.round_finished:
             self._check()
 
@@ -192,7 +226,7 @@ class Trainer:
 
     def validate(self) -> float:
         """Mean squared error of log W on the validation chains, its mean removed. Collective."""
-        error = self._errors(self.data.validation_chains)
+        error = self._errors(self.model, *self._configurations(self.data.validation_chains))
         count, total = self.world.sum(np.array([len(error), error.sum()]))
         squares = self.world.sum(np.array([np.square(error - total / count).sum()]))
         return float(squares[0] / count)
@@ -205,9 +239,12 @@ class Trainer:
 
     def _centre(self) -> None:
         """Set the constant to the training data's."""
-        error = self._errors(self.data.train_chains)
-        count, total = self.world.sum(np.array([len(error), error.sum()]))
-        self.model.constant += total / count / self.model.sites
+        self._centre_on(self.model, self._errors(self.model, *self._configurations(self.data.train_chains)))
+
+    def _centre_on(self, model: EffectiveModel, errors: np.ndarray) -> None:
+        """Take the mean of all ranks' errors out of a model's constant."""
+        count, total = self.world.sum(np.array([len(errors), errors.sum()]))
+        model.constant += total / count / model.sites
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         draws = self._spins.shape[1]
@@ -216,13 +253,15 @@ class Trainer:
         return (self._spins[chain, draw].flatten(0, 1), self._log_weight[chain, draw].flatten(),
                 self._forces[chain, draw].flatten(0, 1))
 
-    def _gradient(self, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the summed loss, flat, and (summed loss, summed error)."""
+    def _gradient(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the summed loss, flat, and (summed loss, summed error); zero without configurations."""
+        if not len(spins):  # a rank whose chains all validate
+            return torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
         if self.force_weight > 0.0:
-            model_log_weight, model_forces = tangential_forces(self.model, spins)
+            model_log_weight, model_forces = tangential_forces(model, spins)
             force_error = (forces - model_forces).square().sum()
         else:
-            model_log_weight, force_error = self.model(spins), 0.0
+            model_log_weight, force_error = model(spins), 0.0
         error = log_weight - model_log_weight
         loss = error.square().sum() + self.force_weight * force_error
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
@@ -231,14 +270,13 @@ class Trainer:
     def _configurations(self, chains: Tensor) -> tuple[Tensor, Tensor]:
         return self._spins[chains].flatten(0, 1), self._log_weight[chains].flatten()
 
-    def _errors(self, chains: Tensor) -> np.ndarray:
-        """log W - log W_eff of all configurations of local chains."""
-        spins, log_weight = self._configurations(chains)
-        model = [self.model.evaluate(chunk).log_weight for chunk in self._chunks(spins)]
-        return (log_weight - torch.cat(model)).cpu().numpy() if model else np.zeros(0)
+    def _errors(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> np.ndarray:
+        """log W - log W_eff of configurations."""
+        predicted = [model.evaluate(chunk).log_weight for chunk in self._chunks(model, spins)]
+        return (log_weight - torch.cat(predicted)).cpu().numpy() if predicted else np.zeros(0)
 
-    def _chunks(self, spins: Tensor) -> list[Tensor]:
-        return list(spins.split(max(1, CHUNK_SITES // self.model.sites))) if len(spins) else []
+    def _chunks(self, model: EffectiveModel, spins: Tensor) -> list[Tensor]:
+        return list(spins.split(max(1, CHUNK_SITES // model.sites))) if len(spins) else []
 
     def state_dict(self) -> dict:
         """Where the round stands; the model's parameters are saved with the model."""
@@ -247,7 +285,8 @@ class Trainer:
         moments = {str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
                    for i, p in enumerate(self.parameters) if self._optimiser.state[p]}
         return {"stream": self.stream.state_dict(), "step": self.step, "loss": self.loss, "mse": self.mse, "curve": self.curve,
-                "remarks": self.remarks, "recoveries": self._recoveries, "best": self._best, "moments": moments}
+                "remarks": self.remarks, "recoveries": self._recoveries, "best": self._best, "moments": moments,
+                "draws": self.draws.state_dict() if self.draws else {}, "constants": [float(model.constant) for model in self._models[1:]]}
 
     def load_state_dict(self, state: dict) -> None:
         self.stream.load_state_dict(state["stream"])
@@ -255,6 +294,10 @@ class Trainer:
             self._prepare()
             self.step, self.loss, self.mse, self.curve = state["step"], state["loss"], state["mse"], state["curve"]
             self.remarks, self._recoveries, self._best = state["remarks"], state["recoveries"], state["best"]
+            if self.draws:
+                self.draws.load_state_dict(state["draws"])
+            for model, constant in zip(self._models[1:], state["constants"], strict=True):
+                model.constant.fill_(constant)
             for i, p in enumerate(self.parameters):
                 if str(i) in state["moments"]:
                     # the step count stays on the CPU

@@ -1,20 +1,36 @@
 """Data-parallel training."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
+from hpcslmc.effective import FreeElectrons, on_lattice
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.replay import Physics, Replay, write_data
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.streams import Stream
 
 CHAINS = 16
+PHYSICS = Physics(FreeElectrons(1.0, 0.0, 20.0), 1.0)
 
 
-def trained(name: str, world: World, steps: int = 100) -> torch.Tensor:
-    """Parameters after 100 steps on the same chains, shared out over the ranks of a world."""
+def kept_data(folder: Path) -> str:
+    """A file of 90 configurations of another lattice."""
+    weight, data = make_diagonalise((4, 6), beta=20.0), DataSet(ChainBlock(9, 0, 9), 0.5)
+    for k in range(10):
+        spins = random_spins(9, 24, seed=100 + k)
+        data.add(spins, weight.evaluate(spins, forces=True))
+    write_data(folder / "data.h5", data, (4, 6), PHYSICS, {}, World())
+    return str(folder)
+
+
+def trained(name: str, world: World, replay: str, steps: int = 100) -> torch.Tensor:
+    """Parameters after 100 steps on the same chains, shared out over the ranks of a world, and on a replay."""
     weight, block = make_diagonalise((4, 4), beta=20.0), ChainBlock.of(world, CHAINS)
     model = make_effective(name, Lattice((4, 4)), 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
@@ -24,7 +40,11 @@ def trained(name: str, world: World, steps: int = 100) -> torch.Tensor:
         spins = random_spins(CHAINS, 16, seed=k)[mine]
         data.add(spins, weight.evaluate(spins, forces=True))
     stream = Stream(1, torch.as_tensor(block.indices()), "batches")
-    trainer = Trainer(model, data, world, stream, steps=steps, batch_size=24, rate=0.01, force_weight=0.5)
+    twin = on_lattice(model, Lattice((4, 6)))
+    twin.precision = torch.float64
+    replays = [(Replay(replay, PHYSICS), twin)]
+    trainer = Trainer(model, data, world, stream, steps=steps, batch_size=24, rate=0.01, force_weight=0.5, replays=replays,
+                      draws=Stream(1, torch.zeros(1, dtype=torch.int64), "replay"))
     trainer.start_round(fit_linear=True)
     while not trainer.round_finished:
         trainer.train_step()
@@ -34,5 +54,8 @@ def trained(name: str, world: World, steps: int = 100) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["attention", "messages"])
 def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name):
-    together, alone = trained(name, world), trained(name, World())
+    with tempfile.TemporaryDirectory() as folder:
+        replay = world.on_root(lambda: kept_data(Path(folder)))
+        together, alone = trained(name, world, replay), trained(name, World(), replay)
+        world.barrier()
     agree((together - alone).abs().max() < 1e-10, f"{(together - alone).abs().max():.1e}")

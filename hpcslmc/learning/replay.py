@@ -1,0 +1,106 @@
+"""data.h5: the exact evaluations that a run has learned from, for later runs to learn from too."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcslmc.effective import FreeElectrons
+from hpcslmc.errors import UserError
+from hpcslmc.learning.data import DataSet
+from hpcslmc.parallel import World
+
+FORMAT = "hpcslmc data 1"
+NAME = "data.h5"
+
+
+@dataclass(frozen=True)
+class Physics:
+    """What log W of a configuration depends on, besides the lattice.
+
+    Parameters
+    ----------
+    electrons : FreeElectrons
+    J : float
+        Their coupling to the spins.
+    """
+
+    electrons: FreeElectrons
+    J: float
+
+
+def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physics, versions: dict[str, str], world: World) -> None:
+    """Write all configurations of all chains, and publish the file by rename. Collective.
+
+    Datasets
+    --------
+    spins, forces : (configuration, site, 3) float32, forces the tangential d log W / d S_i
+    log_weight : (configuration,) float64
+
+    The file's attributes hold the lattice's shape, the physics (JSON), versions and format.
+    """
+    spins, log_weight, forces = data.stacked()
+    rows = [world.gather(array.cpu().numpy()) for array in (spins.float(), log_weight, forces.float())]
+    if world.is_root:
+        beside = path.with_suffix(".part")
+        with h5py.File(beside, "w") as file:
+            file.attrs.update({"format": FORMAT, "shape": shape, "physics": json.dumps(asdict(physics)), **versions})
+            for name, array in zip(("spins", "log_weight", "forces"), rows, strict=True):
+                file[name] = array.reshape(-1, *array.shape[2:])
+        os.replace(beside, path)
+    world.barrier()
+
+
+class Replay:
+    """Configurations of an earlier run, read from its file as they are needed.
+
+    Parameters
+    ----------
+    path : str
+        A file of data, or the output directory of a run that kept them.
+    physics : Physics
+        What they have to agree with.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is of other physics.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the lattice.
+    """
+
+    def __init__(self, path: str, physics: Physics) -> None:
+        file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+        try:
+            file = h5py.File(file_path, "r")
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(f"[learning] replay: {file_path} holds no data of this program ({FORMAT}).")
+            if json.loads(file.attrs["physics"]) != asdict(physics):
+                raise UserError(f"[learning] replay: {file_path} is of other physics ({file.attrs['physics']}): "
+                                "t, J, mu and the temperature have to be those of this job.")
+            self.shape = tuple(int(length) for length in file.attrs["shape"])
+            self._datasets = [file[name] for name in ("spins", "log_weight", "forces")]
+            count, sites = len(self._datasets[1]), self.shape[0] * self.shape[1]
+            if count == 0 or [d.shape for d in self._datasets] != [(count, sites, 3), (count,), (count, sites, 3)]:
+                raise ValueError("its arrays do not fit each other")
+        except OSError as error:
+            raise UserError(f"[learning] replay: cannot read {file_path}: {str(error).splitlines()[0]}.") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"[learning] replay: {file_path} is damaged: {error}.") from None
+
+    def __len__(self) -> int:
+        return len(self._datasets[1])
+
+    def read(self, rows: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+        """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3), all float64, of some rows, in any order."""
+        unique, place = np.unique(rows, return_inverse=True)
+        spins, log_weight, forces = (torch.as_tensor(dataset[unique][place], dtype=torch.float64, device=device) for dataset in self._datasets)
+        return torch.nn.functional.normalize(spins, dim=-1), log_weight, forces

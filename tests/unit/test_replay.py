@@ -1,0 +1,100 @@
+"""Exact evaluations kept on disk, and jobs that learn from those of other lattices."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from helpers import make_effective, random_spins
+from small_jobs import make_job
+
+from hpcslmc.config import Job, resolve
+from hpcslmc.effective import MODELS, FreeElectrons, on_lattice
+from hpcslmc.errors import UserError
+from hpcslmc.learning.replay import Physics, Replay
+from hpcslmc.lattice import Lattice
+from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
+
+PHYSICS = Physics(FreeElectrons(1.0, 0.0, 10.0), 1.0)
+
+
+def variant(shape: tuple[int, int], **learning) -> Job:
+    tables = make_job(learning=learning).model_dump()
+    tables["lattice"]["shape"] = shape
+    tables["effective"] = {"model": "messages", "channels": 2, "shells": 3}
+    return resolve(Job.model_validate(tables))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Output directory and simulation of a run that kept its data."""
+    folder = tmp_path_factory.mktemp("kept")
+    simulation = Simulation(variant((4, 4), keep_data=True, force_weight=0.5), World())
+    while simulation.phase != "sample":
+        simulation.advance()
+    data = [x.clone() for x in simulation.learning.data.stacked()]
+    simulation.keep_learned(folder, {"hpcslmc": "0"})
+    return folder, simulation, data
+
+
+def test_data_come_back(kept):
+    folder, simulation, (spins, log_weight, forces) = kept
+    replay = Replay(str(folder), PHYSICS)
+    assert replay.shape == (4, 4) and len(replay) == log_weight.numel()
+    rows = np.array([7, 0, 7, 40])
+    for found, kept_ in zip(replay.read(rows, "cpu"), (spins.flatten(0, 1), log_weight.flatten(), forces.flatten(0, 1)), strict=True):
+        assert torch.allclose(found, kept_[torch.as_tensor(rows)], atol=3e-6)
+    assert torch.equal(replay.read(rows, "cpu")[1], log_weight.flatten()[torch.as_tensor(rows)])
+    assert len(simulation.learning.data) == 0 and (folder / "model.h5").exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_on_another_lattice_has_the_same_parameters(name):
+    model = make_effective(name, Lattice((4, 4)), 3, 2)
+    twin = on_lattice(model, Lattice((4, 6)))
+    assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    twin.constant += 1.0
+    assert float(model.constant) == 0.0 and twin(random_spins(2, 24)).shape == (2,)
+
+
+def test_replayed_data_are_learned(kept):
+    """The error on the other lattice falls when its data are replayed, and hardly without."""
+    folder, _, (spins, log_weight, _) = kept
+    found = {}
+    for replay in ((), (str(folder),)):
+        simulation = Simulation(variant((4, 6), replay=replay, force_weight=0.5), World())
+        while simulation.phase != "sample":
+            simulation.advance()
+        twin = on_lattice(simulation.learning.model, Lattice((4, 4)))
+        error = log_weight.flatten() - twin.evaluate(spins.flatten(0, 1)).log_weight
+        found[bool(replay)] = float(error.var())
+    assert found[True] < 0.3 * found[False], found
+
+
+def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
+    job = variant((4, 6), replay=(str(kept[0]),), force_weight=0.5)
+    whole, first = Simulation(job, World()), Simulation(job, World())
+    while first.learning.trainer.step < 37:
+        first.advance()
+    first.save(tmp_path / "checkpoint.h5", {})
+    second = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    while not whole.finished:
+        whole.advance()
+    while not second.finished:
+        second.advance()
+    assert torch.equal(whole.spins, second.spins)
+    assert all(torch.equal(a, b) for a, b in zip(whole.learning.model.parameters(), second.learning.model.parameters(), strict=True))
+
+
+def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):
+    with pytest.raises(UserError, match=r"\[learning\] replay: cannot read .*missing"):
+        Replay(str(tmp_path / "missing.h5"), PHYSICS)
+    with pytest.raises(UserError, match="other physics"):
+        Replay(str(kept[0]), Physics(PHYSICS.electrons, 2.0))
+    with pytest.raises(UserError, match="no data of this program"):
+        Replay(str(kept[0] / "model.h5"), PHYSICS)
+    with h5py.File(tmp_path / "data.h5", "w") as file, h5py.File(kept[0] / "data.h5") as good:
+        file.attrs.update(good.attrs)
+        file["spins"], file["log_weight"], file["forces"] = np.zeros((3, 16, 3)), np.zeros(4), np.zeros((3, 16, 3))
+    with pytest.raises(UserError, match="damaged: its arrays do not fit"):
+        Replay(str(tmp_path), PHYSICS)
