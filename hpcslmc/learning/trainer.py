@@ -141,9 +141,10 @@ class Trainer:
                              [spins.new_zeros(0, len(model.couplings))])
         errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)[:, None]
         rows = torch.cat((features, errors, torch.ones_like(errors)), 1)
-        moments = self.world.sum((rows.T @ rows).cpu().numpy())
-        mean = moments[-1, :-1] / moments[-1, -1]
-        return moments[:-1, :-1] / moments[-1, -1] - np.outer(mean, mean), mean
+        sums = self.world.sum(rows.sum(0).cpu().numpy())
+        mean = sums[:-1] / sums[-1]
+        centred = rows[:, :-1] - torch.as_tensor(mean, device=rows.device)
+        return self.world.sum((centred.T @ centred).cpu().numpy()) / sums[-1], mean
 
     def _sample_of(self, replay: Replay) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's share of configurations spread evenly over a replay."""
