@@ -1,13 +1,14 @@
 """The job file's schema."""
 
 import difflib
+import itertools
 import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
 
@@ -34,9 +35,34 @@ class HamiltonianSection(_Section):
     """Chemical potential."""
 
 
+def _one_or_several(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
 class EnsembleSection(_Section):
-    temperature: Positive
-    """Temperature in units of t (k_B = 1)."""
+    temperature: Annotated[Annotated[Positive, Tag("one")] | Annotated[tuple[Positive, ...], Strict(False), Tag("several")],
+                           Discriminator(_one_or_several)]
+    """Temperature in units of t (k_B = 1); a list, in order, is a ladder of temperatures, each with all chains."""
+    rungs: Annotated[int, Field(ge=2)] | None = None
+    """Temperatures of a ladder whose ends are the two of the list; thermalisation spaces the others for even exchange."""
+    exchange: Annotated[int, Field(ge=0)] = 1
+    """Samples between two turns of exchange between neighbouring temperatures of a list; 0 for independent runs."""
+    filling: Annotated[float, Field(gt=0, lt=2)] | None = None
+    """Electrons per site that thermalisation tunes the chemical potential to, starting at mu; it is frozen from then on."""
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """All temperatures; those of a ladder that is yet to be spaced, in equal ratios."""
+        given = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+        if self.rungs is None:
+            return given
+        first, last = given
+        return tuple(first * (last / first) ** (k / (self.rungs - 1)) for k in range(self.rungs))
+
+    @property
+    def is_ladder(self) -> bool:
+        """Whether a list of temperatures was given."""
+        return isinstance(self.temperature, tuple)
 
 
 class WeightSection(_Section):
@@ -86,8 +112,8 @@ class LearningSection(_Section):
 
 
 class SamplingSection(_Section):
-    method: Literal["slmc", "exact"] = "slmc"
-    """Self-learning Monte Carlo, or the exact moves alone as a baseline."""
+    method: Literal["slmc", "guided", "exact"] = "slmc"
+    """Self-learning Monte Carlo; exact HMC guided by the learned model; or the exact moves alone as a baseline."""
     exact_move: Literal["hmc", "metropolis"] = "hmc"
     """Move under the exact weight: thermalises, gives the first data, and samples where method = "exact"."""
     inner_move: Literal["hmc", "metropolis"] = "hmc"
@@ -95,7 +121,7 @@ class SamplingSection(_Section):
     trajectory: Positive = 1.5
     """Length of an HMC trajectory; a free spin turns by about that angle."""
     moves: Count = 4
-    """Moves between two samples: inner moves of a proposal (slmc) or exact moves (exact)."""
+    """Moves between two samples: inner moves of a proposal (slmc) or exact moves (guided, exact)."""
     chains: Count = 64
     """Markov chains over all ranks; groups of ranks must divide it."""
     ranks_per_chain: Count = 1
@@ -207,8 +233,10 @@ def resolve(job: Job) -> Job:
     UserError
     """
     effective, learning, sampling = job.effective, job.learning, job.sampling
-    method = job.weight.method
-    if method == "scalapack" and (sampling.exact_move == "hmc" or sampling.method == "slmc"):
+    method, learns = job.weight.method, sampling.method != "exact"
+    _check_ensemble(job.ensemble)
+    _check_thermalisation(job)
+    if method == "scalapack" and (sampling.exact_move == "hmc" or learns):
         raise UserError('[weight] method = "scalapack" gives no forces, which learning and exact_move = "hmc" need: use '
                         'method = "blocks", or sampling with method = "exact" and exact_move = "metropolis".')
     if method == "diagonalise" and sampling.ranks_per_chain > 1:
@@ -228,7 +256,10 @@ def resolve(job: Job) -> Job:
     if learning.budget is not None and learning.budget < sampling.chains:
         raise UserError(f"[learning] budget = {learning.budget}: every chain takes at least one exact evaluation, so allow at "
                         f"least {sampling.chains}.")
-    if sampling.method == "slmc":
+    if learning.replay and (job.ensemble.is_ladder or job.ensemble.filling is not None):
+        raise UserError("[learning] replay: data of earlier runs are of one temperature and chemical potential: use it without a list of "
+                        "temperatures and without [ensemble] filling.")
+    if learns:
         available = _shells(job.lattice.shape)
         if effective.start_from is None and effective.shells > available:
             raise UserError(f"[effective] shells = {effective.shells}: a {job.lattice.shape[0]}x{job.lattice.shape[1]} "
@@ -249,6 +280,23 @@ def resolve(job: Job) -> Job:
         raise UserError(f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need at least 4 bins, "
                         f"so use at least {4 * sampling.bin_size} samples.")
     return job
+
+
+def _check_ensemble(ensemble: EnsembleSection) -> None:
+    given = ensemble.temperatures if ensemble.rungs is None else ensemble.temperature
+    if ensemble.rungs is not None and not (ensemble.is_ladder and len(given) == 2):
+        raise UserError(f"[ensemble] rungs = {ensemble.rungs}: temperature has to be a list of the two ends of the ladder, as in [0.5, 0.03].")
+    rises = [b > a for a, b in itertools.pairwise(given)]
+    if ensemble.is_ladder and (len(given) < 2 or len(set(given)) < len(given) or any(rises) != all(rises)):
+        raise UserError(f"[ensemble] temperature = {list(given)}: a ladder is a list of at least two different temperatures in order.")
+
+
+def _check_thermalisation(job: Job) -> None:
+    wanted = [f"[ensemble] {key}" for key in ("rungs", "filling") if getattr(job.ensemble, key) is not None]
+    if wanted and job.thermalisation.moves < 10:
+        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} tuned in it, so use at least 10, better 100.")
+    if job.ensemble.rungs is not None and not job.ensemble.exchange:
+        raise UserError("[ensemble] exchange = 0: a ladder is spaced by its exchange; remove rungs, and give all temperatures.")
 
 
 def _continued(effective: EffectiveSection) -> EffectiveSection:
@@ -311,6 +359,6 @@ def _sentence(error: dict) -> str:
     if error["type"] in ("too_short", "too_long", "tuple_type"):
         return f"{place} = {error['input']!r}: input should be two integers, as in [6, 6]."
     wanted = error["msg"][0].lower() + error["msg"][1:]
-    if len(location) > 2 and location[2].isdigit():
-        place += f" (entry {int(location[2]) + 1})"
+    if len(location) > 2 and location[-1].isdigit():
+        place += f" (entry {int(location[-1]) + 1})"
     return f"{place} = {error['input']!r}: {wanted}."

@@ -23,12 +23,15 @@ class Evaluation:
         Electronic energy per site, sum_n f(E_n) E_n / N, in units of t.
     density : (chains,) float64 or None
         Electrons per site, sum_n f(E_n) / N.
+    spectrum : (chains, 2 sites) float64 or None
+        All E_n, from which log W follows at any temperature.
     """
 
     log_weight: Tensor
     forces: Tensor | None = None
     energy: Tensor | None = None
     density: Tensor | None = None
+    spectrum: Tensor | None = None
 
     def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
         """This evaluation for the chains with ``keep`` (chains,) bool, the other one for the rest."""
@@ -39,6 +42,10 @@ class Evaluation:
                 mask = keep.reshape(-1, *[1] * (mine.ndim - 1))
                 merged[field.name] = torch.where(mask, mine, theirs)
         return Evaluation(**merged)
+
+    def rows(self, rows: slice) -> "Evaluation":
+        """The evaluation of some of the chains."""
+        return Evaluation(*(value if value is None else value[rows] for value in (getattr(self, f.name) for f in fields(self))))
 
 
 class Density(Protocol):

@@ -1,5 +1,6 @@
 """Exact weights that are no numbers end the job: they must not become silently rejected proposals."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from hpcslmc.errors import Failure
 from hpcslmc.evaluation import Density, Evaluation
+
+
+FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)
 
 
 class Guarded:
@@ -34,10 +38,17 @@ class Guarded:
         Failure
             If log W or a force is not finite, or a factorisation fails; names the chain.
         """
+        return self._checked(spins, lambda rows: self.density.evaluate(spins[rows], forces))
+
+    def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
+        """The density at spins whose evaluation at another temperature is known; raises as ``evaluate``."""
+        return self._checked(spins, lambda rows: self.density.reweight(spins[rows], known.rows(rows), forces))
+
+    def _checked(self, spins: Tensor, evaluate: Callable[[slice], Evaluation]) -> Evaluation:
         try:
-            evaluation = self.density.evaluate(spins, forces)
-        except torch.linalg.LinAlgError as error:
-            self._fail(spins, next(row for row in range(len(spins)) if self._breaks(spins[row:row + 1], forces)), str(error))
+            evaluation = evaluate(slice(None))
+        except FACTORISATION_FAILURES as error:
+            self._fail(spins, next(row for row in range(len(spins)) if _breaks(evaluate, slice(row, row + 1))), str(error))
         fine = evaluation.log_weight.isfinite()
         if evaluation.forces is not None:
             fine = fine & evaluation.forces.isfinite().all((1, 2))
@@ -46,16 +57,17 @@ class Guarded:
             self._fail(spins, row, f"log W = {float(evaluation.log_weight[row])}, or its forces, are not finite")
         return evaluation
 
-    def _breaks(self, spins: Tensor, forces: bool) -> bool:
-        try:
-            self.density.evaluate(spins, forces)
-        except torch.linalg.LinAlgError:
-            return True
-        return False
-
     def _fail(self, spins: Tensor, row: int, what: str) -> None:
         # a part of the chains is only asked for with spins that have passed before
         chain = self._chains[row] if len(spins) == len(self._chains) else "unknown"
         path = self.folder / f"failed_chain_{chain}.npy"
         np.save(path, spins[row].cpu().numpy())
         raise Failure(f"the exact weight of chain {chain} failed: {what}; the configuration is kept in {path}")
+
+
+def _breaks(evaluate: Callable[[slice], Evaluation], row: slice) -> bool:
+    try:
+        evaluate(row)
+    except FACTORISATION_FAILURES:
+        return True
+    return False

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import h5py
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -18,23 +19,59 @@ def _number(value: float, digits: str) -> str:
 
 def print_report(path: Path) -> None:
     """Print what a run learned and measured, from its results.h5."""
-    console = Console(width=100, force_terminal=False, no_color=True)
     with h5py.File(path, "r") as file:
+        temperatures = file["temperature"][()]
+        console = Console(width=150 if temperatures.ndim else 100, force_terminal=False, no_color=True)
         if "learning/rounds" in file:
-            console.print(_learning_table(file["learning/rounds"]))
+            console.print(_learning_table(file["learning/rounds"], temperatures.ndim > 0))
             for remark in file["learning/remarks"].asstr():
                 console.print(escape(remark))
-        console.print(_summary_table(file))
+        if temperatures.ndim:
+            console.print(_ladder_table(file))
+        else:
+            console.print(_summary_table(file))
 
 
-def _learning_table(rounds: h5py.Group) -> Table:
+def _ladder_table(file: h5py.File) -> Table:
+    """Means by temperature, one observable a column."""
+    names = [name.decode() for name in file["summary/observable"][()]]
+    constant = [name for name in names if not file["summary/error"][names.index(name)].any()]
+    shown = [name for name in names if name not in constant]
+    title = "Observables by temperature: mean (standard error in brackets)"
+    for name in constant:
+        title += f"; {file[f'draws/{name}'].attrs['label']} = {file['summary/mean'][names.index(name), 0]:.6g}"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    mu = file["mu"][()]
+    headings = ["T"] + (["mu"] if np.ptp(mu) else []) + [escape(file[f"draws/{name}"].attrs["label"]) for name in shown] + ["tau", "R-hat"]
+    exchange = file["exchange/acceptance"][()] if "exchange" in file else None
+    for heading in headings + (["exchange"] if exchange is not None else []):
+        table.add_column(heading, justify="right")
+    for k, temperature in enumerate(file["temperature"][()]):
+        row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if np.ptp(mu) else [])
+        row += [bracket(file["summary/mean"][names.index(name), k], file["summary/error"][names.index(name), k]) for name in shown]
+        row += [_number(np.nanmax(file["summary/tau"][:, k]), ".2f"), _number(np.nanmax(file["summary/rhat"][:, k]), ".4f")]
+        if exchange is not None:
+            row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
+        table.add_row(*row)
+    if exchange is not None:
+        table.caption = f"tau and R-hat: the largest of all observables; exchange: accepted with the next row; {_trips(file)}"
+    return table
+
+
+def _trips(file: h5py.File) -> str:
+    trips, turns = int(file["exchange/trips"][()].sum()), 2 * file["exchange/tried"][()].max()
+    replicas = file["exchange/trips"].size
+    return f"{trips} journeys from end to end, one in {turns * replicas / trips:.0f} turns of a replica" if trips else "no journey from end to end"
+
+
+def _learning_table(rounds: h5py.Group, ladder: bool) -> Table:
     table = Table(title="Learning: acceptance of the exact test in each round", box=box.SIMPLE, title_justify="left")
-    for heading in ("round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured",
+    for heading in (*(["T"] if ladder else []), "round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured",
                     "erfc(s/2)", "exp(-s)"):
         table.add_column(heading, justify="right")
     columns = {name: rounds[name][()] for name in rounds}
     for k in range(len(columns["round"])):
-        table.add_row(str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}",
+        table.add_row(*([f"{columns['temperature'][k]:.4g}"] if ladder else []), str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}",
                       f"{columns['mse_per_site'][k]:.3g}",
                       bracket(columns["acceptance"][k], columns["acceptance_error"][k]),
                       f"{columns['predicted_erfc'][k]:.3f}", f"{columns['predicted_exp'][k]:.3f}")

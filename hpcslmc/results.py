@@ -8,7 +8,6 @@ import numpy as np
 
 from hpcslmc.measure.profiles import ProfileSums, mean_and_error
 from hpcslmc.measure.statistics import estimate
-from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
 FORMAT = "hpcslmc results 1"
@@ -21,55 +20,84 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     ------
     draws/NAME : (chain, draw) float64, one dataset per observable, attribute ``label``
     mean_squares/NAME : (chain,) float64, mean square of the samples, for their variance where a draw bins several
-    profiles/NAME/{grid, mean, error} : (point,), profiles/NAME/chains : (chain, point) float64, means of each chain
-    summary/{observable, mean, error, tau, rhat, ess} : (observable,)
-    learning/curve/COLUMN, learning/rounds/COLUMN, learning/remarks : (point,), (round,), (remark,) text
+    profiles/NAME/{mean, error} : (point,), profiles/NAME/chains : (chain, point) float64, means of each chain
+    summary/{mean, error, tau, rhat, ess} : (observable,)
     spins : (chain, site, 3) float64, the last configuration of each chain
+    temperature, mu : ()
+    profiles/NAME/grid : (point,)
+    summary/observable : (observable,) text
+    learning/curve/COLUMN, learning/rounds/COLUMN, learning/remarks : (point,), (round,), (remark,) text
+    exchange/{acceptance, tried} : (temperature - 1,), exchange/{replica, trips} : (chain, temperature)
+
+    For a list of temperatures all datasets down to ``temperature, mu`` have a last axis more, ``temperature``; a
+    row of the learning history says which it is of.
 
     The file's attributes hold the resolved job (TOML), versions, bin size and format.
     """
-    world: World = simulation.world
-    draws = world.gather(simulation.bins.draws)
-    squares = world.gather(simulation.bins.mean_squares)
-    spins = world.gather(simulation.spins.cpu().numpy())
-    profiles = [(sums, world.gather(sums.chain_means)) for sums in simulation.profiles]
+    world, rungs = simulation.world, simulation.rungs
+
+    def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
+        """The chains of all ranks, of all temperatures on the last axis."""
+        return world.gather(np.stack(arrays, -1) if simulation.job.ensemble.is_ladder else arrays[0])
+
+    draws = stacked([rung.bins.draws for rung in rungs])
+    squares = stacked([rung.bins.mean_squares for rung in rungs])
+    spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
+    profiles = [stacked([rung.profiles[k].chain_means for rung in rungs]) for k in range(len(rungs[0].profiles))]
+    swaps = simulation.swaps and {name: world.gather(getattr(simulation.swaps, name)) for name in ("accepted", "replica", "trips")}
     if world.is_root:
         beside = path.with_suffix(".part")
         with h5py.File(beside, "w") as file:
             file.attrs["format"] = FORMAT
             file.attrs["job"] = simulation.job.toml()
-            file.attrs["bin_size"] = simulation.bins.size
+            file.attrs["bin_size"] = rungs[0].bins.size
             file.attrs.update(versions)
+            for name in ("temperature", "mu"):
+                values = [getattr(rung, name) for rung in rungs]
+                file[name] = values if simulation.job.ensemble.is_ladder else values[0]
             _write_draws(file, simulation, draws, squares)
             file["spins"] = spins
-            for sums, means in profiles:
+            for sums, means in zip(rungs[0].profiles, profiles, strict=True):
                 _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
-            if simulation.learning and simulation.learning.history:
-                file["learning/remarks"] = np.array(simulation.learning.remarks, dtype=h5py.string_dtype())
-                for name, rows in (("curve", simulation.learning.curve), ("rounds", simulation.learning.history)):
-                    for column in rows[0]:
-                        file[f"learning/{name}/{column}"] = np.array([row[column] for row in rows])
+            if simulation.learns:
+                _write_learning(file, simulation)
+            if swaps:
+                tried = simulation.swaps.tried
+                file["exchange/acceptance"] = swaps["accepted"].sum(0) / np.maximum(tried * len(swaps["accepted"]), 1)
+                file["exchange/tried"], file["exchange/replica"], file["exchange/trips"] = tried, swaps["replica"], swaps["trips"]
         os.replace(beside, path)
     world.barrier()
 
 
+def _write_learning(file: h5py.File, simulation: Simulation) -> None:
+    file["learning/remarks"] = np.array(simulation.remarks, dtype=h5py.string_dtype())
+    for name, rows in (("curve", "curve"), ("rounds", "history")):
+        table = [{"temperature": rung.temperature, **row} for rung in simulation.rungs for row in getattr(rung.learning, rows)]
+        for column in table[0]:
+            file[f"learning/{name}/{column}"] = np.array([row[column] for row in table])
+
+
 def _write_draws(file: h5py.File, simulation: Simulation, draws: np.ndarray, squares: np.ndarray) -> None:
-    names = simulation.bins.names
-    labels = {o.name: o.label for o in simulation.observables}
-    file["chain"] = np.arange(draws.shape[0])
-    file["draw"] = np.arange(draws.shape[1])
-    for axis in ("chain", "draw"):
+    bins, labels = simulation.rungs[0].bins, {o.name: o.label for o in simulation.rungs[0].observables}
+    axes = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1])}
+    for axis, values in axes.items():
+        file[axis] = values
+    if simulation.job.ensemble.is_ladder:
+        axes["temperature"] = file["temperature"][()]
+    for axis in axes:
         file[axis].make_scale(axis)
-    for k, name in enumerate(names):
+    for k, name in enumerate(bins.names):
         dataset = file.create_dataset(f"draws/{name}", data=draws[:, :, k])
         dataset.attrs["label"] = labels.get(name, name)
-        for axis, scale in enumerate(("chain", "draw")):
+        for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(file[scale])
         file[f"mean_squares/{name}"] = squares[:, k]
-    estimates = [estimate(draws[:, :, k], simulation.bins.size, squares[:, k].mean()) for k in range(len(names))]
-    file["summary/observable"] = np.array(names, dtype=h5py.string_dtype())
+    file["summary/observable"] = np.array(bins.names, dtype=h5py.string_dtype())
+    means = squares.mean(0)
+    estimates = [[estimate(draws[:, :, k, *at], bins.size, means[k, *at]) for at in np.ndindex(draws.shape[3:])] for k in range(len(bins.names))]
     for quantity in ("mean", "error", "tau", "rhat", "ess"):
-        file[f"summary/{quantity}"] = np.array([getattr(e, quantity) for e in estimates])
+        values = np.array([[getattr(e, quantity) for e in row] for row in estimates])
+        file[f"summary/{quantity}"] = values.reshape(len(bins.names), *draws.shape[3:])
 
 
 def _write_profile(group: h5py.Group, sums: ProfileSums, chain_means: np.ndarray) -> None:

@@ -204,12 +204,13 @@ def _unused(pattern: Path) -> Path:
 def _heading(job: Job, world: parallel.World, about: dict[str, str], weight: str, device: str, threads: int) -> str:
     effective = job.effective
     layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
-    how = (f"self-learning with {effective.model} ({layers}{effective.shells} shells)"
-           if job.sampling.method == "slmc" else f"exact {job.sampling.exact_move}")
+    model = f"{effective.model} ({layers}{effective.shells} shells)"
+    how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
+    temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
     groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
     return (
         f"hpcslmc {about['hpcslmc']}: {job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, "
-        f"J = {job.hamiltonian.J:g}, mu = {job.hamiltonian.mu:g}, T = {job.ensemble.temperature:g}; {how}\n"
+        f"J = {job.hamiltonian.J:g}, mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}\n"
         f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank; "
         + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"))
 

@@ -1,40 +1,34 @@
 """One job from thermalisation to the last sample.
 
-Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning; only for slmc), ``sample``
-(parameters and step sizes frozen; only here are data kept). Work comes in units (a move, a gradient
-step, a sample), and a checkpoint may be taken after any of them.
+Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning, one temperature after the other), ``tune`` (the step of
+exact moves guided by the model, where the job asks for them), ``sample`` (parameters and step sizes frozen; only here are data
+kept). Work comes in units (a move, a gradient step, a sample), and a checkpoint may be taken after any of them.
 """
 
 import math
-from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
 from hpcslmc.effective.files import NAME as MODEL
-from hpcslmc.effective.files import check_parameters, load_model, save_model
+from hpcslmc.effective.files import save_model
+from hpcslmc.ensemble import SPACING, TUNED, TUNINGS, Filling, spaced_evenly
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.guard import Guarded
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
-from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.replay import NAME as DATA
-from hpcslmc.learning.replay import Physics, Replay, write_data
-from hpcslmc.learning.rounds import SelfLearning
-from hpcslmc.learning.trainer import Trainer
-from hpcslmc.measure.bins import Bins
-from hpcslmc.measure.density_of_states import DensityOfStates
-from hpcslmc.measure.observables import observables
-from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.sampling import SLMC, make_move
+from hpcslmc.rung import Rung, Setting
+from hpcslmc.sampling import Exchange
 from hpcslmc.streams import Stream
-from hpcslmc.weight import choose_method, make_local, make_spectrum, make_weight
+from hpcslmc.weight import choose_method
+
+GUIDED_TUNING = 20
+"""Moves of the phase ``tune``."""
 
 
 class Simulation:
@@ -61,11 +55,14 @@ class Simulation:
     ----------
     method, method_reason : str
         Method of the exact weight, and why it was chosen.
+    rungs : list of Rung
+        One for each temperature; each holds this rank's chains at it.
+    swaps : Exchange or None
+        Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one rank.
     phase : str
-        thermalise, learn or sample.
+        thermalise, learn, tune or sample.
     done : int
-        Units done of the phases thermalise and sample; ``learning`` counts its own.
-    spins : (chains of this rank, sites, 3) float64
+        Units done of the phase; learning counts its own.
     resumed_from : Path or None
         The checkpoint that was read.
     resume_remarks : list of str
@@ -76,88 +73,46 @@ class Simulation:
                  resume: Path | None = None) -> None:
         self.job, self.world = job, world
         self.block = ChainBlock.of(world, job.sampling.chains)
-        self._chains = torch.as_tensor(self.block.indices(), device=device)
-        self._device = device
         self.lattice = Lattice(job.lattice.shape)
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
-        beta, mu, group = 1.0 / job.ensemble.temperature, job.hamiltonian.mu, group or World()
-        self.method, self.method_reason = job.weight.method, "as asked for"
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
         saved = self._load(resume) if resume else None
-        if self.method == "auto" and saved:  # a cost table or a device that has changed must not change the bits
-            self.method, self.method_reason = saved[1]["method"], "as before"
-        elif self.method == "auto":
-            with_forces = job.sampling.method == "exact" and job.sampling.exact_move == "hmc"
-            self.method, self.method_reason = choose_method(
-                hamiltonian, beta, mu, torch.device(device).type, job.sampling.ranks_per_chain, with_forces)
-        self.weight = Guarded(make_weight(self.method, hamiltonian, beta, mu, group), self._chains, Path(job.output.directory))
-        sampling = job.sampling
-        local = make_local(hamiltonian, beta, mu, group) if sampling.exact_move == "metropolis" else None
-        self.exact = make_move(sampling.exact_move, self.weight, self._stream("exact"), sampling.trajectory, local)
-        self.learning = self._self_learning(saved and saved[1]) if sampling.method == "slmc" else None
-        self.observables = observables(self.lattice, device)
-        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], self.block.count, sampling.bin_size)
-        self.profiles: list[ProfileSums] = []
-        if every := job.measure.density_of_states:
-            spectrum = make_spectrum(hamiltonian, beta, mu, group)
-            profile = DensityOfStates(spectrum, hamiltonian.bound, job.measure.energies, every)
-            self.profiles.append(ProfileSums(profile, self.block.count))
+        self.method, self.method_reason = self._choose(hamiltonian, saved and saved[1], torch.device(device).type)
+        shells = tuple(saved[1]["shells"]) if saved and saved[1]["shells"] else None
+        setting = Setting(job, world, group or World(), device, self.block, hamiltonian, self.method, shells)
+        ensemble = job.ensemble
+        self.rungs = [Rung(setting, k, temperature, job.hamiltonian.mu) for k, temperature in enumerate(ensemble.temperatures)]
+        self.swaps = None
+        if ensemble.is_ladder and ensemble.exchange:
+            stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=device), "exchange")
+            self.swaps = Exchange(stream, len(self.rungs), self.block.count)
+        self._fillings = [Filling(ensemble.filling) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
         self.acceptance = math.nan
-        self.spins = self._stream("start").directions(self.lattice.sites)
-        self.evaluation: Evaluation | None = None
         if saved:
             self._restore(*saved)
 
-    def _stream(self, purpose: str) -> Stream:
-        return Stream(self.job.sampling.seed, self._chains, purpose)
-
-    def _common_stream(self, purpose: str) -> Stream:
-        """The same on all ranks."""
-        return Stream(self.job.sampling.seed, torch.zeros(1, dtype=torch.int64), purpose)
+    def _choose(self, hamiltonian: Hamiltonian, saved: dict | None, device: str) -> tuple[str, str]:
+        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it."""
+        job = self.job
+        if job.weight.method != "auto":
+            return job.weight.method, "as asked for"
+        if saved:  # a cost table or a device that has changed must not change the bits
+            return saved["method"], "as before"
+        return choose_method(hamiltonian, 1.0 / min(job.ensemble.temperatures), job.hamiltonian.mu, device, job.sampling.ranks_per_chain,
+                             self._samples_by_forces)
 
     @property
-    def _physics(self) -> Physics:
-        hamiltonian = self.job.hamiltonian
-        return Physics(FreeElectrons(hamiltonian.t, hamiltonian.mu, 1.0 / self.job.ensemble.temperature), hamiltonian.J)
+    def _samples_by_forces(self) -> bool:
+        """Whether the moves between samples need exact forces."""
+        sampling = self.job.sampling
+        return sampling.method == "guided" or (sampling.method == "exact" and sampling.exact_move == "hmc")
 
-    def _self_learning(self, saved: dict | None) -> SelfLearning:
-        job, learning, sampling = self.job, self.job.learning, self.job.sampling
-        model = self._model(saved)
-        model.to(self._device)
-        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory, guide=model.guide)
-        data = DataSet(self.block, learning.validation_fraction, self._device)
-        recorder = Recorder(self.weight, data)
-        self.exact.density = recorder
-        if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
-            self.exact.guide = lambda spins: model.evaluate(spins, forces=True).forces
-        replays = self.world.on_all(lambda: [Replay(path, self._physics) for path in learning.replay])
-        trainer = Trainer(model, data, self.world, self._stream("batches"), steps=learning.steps,
-                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight,
-                          replays=[(replay, on_lattice(model, Lattice(replay.shape)).to(self._device)) for replay in replays],
-                          draws=self._common_stream("replay"))
-        return SelfLearning(model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data,
-                            trainer, self.world, rounds=learning.rounds, configurations=learning.configurations,
-                            moves=sampling.moves, budget=learning.budget and learning.budget // sampling.chains,
-                            fit_linear=job.effective.start_from is None)
-
-    def _model(self, saved: dict | None) -> EffectiveModel:
-        """The effective model: new, of the file that learning starts from, or of the checkpoint."""
-        effective = self.job.effective
-        shells, parameters = tuple(map(int, self.lattice.shells[:effective.shells])), None
-        if saved:
-            shells = tuple(saved["shells"])
-        elif effective.start_from is not None:
-            learned, parameters = self.world.on_root(lambda: load_model(effective.start_from))
-            shells = learned.shells
-        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, self._physics.electrons),
-                           self.lattice)
-        model.initialise(self._common_stream("parameters"))
-        if parameters is not None:
-            self.world.on_root(lambda: check_parameters(model, parameters, effective.start_from))
-            model.load_state_dict(parameters)
-        return model
+    @property
+    def learns(self) -> bool:
+        """Whether the job has effective models."""
+        return self.job.sampling.method != "exact"
 
     @property
     def finished(self) -> bool:
@@ -166,95 +121,139 @@ class Simulation:
 
     def advance(self) -> None:
         """One unit of work of the present phase. Collective."""
-        if self.phase == "thermalise":
-            self._thermalise()
-        elif self.phase == "learn":
-            self._learn()
-        else:
-            self._sample()
+        {"thermalise": self._thermalise, "learn": self._learn, "tune": self._tune, "sample": self._sample}[self.phase]()
 
     def _thermalise(self) -> None:
-        if self.evaluation is None:
-            self.evaluation = self.exact.evaluate(self.spins)
-        step = self.exact.move(self.spins, self.evaluation)
-        self.spins, self.evaluation = step.spins, step.evaluation
-        accepted = self.world.sum(step.acceptance.sum().reshape(1).cpu().numpy())
-        self.acceptance = float(accepted[0]) / self.block.total
-        self.exact.tune(self.acceptance)
+        for rung in self.rungs:
+            rung.thermalise()
+        for rung, acceptance in zip(self.rungs, self._mean_acceptances(), strict=True):
+            rung.exact.tune(acceptance)
+        if self.swaps:
+            self._exchange(self.job.sampling.exact_move == "hmc")
         self.done += 1
-        if self.done == self.job.thermalisation.moves:
-            self.phase, self.done = "learn" if self.learning else "sample", 0
+        moves = self.job.thermalisation.moves
+        if self.done % max(1, round(TUNED * moves / TUNINGS)) == 0 and self.done <= TUNED * moves:
+            self._tune_ensemble()
+        if self.done == moves:
+            self._enter("learn" if self.learns else "sample")
+
+    def _enter(self, phase: str) -> None:
+        self.phase, self.done = phase, 0
+        if phase == "sample" and self.swaps:
+            self.swaps.forget()
+
+    def _mean_acceptances(self) -> list[float]:
+        """Of the last move at each temperature, over the chains of all ranks. Collective."""
+        means = self._means([rung.acceptance for rung in self.rungs])
+        self.acceptance = float(np.mean(means))
+        return means
+
+    def _means(self, values: list[torch.Tensor]) -> list[float]:
+        """Means over the chains of all ranks of a tensor (chains,) of each rung. Collective."""
+        sums = self.world.sum(np.array([float(x.sum()) for x in values]))
+        return (sums / self.block.total).tolist()
+
+    def _tune_ensemble(self) -> None:
+        """Space the ladder, and after that correct the chemical potential, by what the moves since the last time have shown. Collective."""
+        temperatures, potentials = [rung.temperature for rung in self.rungs], [rung.mu for rung in self.rungs]
+        if self.job.ensemble.rungs and self.done <= SPACING * self.job.thermalisation.moves:
+            tried = np.maximum(self.swaps.tried * self.block.total, 1)
+            temperatures = spaced_evenly(temperatures, self.world.sum(self.swaps.accepted.sum(0)) / tried)
+            self.swaps.forget()
+        elif self._fillings:
+            for rung in self.rungs:
+                rung.know_electrons()
+            densities = self._means([rung.evaluation.density for rung in self.rungs])
+            potentials = [filling.next(mu, n) for filling, mu, n in zip(self._fillings, potentials, densities, strict=True)]
+        for rung, temperature, mu in zip(self.rungs, temperatures, potentials, strict=True):
+            if (temperature, mu) != (rung.temperature, rung.mu):
+                rung.set_ensemble(temperature, mu)
+                rung.evaluation = rung.exact.evaluate(rung.spins)
 
     def _learn(self) -> None:
-        self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
-        self.acceptance = self.learning.acceptance
-        if self.learning.finished:
-            self.phase, self.done = "sample", 0
+        rung = next(r for r in self.rungs if not r.learning.finished)
+        rung.learn()
+        self.acceptance = rung.learning.acceptance
+        if rung.learning.finished:
+            if rung is self.rungs[-1]:
+                self._enter("tune" if self.job.sampling.method == "guided" else "sample")
+            else:  # a neighbour's model is a better start than none
+                self.rungs[rung.number + 1].learning.start_from(rung.learning.model)
 
     def keep_learned(self, directory: Path, versions: dict[str, str]) -> None:
-        """Write model.h5, and data.h5 if the job asks for it; the data are forgotten after that. Collective."""
-        if self.world.is_root:
-            save_model(directory / MODEL, self.learning.model, versions)
-        if self.job.learning.keep_data:
-            write_data(directory / DATA, self.learning.data, self.lattice.shape, self._physics, versions, self.world)
-        self.learning.data.clear()
+        """Write the models, and the data if the job asks for them, which are forgotten after that. Collective."""
+        for rung in self.rungs:
+            place = directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
+            if self.world.is_root:
+                place.mkdir(exist_ok=True)
+                save_model(place / MODEL, rung.learning.model, versions)
+            if self.job.learning.keep_data:
+                write_data(place / DATA, rung.learning.data, self.lattice.shape, rung.physics, versions, self.world)
+            rung.learning.data.clear()
+
+    def _tune(self) -> None:
+        for rung in self.rungs:
+            rung.tune()
+        for rung, acceptance in zip(self.rungs, self._mean_acceptances(), strict=True):
+            rung.guided.tune(acceptance)
+        self.done += 1
+        if self.done == GUIDED_TUNING:
+            self._enter("sample")
 
     def _sample(self) -> None:
-        if self.learning:
-            step = self.learning.slmc.move(self.spins, self.evaluation)
-            acceptance = step.acceptance
-        else:
-            acceptance = torch.zeros(self.block.count, dtype=torch.float64, device=self._device)
-            spins, evaluation = self.spins, self.evaluation
-            for _ in range(self.job.sampling.moves):
-                step = self.exact.move(spins, evaluation)
-                spins, evaluation = step.spins, step.evaluation
-                acceptance += step.acceptance / self.job.sampling.moves
-        self.spins, self.evaluation = step.spins, self._with_electrons(step.spins, step.evaluation, acceptance > 0.0)
-        self.acceptance = float(acceptance.mean())
-        values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
-        self.bins.add({**values, "acceptance": acceptance})
+        for rung in self.rungs:
+            rung.move()
+        self.acceptance = float(np.mean([float(rung.acceptance.mean()) for rung in self.rungs]))
         self.done += 1
-        for sums in self.profiles:
-            sums.add(self.done, self.spins)
+        if self.swaps and self.done % self.job.ensemble.exchange == 0:
+            self._exchange(self._samples_by_forces)
+        for rung in self.rungs:
+            rung.measure(self.done)
 
-    def _with_electrons(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> Evaluation:
-        """The evaluation with energy and density, where the weight gives them with forces only.
-
-        They are worked out for the chains that moved (all, if they were not known before) and kept for the others.
-        """
-        if evaluation.energy is not None:
-            return evaluation
-        before = self.evaluation
-        if before.energy is None:
-            before, moved = replace(before, energy=torch.empty_like(before.log_weight),
-                                    density=torch.empty_like(before.log_weight)), torch.ones_like(moved)
-        energy, density = before.energy.clone(), before.density.clone()
-        if moved.any():
-            fresh = self.weight.evaluate(spins[moved], forces=True)
-            energy[moved], density[moved] = fresh.energy, fresh.density
-        return replace(evaluation, energy=energy, density=density)
+    def _exchange(self, forces: bool) -> None:
+        rungs = self.rungs
+        states = self.swaps.move([r.weight for r in rungs], [r.spins for r in rungs], [r.evaluation for r in rungs], forces)
+        for rung, spins, evaluation, exchanged in zip(self.rungs, *states, strict=True):
+            rung.exchange(spins, evaluation, exchanged)
 
     @property
     def remarks(self) -> list[str]:
         """What the user should know of the run so far."""
-        return self.learning.remarks if self.learning else []
+        found = []
+        if self.phase != "thermalise" and self.job.ensemble.rungs:
+            found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
+        if self.phase != "thermalise" and self._fillings:
+            found.append("chemical potential: " + ", ".join(f"{rung.mu:.5g}" for rung in self.rungs))
+        return found + [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
+
+    def _at(self, rung: Rung) -> str:
+        return f"T = {rung.temperature:.4g}, " if self.job.ensemble.is_ladder else ""
+
+    @property
+    def stage(self) -> str:
+        """The phase, or what goes on in learning."""
+        return self._learning_rung.learning.stage if self.phase == "learn" else self.phase
+
+    @property
+    def _learning_rung(self) -> Rung:
+        return next((r for r in self.rungs if not r.learning.finished), self.rungs[-1])
 
     @property
     def progress(self) -> tuple[str, int, int]:
         """Name of the present stage, units done, units in all."""
-        if self.phase == "learn" and not self.learning.finished:
-            stage = self.learning.stage
-            label = "learn: explore" if stage == "explore" else f"learn: {stage}, round {self.learning.round}"
-            return label, *self.learning.progress
-        total = self.job.thermalisation.moves if self.phase == "thermalise" else self.job.sampling.samples
-        return self.phase, self.done, total
+        if self.phase == "learn":
+            rung = self._learning_rung
+            learning = rung.learning
+            label = "explore" if learning.stage == "explore" else f"{learning.stage}, round {learning.round}"
+            return f"learn: {self._at(rung)}{label}", *learning.progress
+        total = {"thermalise": self.job.thermalisation.moves, "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
+        return self.phase, self.done, total[self.phase]
 
     @property
     def note(self) -> str:
         """How well the present stage goes, in a few words."""
-        if self.phase == "learn" and self.learning.stage == "train":
-            return f"loss {self.learning.trainer.loss:.3g}"
+        if self.stage == "train":
+            return f"loss {self._learning_rung.learning.trainer.loss:.3g}"
         return f"acceptance {self.acceptance:.2f}" if math.isfinite(self.acceptance) else ""
 
     def save(self, path: Path, versions: dict[str, str]) -> None:
@@ -265,24 +264,15 @@ class Simulation:
         UserError
             If it cannot be written.
         """
-        evaluation = {f.name: getattr(self.evaluation, f.name) for f in fields(self.evaluation)}
-        chains = {
-            "spins": self.spins,
-            "evaluation": {name: value for name, value in evaluation.items() if value is not None},
-            "bins": self.bins.chain_state(),
-            **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
-        }
+        chains = {"rungs": {str(rung.number): rung.chain_state() for rung in self.rungs}}
         shared = {
-            "job": self.job.model_dump(mode="json"), "versions": versions,
-            "method": self.method, "phase": self.phase, "done": self.done,
-            "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
-            **{f"profile_{sums.profile.name}": sums.state_dict() for sums in self.profiles},
+            "job": self.job.model_dump(mode="json"), "versions": versions, "method": self.method, "phase": self.phase, "done": self.done,
+            "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
+            "fillings": [filling.points for filling in self._fillings],
+            "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
         }
-        if self.learning:
-            chains |= {"data": data} if (data := self.learning.data.state_dict()) else {}
-            shared |= {"learning": self.learning.state_dict(), "slmc": self.learning.slmc.state_dict(),
-                       "shells": list(self.learning.model.architecture.shells),
-                       "model": dict(self.learning.model.state_dict())}
+        if self.swaps:
+            chains["exchange"], shared["exchange"] = self.swaps.chain_state(), self.swaps.state_dict()
         checkpoint.save(path, chains, shared, self.block, self.world)
 
     def _load(self, path: Path) -> tuple[dict, dict]:
@@ -295,9 +285,9 @@ class Simulation:
         """Refuse the checkpoint of another job, before its arrays are read."""
         try:
             before = Job.model_validate(plain["job"])
-            if not isinstance(plain["method"], str) or before.sampling.method == "slmc" and not plain["shells"]:
+            if not isinstance(plain["method"], str) or not all(type(shell) is int for shell in plain["shells"]):
                 raise ValueError
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise UserError("the checkpoint is of another version of the program: go on with that one, or start over with --restart.") from None
         taken, refused = changed_keys(before, self.job)
         if refused:
@@ -308,24 +298,13 @@ class Simulation:
     def _restore(self, chains: dict, shared: dict) -> None:
         """Take over a checkpoint's state; what does not fit the job is refused."""
         try:
-            if chains["spins"].shape != self.spins.shape or chains["spins"].dtype != self.spins.dtype:
-                raise ValueError("spins of another shape")
-            self._take_over(chains, shared)
+            self.phase, self.done = shared["phase"], shared["done"]
+            for filling, points in zip(self._fillings, shared["fillings"], strict=True):
+                filling.points = [tuple(point) for point in points]
+            for rung in self.rungs:
+                rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
+            if self.swaps:
+                self.swaps.load(chains["exchange"], shared["exchange"])
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{self.resumed_from} does not hold the state of this job ({error!r}): "
                             "put a good one there, or start over with --restart.") from None
-
-    def _take_over(self, chains: dict, shared: dict) -> None:
-        to = {key: value.to(self._device) for key, value in chains["evaluation"].items()}
-        self.spins, self.evaluation = chains["spins"].to(self._device), Evaluation(**to)
-        self.phase, self.done = shared["phase"], shared["done"]
-        self.exact.load_state_dict(shared["exact"])
-        self.bins.load(chains["bins"], shared["bins"])
-        for sums in self.profiles:
-            name = f"profile_{sums.profile.name}"
-            sums.load(chains[name], shared[name])
-        if self.learning:
-            self.learning.model.load_state_dict(shared["model"])
-            self.learning.slmc.load_state_dict(shared["slmc"])
-            self.learning.data.load_state_dict({key: value.to(self._device) for key, value in chains.get("data", {}).items()})
-            self.learning.load_state_dict(shared["learning"])

@@ -70,17 +70,20 @@ class Clock:
 
 def watch_all(clock: Clock, simulation: Simulation) -> None:
     """Everything in a simulation that is a part."""
-    clock.watch(simulation.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT)
-    clock.watch(simulation.exact, "move", EXACT_MOVES)
-    if simulation.learning:
-        clock.watch(simulation.learning.model, "evaluate", MODEL)
-        clock.watch(simulation.learning.slmc.inner, "move", INNER)
-        for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
-            clock.watch(simulation.learning.trainer, method, TRAINING)
-    for observable in simulation.observables:
-        clock.watch(observable, "measure", MEASURING)
-    for sums in (simulation.bins, *simulation.profiles):
-        clock.watch(sums, "add", MEASURING)
+    for rung in simulation.rungs:
+        clock.watch(rung.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT)
+        clock.watch(rung.exact, "move", EXACT_MOVES)
+        if rung.guided:
+            clock.watch(rung.guided, "move", EXACT_MOVES)
+        if rung.learning:
+            clock.watch(rung.learning.model, "evaluate", MODEL)
+            clock.watch(rung.learning.slmc.inner, "move", INNER)
+            for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
+                clock.watch(rung.learning.trainer, method, TRAINING)
+        for observable in rung.observables:
+            clock.watch(observable, "measure", MEASURING)
+        for sums in (rung.bins, *rung.profiles):
+            clock.watch(sums, "add", MEASURING)
 
 
 def run(simulation: Simulation) -> tuple[Clock, float]:
@@ -88,7 +91,7 @@ def run(simulation: Simulation) -> tuple[Clock, float]:
     clock, accepted = Clock(), []
     watch_all(clock, simulation)
     while not simulation.finished:
-        phase = simulation.learning.stage if simulation.phase == "learn" else simulation.phase
+        phase = simulation.stage
         if phase != clock.phase:
             clock.turn()
             clock.phase = phase

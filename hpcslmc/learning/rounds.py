@@ -169,11 +169,16 @@ class SelfLearning:
         else:
             self._start_round()
 
+    def start_from(self, model: EffectiveModel) -> None:
+        """Take another model's parameters to start with; the couplings are fitted all the same."""
+        if self.fit_linear:
+            self.model.load_state_dict(model.state_dict())
+
     def state_dict(self) -> dict:
         """Everything but the model, the moves and the data, which are saved with their owners."""
         return {"stage": self.stage, "round": self.round, "curve": self.curve, "history": self.history,
                 "evaluations": self.evaluations, "remarks": self.remarks,
-                "accepted": self._accepted, "best": self._best, "trainer": self.trainer.state_dict()}
+                "accepted": self._accepted, "best": self._best, "trainer": {} if self.finished else self.trainer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         self.stage, self.round = state["stage"], state["round"]

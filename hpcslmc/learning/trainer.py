@@ -23,7 +23,9 @@ CHECKS = 10
 PATIENCE = 5
 """Checks without a better validation error after which a round ends."""
 DIVERGED = 10.0
-"""A validation error that many times the best one is a divergence."""
+"""A validation error that many times the best one is a divergence..."""
+TOLERABLE = 0.01
+"""...unless it is smaller than this, which costs 6 % of acceptance."""
 FITTED_ROWS = 2048
 """Configurations of a replay that the least squares and the constant see."""
 RECOVERIES = 3
@@ -209,7 +211,7 @@ class Trainer:
         self.curve.append({"step": self.step, "loss": self.loss, "mse": mse, "mse_per_site": mse / self.model.sites})
         if mse < self.mse:
             self.mse, self._best = mse, {name: value.clone() for name, value in self.model.state_dict().items()}
-        elif not mse < DIVERGED * self.mse:
+        elif not mse < max(DIVERGED * self.mse, TOLERABLE):
             self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
         elif all(point["mse"] > self.mse for point in self.curve[-PATIENCE:]):
             self.step = self.steps

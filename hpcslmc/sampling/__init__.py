@@ -5,13 +5,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hpcslmc.evaluation import Density
+from hpcslmc.sampling.exchange import Exchange
 from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
 from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
 from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
-__all__ = ["HMC", "SLMC", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
+__all__ = ["HMC", "SLMC", "Exchange", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
 
 
 def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None,

@@ -26,7 +26,7 @@ def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evalua
     Returns
     -------
     Evaluation
-        log W, energy and density; no forces.
+        log W, energy, density and the spectrum; no forces.
     """
     x = beta * (levels - mu)
     occupation = torch.special.expit(-x)
@@ -34,6 +34,7 @@ def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evalua
         log_weight=torch.logaddexp(torch.zeros_like(x), -x).sum(-1),
         energy=(occupation * levels).sum(-1) / sites,
         density=occupation.sum(-1) / sites,
+        spectrum=levels,
     )
 
 
@@ -71,6 +72,12 @@ class Diagonalise(ExactWeight):
             levels, states = self.spectrum(spins), None
         evaluation = thermodynamics(levels, self.beta, self.mu, self.hamiltonian.lattice.sites)
         return evaluation if states is None else replace(evaluation, forces=self._forces(states, levels))
+
+    def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
+        """As ``evaluate``, from the known spectrum where no forces are wanted."""
+        if forces or known.spectrum is None:
+            return self.evaluate(spins, forces)
+        return thermodynamics(known.spectrum, self.beta, self.mu, self.hamiltonian.lattice.sites)
 
     def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
         r"""d log W / d S_i = -beta (J/2) <sigma_i>, with <sigma_i> the electrons' spin at site i."""

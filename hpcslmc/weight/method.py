@@ -17,6 +17,10 @@ class ExactWeight(ABC):
         Collective over the group of ranks that the weight was made with, if any.
         """
 
+    def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
+        """As ``evaluate``, of spins whose evaluation at another temperature is known; cheap where that has their spectrum."""
+        return self.evaluate(spins, forces)
+
     def log_weight(self, spins: Tensor) -> Tensor:
         """(chains,) float64, log W of spins (chains, sites, 3)."""
         return self.evaluate(spins).log_weight

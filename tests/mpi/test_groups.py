@@ -30,9 +30,9 @@ def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
     jobs = [job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})}) for job in jobs]
     together, alone = run(jobs[0], copy, group), run(jobs[1], World())
     mine = slice(together.block.first, together.block.first + together.block.count)
-    agree(abs(together.bins.draws - alone.bins.draws[mine]).max() < 1e-6, "draws")
-    agree((together.spins - alone.spins[mine]).abs().max() < 1e-6, "spins")
-    densities = [run.profiles[0].chain_means for run in (together, alone)]
+    agree(abs(together.rungs[0].bins.draws - alone.rungs[0].bins.draws[mine]).max() < 1e-6, "draws")
+    agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-6, "spins")
+    densities = [run.rungs[0].profiles[0].chain_means for run in (together, alone)]
     agree(abs(densities[0] - densities[1][mine]).sum(1).max() < 0.02 * densities[0].sum(1).max(), "density of states")
 
 
@@ -50,5 +50,5 @@ def test_a_group_sweeps_as_one_rank(world, agree):
     settings = {"method": "exact", "exact_move": "metropolis"}
     together, alone = run(make_job("blocks", **settings), copy, group), run(make_job("blocks", **settings), World())
     mine = slice(together.block.first, together.block.first + together.block.count)
-    agree(together.exact.local is not None, "no local sweeps")
-    agree((together.spins - alone.spins[mine]).abs().max() < 1e-8, "spins")
+    agree(together.rungs[0].exact.local is not None, "no local sweeps")
+    agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-8, "spins")

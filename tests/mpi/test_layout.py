@@ -8,17 +8,25 @@ from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
 
-@pytest.mark.parametrize("sampling", [{}, {"inner_move": "metropolis"}, {"method": "exact"},
-                                      {"method": "exact", "exact_move": "metropolis"}])
-def test_chains_do_not_depend_on_the_layout(world, agree, sampling):
-    together, alone = run(make_job(**sampling), world), run(make_job(**sampling), World())
+LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
+
+
+@pytest.mark.parametrize("sampling, ensemble", [
+    ({}, None), ({"inner_move": "metropolis"}, None), ({"method": "guided"}, None), ({"method": "exact"}, None),
+    ({"method": "exact", "exact_move": "metropolis"}, None), ({}, LADDER), ({"method": "guided"}, LADDER), ({"method": "exact"}, LADDER)])
+def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
+    together, alone = run(make_job(ensemble=ensemble, **sampling), world), run(make_job(ensemble=ensemble, **sampling), World())
     mine = slice(together.block.first, together.block.first + together.block.count)
-    apart = np.abs(together.bins.draws - alone.bins.draws[mine]).max()
-    agree(apart < 1e-7, f"draws differ by {apart}")
-    spins = float((together.spins - alone.spins[mine]).abs().max())
-    agree(spins < 1e-7, f"spins differ by {spins}")
-    if together.learning:
-        one, other = together.learning, alone.learning
+    for here, there in zip(together.rungs, alone.rungs, strict=True):
+        agree(abs(here.temperature - there.temperature) < 1e-9 and abs(here.mu - there.mu) < 1e-9, "ensembles differ")
+        apart = np.abs(here.bins.draws - there.bins.draws[mine]).max()
+        agree(apart < 1e-7, f"draws differ by {apart}")
+        spins = float((here.spins - there.spins[mine]).abs().max())
+        agree(spins < 1e-7, f"spins differ by {spins}")
+    if ensemble:
+        agree(np.array_equal(together.swaps.replica, alone.swaps.replica[mine]), "exchanges differ")
+    if together.learns:
+        one, other = together.rungs[0].learning, alone.rungs[0].learning
         parameters = max(float((one.model.state_dict()[k] - v).abs().max()) for k, v in other.model.state_dict().items())
         agree(parameters < 1e-10, f"parameters differ by {parameters}")
         agree(np.allclose(one.history[0]["mse"], other.history[0]["mse"], rtol=1e-9), "validation MSE")
@@ -28,9 +36,9 @@ def test_differing_parameters_are_noticed(world, agree):
     from hpcslmc.learning.trainer import check_identical
 
     simulation = Simulation(make_job(), world)
-    check_identical(simulation.learning.model, world)
+    check_identical(simulation.rungs[0].learning.model, world)
     if world.rank == 1:
-        simulation.learning.model.constant += 1e-16
+        simulation.rungs[0].learning.model.constant += 1e-16
     with pytest.raises(RuntimeError, match="differ"):
-        check_identical(simulation.learning.model, world)
+        check_identical(simulation.rungs[0].learning.model, world)
     agree(True)

@@ -1,5 +1,6 @@
 """Sampling against exact results, with z-scores of means over independent chains."""
 
+import functools
 import itertools
 import math
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from helpers import make_diagonalise, make_effective, z_score
 
 from hpcslmc.measure.observables import observables
-from hpcslmc.sampling import HMC, SLMC, Metropolis, Move
+from hpcslmc.sampling import HMC, SLMC, Exchange, Metropolis, Move
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 
@@ -80,13 +81,13 @@ def test_free_spins(name):
     assert np.abs(power.mean((0, 1)) * lattice.sites - 1.0).max() < 0.1
 
 
-@pytest.fixture(scope="module")
-def quadrature() -> dict[str, float]:
-    """Exact means on the 2x2 lattice: Gauss-Legendre in cos(theta) and the trapezoidal rule in phi.
+@functools.cache
+def exact_means(beta: float) -> dict[str, float]:
+    """On the 2x2 lattice: Gauss-Legendre in cos(theta) and the trapezoidal rule in phi.
 
     O(3) invariance fixes the first spin along z and the second in the xz half plane; five angles remain.
     """
-    weight = make_diagonalise((2, 2), J=4.0, beta=1.5, mu=-0.5)
+    weight = make_diagonalise((2, 2), J=4.0, beta=beta, mu=-0.5)
     nodes, node_weights = np.polynomial.legendre.leggauss(14)
     angles = np.arange(14) * 2.0 * np.pi / 14
     totals: dict[str, float] = {}
@@ -110,6 +111,12 @@ def quadrature() -> dict[str, float]:
     return {name: total / norm for name, total in totals.items()}
 
 
+@pytest.fixture
+def quadrature() -> dict[str, float]:
+    """Exact means at beta = 1.5."""
+    return exact_means(1.5)
+
+
 @pytest.mark.parametrize("name", MOVES)
 def test_four_sites_against_quadrature(name, quadrature):
     weight = make_diagonalise((2, 2), J=4.0, beta=1.5, mu=-0.5)
@@ -119,6 +126,34 @@ def test_four_sites_against_quadrature(name, quadrature):
         draws = torch.stack([o.measure(s, e) for s, e in kept], 1).numpy()
         assert abs(z_score(draws, quadrature[o.name])) < 4.0, (o.name, draws.mean(), quadrature[o.name])
         assert abs(draws.mean() - quadrature[o.name]) < 0.02 * max(1.0, abs(quadrature[o.name]))
+
+
+def test_exchange_alone_carries_the_other_temperatures():
+    """Only the hottest rung moves by itself; all others get every configuration by exchange. Each against its own quadrature."""
+    betas = (0.5, 1.0, 1.5)
+    weights = [make_diagonalise((2, 2), J=4.0, beta=beta, mu=-0.5) for beta in betas]
+    hmc = HMC(weights[0], Stream(11, torch.arange(CHAINS), "hmc"), 1.5, 0.5)
+    swaps = Exchange(Stream(11, torch.arange(CHAINS), "exchange"), 3, CHAINS)
+    spins = [Stream(12 + k, torch.arange(CHAINS), "start").directions(4) for k in range(3)]
+    evaluations = [weight.evaluate(s, forces=True) for weight, s in zip(weights, spins, strict=True)]
+    measures = observables(weights[0].hamiltonian.lattice)
+    draws: dict[tuple[int, str], list] = {}
+    for k in range(100):
+        step = hmc.move(spins[0], evaluations[0])
+        spins[0], evaluations[0] = step.spins, step.evaluation
+        spins, evaluations, exchanged = swaps.move(weights, spins, evaluations, forces=k % 3 == 0)
+        if k % 3:
+            evaluations[0] = weights[0].evaluate(spins[0], forces=True)
+        for rung, weight in enumerate(weights):
+            assert torch.allclose(evaluations[rung].log_weight, weight.log_weight(spins[rung]), atol=1e-9)
+            for o in measures if k >= 25 else ():
+                draws.setdefault((rung, o.name), []).append(o.measure(spins[rung], evaluations[rung]))
+    for (rung, name), values in draws.items():
+        found, exact = torch.stack(values, 1).numpy(), exact_means(betas[rung])[name]
+        assert abs(z_score(found, exact)) < 4.0, (rung, name, found.mean(), exact)
+    assert abs(exact_means(0.5)["m2_staggered"] - exact_means(1.5)["m2_staggered"]) > 0.02
+    assert 0.2 < swaps.accepted.sum() / (swaps.tried.sum() * CHAINS) < 0.98
+    assert np.array_equal(np.sort(swaps.replica, 1), np.tile(np.arange(3), (CHAINS, 1))) and swaps.trips.sum() > CHAINS
 
 
 def test_the_quadrature_sees_an_interaction(quadrature):

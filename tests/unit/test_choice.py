@@ -99,7 +99,7 @@ def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):
     assert (first.method, Simulation(job, World()).method) == ("diagonalise", "blocks")
     for run in (first, resumed):
         run.advance()
-    assert torch.equal(first.evaluation.log_weight, resumed.evaluation.log_weight)
+    assert torch.equal(first.rungs[0].evaluation.log_weight, resumed.rungs[0].evaluation.log_weight)
 
 
 def test_predictions_meet_the_table_and_go_on_as_powers():

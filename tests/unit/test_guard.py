@@ -57,8 +57,8 @@ def test_a_simulation_asks_through_the_guard(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     simulation = Simulation(job, World())
     simulation.advance()
-    simulation.weight.density = Broken(simulation.spins[5], "log W")
-    simulation.evaluation = None
+    simulation.rungs[0].weight.density = Broken(simulation.rungs[0].spins[5], "log W")
+    simulation.rungs[0].evaluation = None
     with pytest.raises(Failure, match="chain 5 failed"):
         simulation.advance()
     assert (tmp_path / "out/failed_chain_5.npy").exists()

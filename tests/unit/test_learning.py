@@ -166,6 +166,6 @@ def test_learning_stops_when_the_budget_is_spent(budget):
     simulation = Simulation(job, World())
     while simulation.phase != "sample":
         simulation.advance()
-    learning = simulation.learning
+    learning = simulation.rungs[0].learning
     assert learning.evaluations == learning.history[-1]["evaluations"] / 8 <= (budget or 44)
     assert learning.evaluations > 10

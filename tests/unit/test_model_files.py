@@ -50,12 +50,12 @@ def test_a_job_starts_from_a_model_of_another_size(tmp_path):
     simulation = Simulation(job, World())
     while simulation.phase != "sample":
         simulation.advance()
-    (entry,) = simulation.learning.history
+    (entry,) = simulation.rungs[0].learning.history
     assert entry["round"] == 0 and entry["evaluations"] == 3 * 8 and 0.0 <= entry["acceptance"] <= 1.0
-    assert simulation.learning.slmc.inner.step_size != 0.2
+    assert simulation.rungs[0].learning.slmc.inner.step_size != 0.2
     simulation.advance()
     assert simulation.done == 1
-    for name, value in simulation.learning.model.named_parameters():
+    for name, value in simulation.rungs[0].learning.model.named_parameters():
         assert torch.equal(value, model.state_dict()[name])
     with pytest.raises(UserError, match=r"\[effective\] layers = 5: the model of start_from has 2"):
         resolve(Job.model_validate({**tables, "effective": {"start_from": str(tmp_path), "layers": 5}}))

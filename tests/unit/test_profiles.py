@@ -53,7 +53,7 @@ def test_sums_average_what_is_due_and_survive_a_restart():
 def test_a_job_measures_it_at_its_interval():
     job = make_job()
     simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
-    (sums,) = simulation.profiles
+    (sums,) = simulation.rungs[0].profiles
     assert sums.count == 3
     assert np.allclose(sums.chain_means.sum(1) * sums.profile.width, 2.0)
 

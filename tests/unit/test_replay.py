@@ -32,7 +32,7 @@ def kept(tmp_path_factory):
     simulation = Simulation(variant((4, 4), keep_data=True, force_weight=0.5), World())
     while simulation.phase != "sample":
         simulation.advance()
-    data = [x.clone() for x in simulation.learning.data.stacked()]
+    data = [x.clone() for x in simulation.rungs[0].learning.data.stacked()]
     simulation.keep_learned(folder, {"hpcslmc": "0"})
     return folder, simulation, data
 
@@ -45,7 +45,7 @@ def test_data_come_back(kept):
     for found, kept_ in zip(replay.read(rows, "cpu"), (spins.flatten(0, 1), log_weight.flatten(), forces.flatten(0, 1)), strict=True):
         assert torch.allclose(found, kept_[torch.as_tensor(rows)], atol=3e-6)
     assert torch.equal(replay.read(rows, "cpu")[1], log_weight.flatten()[torch.as_tensor(rows)])
-    assert len(simulation.learning.data) == 0 and (folder / "model.h5").exists()
+    assert len(simulation.rungs[0].learning.data) == 0 and (folder / "model.h5").exists()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,7 +65,7 @@ def test_replayed_data_are_learned(kept):
         simulation = Simulation(variant((4, 6), replay=replay, force_weight=0.5), World())
         while simulation.phase != "sample":
             simulation.advance()
-        twin = on_lattice(simulation.learning.model, Lattice((4, 4)))
+        twin = on_lattice(simulation.rungs[0].learning.model, Lattice((4, 4)))
         error = log_weight.flatten() - twin.evaluate(spins.flatten(0, 1)).log_weight
         found[bool(replay)] = float(error.var())
     assert found[True] < 0.3 * found[False], found
@@ -74,7 +74,7 @@ def test_replayed_data_are_learned(kept):
 def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
     job = variant((4, 6), replay=(str(kept[0]),), force_weight=0.5)
     whole, first = Simulation(job, World()), Simulation(job, World())
-    while first.learning.trainer.step < 37:
+    while first.rungs[0].learning.trainer.step < 37:
         first.advance()
     first.save(tmp_path / "checkpoint.h5", {})
     second = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
@@ -82,8 +82,8 @@ def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
         whole.advance()
     while not second.finished:
         second.advance()
-    assert torch.equal(whole.spins, second.spins)
-    assert all(torch.equal(a, b) for a, b in zip(whole.learning.model.parameters(), second.learning.model.parameters(), strict=True))
+    assert torch.equal(whole.rungs[0].spins, second.rungs[0].spins)
+    assert all(torch.equal(a, b) for a, b in zip(whole.rungs[0].learning.model.parameters(), second.rungs[0].learning.model.parameters(), strict=True))
 
 
 def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):

@@ -1,0 +1,302 @@
+"""All chains of a rank at one temperature: exact weight, moves, effective model, measurements."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hpcslmc.config import Job
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
+from hpcslmc.effective.files import check_parameters, load_model
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.guard import Guarded
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.replay import Physics, Replay
+from hpcslmc.learning.rounds import SelfLearning
+from hpcslmc.learning.trainer import Trainer
+from hpcslmc.measure.bins import Bins
+from hpcslmc.measure.density_of_states import DensityOfStates
+from hpcslmc.measure.observables import observables
+from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.sampling import HMC, SLMC, make_move
+from hpcslmc.streams import Stream
+from hpcslmc.weight import make_local, make_spectrum, make_weight
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rungs of a job share.
+
+    Attributes
+    ----------
+    job : Job
+    world : World
+        The ranks that hold all chains between them.
+    group : World
+        The ranks that share the exact weight of this rank's chains.
+    device : torch.device or str
+    block : ChainBlock
+    hamiltonian : Hamiltonian
+    method : str
+        Of the exact weight.
+    shells : tuple of int or None
+        Of the effective model, if a checkpoint has them.
+    """
+
+    job: Job
+    world: World
+    group: World
+    device: torch.device | str
+    block: ChainBlock
+    hamiltonian: Hamiltonian
+    method: str
+    shells: tuple[int, ...] | None = None
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice of all chains."""
+        return self.hamiltonian.lattice
+
+
+class Rung:
+    """The chains of this rank at one temperature, and the units of work that carry them on.
+
+    Parameters
+    ----------
+    setting : Setting
+    number : int
+        Its place among the job's temperatures. Chains of different rungs have different random numbers.
+    temperature, mu : float
+
+    Attributes
+    ----------
+    weight : Guarded
+        Exact weight.
+    exact : Move
+    learning : SelfLearning or None
+    guided : HMC or None
+        Exact moves guided by the model.
+    spins : (chains, sites, 3) float64
+    evaluation : Evaluation or None
+        Exact, of the spins.
+    acceptance : (chains,) float64
+        Of the last move.
+    bins : Bins
+    profiles : list of ProfileSums
+    """
+
+    def __init__(self, setting: Setting, number: int, temperature: float, mu: float) -> None:
+        self.setting, self.number = setting, number
+        job, sampling = setting.job, setting.job.sampling
+        self._chains = torch.as_tensor(setting.block.indices() + number * setting.block.total, device=setting.device)
+        self.exact = make_move(sampling.exact_move, None, self._stream("exact"), sampling.trajectory)
+        self.observables = observables(setting.lattice, setting.device)
+        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], setting.block.count, sampling.bin_size)
+        self.spins = self._stream("start").directions(setting.lattice.sites)
+        self.acceptance = torch.full((setting.block.count,), torch.nan, dtype=torch.float64)
+        self.set_ensemble(temperature, mu)
+        self.profiles: list[ProfileSums] = []
+        if every := job.measure.density_of_states:
+            spectrum = make_spectrum(setting.hamiltonian, 1.0 / temperature, mu, setting.group)
+            profile = DensityOfStates(spectrum, setting.hamiltonian.bound, job.measure.energies, every)
+            self.profiles.append(ProfileSums(profile, setting.block.count))
+
+    def set_ensemble(self, temperature: float, mu: float) -> None:
+        """Another temperature or chemical potential, before anything was learned: a new weight and an untouched model."""
+        self.temperature, self.mu = temperature, mu
+        setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
+        weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
+        self.weight = self.exact.density = Guarded(weight, self._chains, Path(setting.job.output.directory))
+        if sampling.exact_move == "metropolis":
+            self.exact.local = make_local(setting.hamiltonian, beta, mu, setting.group)
+        self.evaluation: Evaluation | None = None
+        self._stale = torch.ones(setting.block.count, dtype=torch.bool, device=setting.device)
+        self.learning, self.guided = None, None
+        if sampling.method != "exact":
+            self._prepare_learning()
+
+    def _stream(self, purpose: str) -> Stream:
+        return Stream(self.setting.job.sampling.seed, self._chains, purpose)
+
+    def _common_stream(self, purpose: str) -> Stream:
+        """The same on all ranks."""
+        return Stream(self.setting.job.sampling.seed, torch.full((1,), self.number), purpose)
+
+    @property
+    def physics(self) -> Physics:
+        """What log W depends on here."""
+        hamiltonian = self.setting.hamiltonian
+        return Physics(FreeElectrons(hamiltonian.t, self.mu, 1.0 / self.temperature), hamiltonian.J)
+
+    def _prepare_learning(self) -> None:
+        setting, job = self.setting, self.setting.job
+        learning, sampling = job.learning, job.sampling
+        model = self._model().to(setting.device)
+        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory, guide=model.guide)
+        data = DataSet(setting.block, learning.validation_fraction, setting.device)
+        recorder = self.exact.density = Recorder(self.weight, data)
+
+        def forces(spins: Tensor) -> Tensor:
+            return model.evaluate(spins, forces=True).forces
+
+        if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
+            self.exact.guide = forces
+        if sampling.method == "guided":
+            self.guided = HMC(self.weight, self._stream("guided"), sampling.trajectory, sampling.trajectory, forces)
+        replays = setting.world.on_all(lambda: [Replay(path, self.physics) for path in learning.replay])
+        trainer = Trainer(model, data, setting.world, self._stream("batches"), steps=learning.steps,
+                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight,
+                          replays=[(replay, on_lattice(model, Lattice(replay.shape)).to(setting.device)) for replay in replays],
+                          draws=self._common_stream("replay"))
+        self.learning = SelfLearning(
+            model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data, trainer, setting.world,
+            rounds=learning.rounds, configurations=learning.configurations, moves=sampling.moves,
+            budget=learning.budget and learning.budget // sampling.chains, fit_linear=job.effective.start_from is None)
+
+    def _model(self) -> EffectiveModel:
+        """The effective model: new, of the file that learning starts from, or to be filled from a checkpoint."""
+        setting, effective = self.setting, self.setting.job.effective
+        shells, parameters = tuple(map(int, setting.lattice.shells[:effective.shells])), None
+        if setting.shells is not None:
+            shells = setting.shells
+        elif effective.start_from is not None:
+            learned, parameters = setting.world.on_root(lambda: load_model(effective.start_from))
+            shells = learned.shells
+        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, self.physics.electrons),
+                           setting.lattice)
+        model.initialise(self._common_stream("parameters"))
+        if parameters is not None:
+            setting.world.on_root(lambda: check_parameters(model, parameters, effective.start_from))
+            model.load_state_dict(parameters)
+        return model
+
+    def thermalise(self) -> None:
+        """One exact move."""
+        if self.evaluation is None:
+            self.evaluation = self.exact.evaluate(self.spins)
+        step = self.exact.move(self.spins, self.evaluation)
+        self._take(step.spins, step.evaluation, step.acceptance > 0.0)
+        self.acceptance = step.acceptance
+
+    def learn(self) -> None:
+        """One unit of work of learning. Collective."""
+        self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
+        self._stale[:] = True
+
+    def tune(self) -> None:
+        """One guided move, for its step size."""
+        if self.evaluation.forces is None:
+            self.evaluation = self.guided.evaluate(self.spins)
+        step = self.guided.move(self.spins, self.evaluation)
+        self._take(step.spins, step.evaluation, step.acceptance > 0.0)
+        self.acceptance = step.acceptance
+
+    def move(self) -> None:
+        """What lies between two samples."""
+        sampling = self.setting.job.sampling
+        if sampling.method == "slmc":
+            step = self.learning.slmc.move(self.spins, self.evaluation)
+            acceptance = step.acceptance
+        else:
+            move, spins, evaluation = self.guided or self.exact, self.spins, self.evaluation
+            acceptance = torch.zeros_like(evaluation.log_weight)
+            for _ in range(sampling.moves):
+                step = move.move(spins, evaluation)
+                spins, evaluation = step.spins, step.evaluation
+                acceptance += step.acceptance / sampling.moves
+        self._take(step.spins, step.evaluation, acceptance > 0.0)
+        self.acceptance = acceptance
+
+    def exchange(self, spins: Tensor, evaluation: Evaluation, exchanged: Tensor) -> None:
+        """What a turn of exchange left here."""
+        if exchanged.any():
+            self._take(spins, evaluation, exchanged)
+
+    def _take(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> None:
+        """New spins and a new evaluation of them. Energies of chains that did not move stay known where the evaluation lacks them."""
+        before = self.evaluation
+        if evaluation.energy is not None:
+            self._stale[:] = False
+        elif before.energy is not None:
+            evaluation = replace(evaluation, energy=before.energy, density=before.density)
+            self._stale |= moved
+        else:
+            unknown = torch.full_like(evaluation.log_weight, torch.nan)
+            evaluation = replace(evaluation, energy=unknown, density=unknown)
+            self._stale[:] = True
+        self.spins, self.evaluation = spins, evaluation
+
+    def know_electrons(self) -> None:
+        """Work out energy and density of the chains that moved, where the weight gives them with forces only."""
+        stale = self._stale
+        if stale.any():
+            energy, density = self.evaluation.energy.clone(), self.evaluation.density.clone()
+            fresh = self.weight.evaluate(self.spins[stale], forces=True)
+            energy[stale], density[stale] = fresh.energy, fresh.density
+            self.evaluation = replace(self.evaluation, energy=energy, density=density)
+            self._stale = torch.zeros_like(stale)
+
+    def measure(self, sample: int) -> None:
+        """Measure sample number ``sample`` (1, 2, ...). Collective over the group."""
+        self.know_electrons()
+        values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
+        self.bins.add({**values, "acceptance": self.acceptance})
+        for sums in self.profiles:
+            sums.add(sample, self.spins)
+
+    def chain_state(self) -> dict:
+        """What belongs to chains: arrays with the chain as first axis."""
+        evaluation = {f.name: getattr(self.evaluation, f.name) for f in fields(self.evaluation)}
+        state = {
+            "spins": self.spins,
+            "evaluation": {name: value for name, value in evaluation.items() if value is not None},
+            "stale": self._stale,
+            "bins": self.bins.chain_state(),
+            **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
+        }
+        return state | {"data": data} if self.learning and (data := self.learning.data.state_dict()) else state
+
+    def state_dict(self) -> dict:
+        """What is the same for all chains."""
+        state = {
+            "temperature": self.temperature, "mu": self.mu, "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
+            **{f"profile_{sums.profile.name}": sums.state_dict() for sums in self.profiles},
+        }
+        if self.learning:
+            state |= {"learning": self.learning.state_dict(), "slmc": self.learning.slmc.state_dict(),
+                      "model": dict(self.learning.model.state_dict())}
+        if self.guided:
+            state["guided"] = self.guided.state_dict()
+        return state
+
+    def load(self, chain_state: dict, state: dict) -> None:
+        """Restore both states.
+
+        Raises
+        ------
+        KeyError, ValueError, ...
+            Where they do not fit the job.
+        """
+        if (state["temperature"], state["mu"]) != (self.temperature, self.mu):
+            self.set_ensemble(state["temperature"], state["mu"])
+        device = self.setting.device
+        if chain_state["spins"].shape != self.spins.shape or chain_state["spins"].dtype != self.spins.dtype:
+            raise ValueError("spins of another shape")
+        to = {key: value.to(device) for key, value in chain_state["evaluation"].items()}
+        self.spins, self.evaluation, self._stale = chain_state["spins"].to(device), Evaluation(**to), chain_state["stale"].to(device)
+        self.exact.load_state_dict(state["exact"])
+        self.bins.load(chain_state["bins"], state["bins"])
+        for sums in self.profiles:
+            name = f"profile_{sums.profile.name}"
+            sums.load(chain_state[name], state[name])
+        if self.learning:
+            self.learning.model.load_state_dict(state["model"])
+            self.learning.slmc.load_state_dict(state["slmc"])
+            self.learning.data.load_state_dict({key: value.to(device) for key, value in chain_state.get("data", {}).items()})
+            self.learning.load_state_dict(state["learning"])
+        if self.guided:
+            self.guided.load_state_dict(state["guided"])

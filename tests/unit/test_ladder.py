@@ -1,0 +1,106 @@
+"""Lists of temperatures: spacing, filling, exchange, restarts, results."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from helpers import make_diagonalise, random_spins
+from small_jobs import make_job, run
+
+from hpcslmc.ensemble import Filling, spaced_evenly
+from hpcslmc.measure.statistics import estimate
+from hpcslmc.parallel import World
+from hpcslmc.report import print_report
+from hpcslmc.results import write_results
+from hpcslmc.simulation import Simulation
+
+LADDER = {"temperature": [0.5, 0.2, 0.1]}
+SPACED = {"temperature": [0.5, 0.05], "rungs": 4, "filling": 0.8}
+
+
+def test_a_known_barrier_is_spaced_evenly():
+    """Rejections of lambda per unit of log T, uneven: the found temperatures reject equally."""
+    def barrier(t):
+        return 0.1 * np.log(0.5 / t) ** 2
+
+    temperatures = np.geomspace(0.5, 0.05, 12)
+    for _ in range(6):
+        temperatures = np.array(spaced_evenly(temperatures, 1.0 - np.diff(barrier(temperatures))))
+    rejected = np.diff(barrier(temperatures))
+    assert np.ptp(rejected) < 0.02 * rejected.mean() and (temperatures[0], temperatures[-1]) == (0.5, 0.05)
+
+
+@pytest.mark.parametrize("density", [lambda mu: 1.0 + 0.6 * np.tanh(mu), lambda mu: 1.0 + 0.1 * mu + (0.4 if mu < -1.0 else 0.0) * (mu + 1.0)])
+def test_a_filling_is_found_through_noise(density):
+    rng, filling, mu = np.random.default_rng(1), Filling(0.75), 0.0
+    for _ in range(12):
+        mu = filling.next(mu, density(mu) + 0.002 * rng.standard_normal())
+    assert abs(density(mu) - 0.75) < 0.01
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_a_known_spectrum_gives_the_weight_at_another_temperature(forces):
+    spins, warm, cold = random_spins(3, 16), make_diagonalise((4, 4), beta=2.0, mu=0.3), make_diagonalise((4, 4), beta=20.0, mu=-0.4)
+    known, fresh = cold.reweight(spins, warm.evaluate(spins), forces), cold.evaluate(spins, forces)
+    for name in ("log_weight", "energy", "density"):
+        assert torch.allclose(getattr(known, name), getattr(fresh, name), rtol=1e-13)
+    assert (known.forces is None) != forces
+
+
+@pytest.mark.parametrize("weight, sampling", [("diagonalise", {}), ("blocks", {}), ("blocks", {"method": "exact"}),
+                                              ("diagonalise", {"method": "guided"}), ("blocks", {"method": "exact", "exact_move": "metropolis"})])
+def test_what_is_known_of_every_rung_is_true(weight, sampling):
+    """After exchanges of every kind each rung holds log W, energy and density of its own spins at its own temperature."""
+    simulation = run(make_job(weight, ensemble=LADDER, **sampling), World())
+    assert simulation.swaps.accepted.sum() > 0
+    for rung, temperature in zip(simulation.rungs, LADDER["temperature"], strict=True):
+        exact = make_diagonalise((4, 4), beta=1.0 / temperature).evaluate(rung.spins, forces=True)
+        assert torch.allclose(rung.evaluation.log_weight, exact.log_weight, atol=1e-8)
+        assert torch.allclose(rung.evaluation.energy, exact.energy, atol=1e-9)
+        assert torch.allclose(rung.evaluation.density, exact.density, atol=1e-9)
+        if rung.evaluation.forces is not None:
+            assert torch.allclose(rung.evaluation.forces, exact.forces, atol=1e-7)
+
+
+def test_each_rung_without_exchange_is_a_run_of_its_own():
+    """Independent runs of a scan: the first has the random numbers of a run at its temperature alone."""
+    scan, alone = run(make_job(ensemble=LADDER | {"exchange": 0}), World()), run(make_job(ensemble={"temperature": 0.5}), World())
+    assert torch.equal(scan.rungs[0].spins, alone.rungs[0].spins)
+    assert not torch.equal(scan.rungs[0].spins, scan.rungs[1].spins)
+
+
+@pytest.mark.parametrize("units", [7, 25, 140, 300])
+def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, units):
+    job = make_job(ensemble=SPACED, method="guided", samples=20)
+    whole, first = Simulation(job, World()), Simulation(job, World())
+    while not whole.finished:
+        whole.advance()
+    for _ in range(units):
+        first.advance()
+    assert not first.finished
+    first.save(tmp_path / "checkpoint.h5", {})
+    second = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    while not second.finished:
+        second.advance()
+    for a, b in zip(whole.rungs, second.rungs, strict=True):
+        assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(a.bins.draws, b.bins.draws)
+    assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(whole.swaps.trips, second.swaps.trips)
+    assert whole.rungs[1].temperature != job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
+
+
+def test_results_have_an_axis_of_temperatures(tmp_path, capsys):
+    job = make_job(ensemble=LADDER, samples=30, method="exact")
+    simulation = run(job, World())
+    write_results(tmp_path / "results.h5", simulation, {"hpcslmc": "0"})
+    with h5py.File(tmp_path / "results.h5") as file:
+        assert file["temperature"][()].tolist() == LADDER["temperature"] and file["mu"].shape == (3,)
+        names = [name.decode() for name in file["summary/observable"][()]]
+        for k, rung in enumerate(simulation.rungs):
+            assert np.array_equal(file["draws/energy"][..., k], rung.bins.draws[:, :, names.index("energy")])
+            one = estimate(rung.bins.draws[:, :, names.index("energy")])
+            assert file["summary/mean"][names.index("energy"), k] == one.mean and file["summary/error"][names.index("energy"), k] == one.error
+        assert [d[0].name for d in file["draws/energy"].dims] == ["/chain", "/draw", "/temperature"]
+        assert file["exchange/acceptance"].shape == (2,) and (file["exchange/tried"][()] == 15).all()
+    print_report(tmp_path / "results.h5")
+    said = capsys.readouterr().out
+    assert "0.2" in said and "exchange" in said and "…" not in said
