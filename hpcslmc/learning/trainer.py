@@ -213,7 +213,7 @@ class Trainer:
             self.mse, self._best = mse, {name: value.clone() for name, value in self.model.state_dict().items()}
         elif not mse < max(DIVERGED * self.mse, TOLERABLE):
             self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
-        elif all(point["mse"] > self.mse for point in self.curve[-PATIENCE:]):
+        elif len(self.curve) > PATIENCE and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse:
             self.step = self.steps
 
     def _recover(self, what: str) -> None:
