@@ -32,9 +32,10 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     For a list of temperatures all datasets down to ``temperature, mu`` have a last axis more, ``temperature``; a
     row of the learning history says which it is of.
 
-    The file's attributes hold the resolved job (TOML), versions, bin size and format.
+    The file's attributes hold the resolved job (TOML), versions, bin size, format, and the processor time of
+    all ranks by phase, ``cpu_seconds_PHASE``.
     """
-    world, rungs = simulation.world, simulation.rungs
+    world, rungs, seconds = simulation.world, simulation.rungs, simulation.cpu_seconds()
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
         """The chains of all ranks, of all temperatures on the last axis."""
@@ -52,6 +53,7 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
             file.attrs["job"] = simulation.job.toml()
             file.attrs["bin_size"] = rungs[0].bins.size
             file.attrs.update(versions)
+            file.attrs.update({f"cpu_seconds_{phase}": s for phase, s in seconds.items()})
             for name in ("temperature", "mu"):
                 values = [getattr(rung, name) for rung in rungs]
                 file[name] = values if simulation.job.ensemble.is_ladder else values[0]

@@ -6,6 +6,7 @@ kept). Work comes in units (a move, a gradient step, a sample), and a checkpoint
 """
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from hpcslmc.sampling import Exchange
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 
+PHASES = ("thermalise", "learn", "tune", "sample")
 GUIDED_TUNING = 20
 """Moves of the phase ``tune``."""
 
@@ -89,6 +91,7 @@ class Simulation:
             self.swaps = Exchange(stream, len(self.rungs), self.block.count)
         self._fillings = [Filling(ensemble.filling) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
+        self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance = math.nan
         if saved:
             self._restore(*saved)
@@ -121,7 +124,13 @@ class Simulation:
 
     def advance(self) -> None:
         """One unit of work of the present phase. Collective."""
-        {"thermalise": self._thermalise, "learn": self._learn, "tune": self._tune, "sample": self._sample}[self.phase]()
+        phase, began = self.phase, time.process_time()
+        {"thermalise": self._thermalise, "learn": self._learn, "tune": self._tune, "sample": self._sample}[phase]()
+        self._cpu_seconds[PHASES.index(phase)] += time.process_time() - began
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time of all ranks so far, by phase. Collective."""
+        return dict(zip(PHASES, self.world.sum(self._cpu_seconds).tolist(), strict=True))
 
     def _thermalise(self) -> None:
         for rung in self.rungs:
@@ -268,7 +277,7 @@ class Simulation:
         shared = {
             "job": self.job.model_dump(mode="json"), "versions": versions, "method": self.method, "phase": self.phase, "done": self.done,
             "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
-            "fillings": [filling.points for filling in self._fillings],
+            "cpu_seconds": self.cpu_seconds(), "fillings": [filling.points for filling in self._fillings],
             "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
         }
         if self.swaps:
@@ -299,6 +308,8 @@ class Simulation:
         """Take over a checkpoint's state; what does not fit the job is refused."""
         try:
             self.phase, self.done = shared["phase"], shared["done"]
+            if self.world.is_root:
+                self._cpu_seconds = np.array([float(shared["cpu_seconds"][phase]) for phase in PHASES])
             for filling, points in zip(self._fillings, shared["fillings"], strict=True):
                 filling.points = [tuple(point) for point in points]
             for rung in self.rungs:

@@ -11,31 +11,27 @@ Runs go to out/talk_figures/NAME and are not repeated where they are finished; f
 
 import argparse
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from variants import REFERENCE, ROOT, measured, run, variant
 
-from hpcslmc.config import Job, load_job, resolve
+from hpcslmc.config import Job, load_job
 from hpcslmc.measure.statistics import bracket
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out/talk_figures"
 COLOURS = {"linear": "#000000", "attention": "#0072B2", "cnn": "#E69F00", "messages": "#009E73"}  # Okabe and Ito
 MARKERS = {"linear": "D", "attention": "o", "cnn": "s", "messages": "^"}
 LABELS = {"linear": "linear", "attention": "attention", "cnn": "CNN", "messages": "message passing"}
 LAYERS = range(1, 7)
 TEMPERATURES = (0.05, 0.08, 0.12, 0.2, 0.4)
-REFERENCE = {"m2_staggered": (0.2916, 0.0006), "energy": (-1.69560, 0.00005)}  # exact HMC by an independent program
 
 # sections of the job that differ from the benchmark, by name
 MODELS = {
@@ -62,27 +58,18 @@ class Result:
     mse: float = math.nan
 
 
-def run(base: Job, name: str, changes: dict, ranks: int, samples: int) -> Result:
+def run_one(base: Job, name: str, changes: dict, ranks: int, samples: int) -> Result:
     """Run a variant of the benchmark, or go on from where it is."""
-    tables = base.model_dump()
-    for section, keys in changes.items():
-        tables[section] |= keys
-    tables["learning"]["rounds"] = 1
-    tables["sampling"]["samples"] = samples
-    directory = OUT / name.replace(",", "").replace(" ", "_")
-    tables["output"]["directory"] = str(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "job.toml").write_text(resolve(Job.model_validate(tables)).toml())
-    subprocess.run(["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", str(directory / "job.toml")],
-                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with h5py.File(directory / "results.h5") as file:
-        summary = {key: file[f"summary/{key}"][()] for key in ("observable", "mean", "error")}
-        result = Result({o.decode(): (m, e) for o, m, e in zip(*summary.values())})
+    changes = changes | {section: changes.get(section, {}) | keys for section, keys in
+                         {"learning": {"rounds": 1}, "sampling": {"samples": samples}}.items()}
+    results = run(variant(base, changes, OUT / name.replace(",", "").replace(" ", "_")), ranks)
+    result = Result({observable: (it.mean, it.error) for observable, it in measured(results).items()})
+    with h5py.File(results) as file:
         if "learning/rounds" in file:
             rounds = file["learning/rounds"]
             result.mse = float(rounds["mse"][()][np.argmax(rounds["acceptance"][()])])
-    if (directory / "model.h5").exists():
-        with h5py.File(directory / "model.h5") as file:
+    if (model := results.with_name("model.h5")).exists():
+        with h5py.File(model) as file:
             file.visititems(lambda _, item: add(result, item))
     return result
 
@@ -165,13 +152,13 @@ def main() -> None:
     results = {}
     for k, (name, changes) in enumerate((variants := MODELS | SCAN).items()):
         print(f"{k + 1}/{len(variants)}: {name}", flush=True)
-        results[name] = run(base, name, changes, options.ranks, options.samples)
+        results[name] = run_one(base, name, changes, options.ranks, options.samples)
     models = {name: results[name] for name in MODELS}
     table = Table("model", "parameters", "validation MSE", "acceptance", "erfc(s/2)", "exp(-s)", "z of |m(pi,pi)|^2", "z of the energy",
                   title="6x6, T = 0.05, J = 1: acceptance of the exact test while sampling; deviations from the reference in standard errors")
     for name, result in models.items():
         s = math.sqrt(result.mse)
-        scores = [(result.observables[o][0] - mean) / math.hypot(result.observables[o][1], error) for o, (mean, error) in REFERENCE.items()]
+        scores = [(result.observables[o][0] - mean) / math.hypot(result.observables[o][1], error) for o in ("m2_staggered", "energy") for mean, error in [REFERENCE[o]]]
         table.add_row(name, str(result.parameters), f"{result.mse:.4g}", bracket(*result.observables["acceptance"]),
                       f"{math.erfc(s / 2.0):.3f}", f"{math.exp(-s):.3f}", *(f"{z:+.1f}" for z in scores))
     with open(OUT / "table.txt", "w") as file:

@@ -1,0 +1,189 @@
+"""Processor time of an independent sample, by sampler and lattice size.
+
+    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...]
+
+T = 0.05, J = 1, half filling. Every sampler runs as a job of its own under mpirun, on as many chains, and measures the same observables;
+finished runs are not repeated. The time of an independent sample is the processor time of all ranks while sampling, divided by the
+effective number of samples of |m(pi,pi)|^2 (and of the energy): that of the exact tests, the moves and the measurements.
+What comes before sampling is shown apart: thermalisation and learning together, and their share when 10,000 independent samples are taken.
+
+Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by number; its time of a sample is theirs with
+a sweep's time replaced by that of one diagonalisation a site, measured here. Models of message passing are learned on 12x12 at most, by
+jobs/curriculum/run, and used unchanged on larger lattices. Errors are standard errors over eight groups of chains.
+
+The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see REFERENCES.
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import matplotlib
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from variants import ROOT, run, variant
+
+from hpcslmc.config import Job, load_job
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.measure.statistics import bracket, estimate
+from hpcslmc.parallel import limit_threads
+from hpcslmc.streams import Stream
+from hpcslmc.weight.diagonalise import Diagonalise
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+OUT = ROOT / "out/benchmark"
+GROUPS = 8
+AMORTISED = 10_000
+SIZES = {6: (64, 400), 8: (64, 250), 12: (32, 150), 16: (16, 150), 24: (8, 120), 32: (8, 80)}
+"""Chains and samples of a chain, by length of the lattice."""
+EXACT, METROPOLIS, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED, DENSE = (
+    "exact HMC", "Metropolis, Green's functions", "SLMC, linear", "SLMC, attention", "SLMC, messages", "SLMC, messages, 1 trajectory",
+    "HMC guided by messages", "Metropolis, diagonalisation")
+COLOURS = dict(zip((DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
+                   ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00")))
+REFERENCES = {6: 0.0101, 8: 0.067, 12: 1.03, 16: 9.8}
+"""Seconds of one Metropolis sweep of SPF, an exact C++ code that diagonalises, by length: measured elsewhere, on one core."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Processor seconds of an independent sample of |m(pi,pi)|^2 and of the energy, with errors; of one sample; before sampling."""
+
+    order: tuple[float, float]
+    energy: tuple[float, float]
+    sample: float
+    before: float
+    tau: float
+    acceptance: float
+
+
+def changes(method: str, length: int, base: Job) -> dict[str, dict]:
+    """What makes the base job one of a sampler."""
+    shells = len(Lattice((length, length)).shells)
+    learning = {"rounds": 1, "configurations": 60, "steps": 800, "batch_size": 64}
+    if method in (EXACT, METROPOLIS):
+        return {"sampling": {"method": "exact", "exact_move": "hmc" if method == EXACT else "metropolis", "moves": 1}}
+    if method == LINEAR:
+        return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
+    if method == ATTENTION:
+        return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
+    if length < 12:
+        effective = {"model": "messages", "layers": 1, "channels": 8, "shells": shells}
+        learning |= {"force_weight": 0.5, "steps": 1500}
+    else:
+        effective = {"model": "messages", "layers": 1, "channels": 8, "start_from": str(ROOT / "out/curriculum/12x12"), "shells": 14}
+        learning = {"rounds": 0, "configurations": 20}
+    sampling = {SHORT: {"moves": 1}, GUIDED: {"method": "guided", "moves": 1}}.get(method, {})
+    return {"effective": effective, "learning": learning, "sampling": sampling}
+
+
+def independent(draws: np.ndarray, seconds: float) -> tuple[float, float]:
+    """Seconds of an independent sample from draws (chains, draws) that took so many seconds, and the standard error."""
+    def cost(part: np.ndarray) -> float:
+        return seconds * len(part) / len(draws) / estimate(part).ess
+
+    groups = [cost(part) for part in np.array_split(draws, min(GROUPS, len(draws) // 2))]
+    return cost(draws), float(np.std(groups, ddof=1) / np.sqrt(len(groups)))
+
+
+def cost(results: Path) -> Cost:
+    """Of a finished run."""
+    with h5py.File(results) as file:
+        seconds = float(file.attrs["cpu_seconds_sample"])
+        before = sum(float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune"))
+        order, energy, acceptance = (file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance"))
+    return Cost(independent(order, seconds), independent(energy, seconds), seconds / order.size, before, estimate(order).tau, float(acceptance.mean()))
+
+
+def sweep_by_diagonalisation(length: int) -> float:
+    """Processor seconds of a Metropolis sweep of one chain with all eigenvalues for every site."""
+    lattice = Lattice((length, length))
+    weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), 20.0, 0.0)
+    spins = Stream(1, torch.arange(4), "start").directions(lattice.sites)
+    times = []
+    for _ in range(5 if length < 24 else 2):
+        began = time.process_time()
+        weight.log_weight(spins)
+        times.append((time.process_time() - began) / len(spins))
+    return statistics.median(times) * lattice.sites
+
+
+def by_diagonalisation(metropolis: Cost, length: int) -> Cost:
+    """The cost of the same chain with other sweeps."""
+    sweep = sweep_by_diagonalisation(length)
+    ratio = sweep / metropolis.sample
+    return Cost(*(tuple(ratio * x for x in pair) for pair in (metropolis.order, metropolis.energy)), sweep, metropolis.before * ratio,
+                metropolis.tau, metropolis.acceptance)
+
+
+def show(costs: dict[tuple[str, int], Cost]) -> Table:
+    """One row a sampler and size."""
+    table = Table("lattice", "sampler", "acceptance", "tau of |m|^2\n(samples)", "CPU s\na sample", "CPU s an independent\nsample of |m|^2",
+                  "...of the energy", "ratio to Metropolis\nby diagonalisation", "CPU s before\nsampling", f"...a sample of\n{AMORTISED}",
+                  title="Processor time of an independent sample (standard error)")
+    for length in sorted({length for _, length in costs}):
+        dense = costs.get((DENSE, length))
+        for method in COLOURS:
+            if it := costs.get((method, length)):
+                ratio = f"{dense.order[0] / it.order[0]:.1f}" if dense else "-"
+                table.add_row(f"{length}x{length}", method, f"{it.acceptance:.3f}", f"{it.tau:.2f}", f"{it.sample:.3g}", bracket(*it.order),
+                              bracket(*it.energy), ratio, f"{it.before:.0f}", f"{it.before / AMORTISED:.2g}")
+        if dense and length in REFERENCES:
+            seconds = 2.0 * dense.tau * REFERENCES[length]
+            table.add_row(f"{length}x{length}", "SPF (C++), measured elsewhere, same tau", "", f"{dense.tau:.2f}", f"{REFERENCES[length]:.3g}",
+                          f"{seconds:.3g}", "", f"{dense.order[0] / seconds:.1f}", "", "")
+        table.add_section()
+    return table
+
+
+def draw(costs: dict[tuple[str, int], Cost]) -> None:
+    """Seconds of an independent sample against the number of sites."""
+    figure, axes = pyplot.subplots(figsize=(5.2, 4.0), layout="constrained")
+    for method, colour in COLOURS.items():
+        points = sorted((length**2, *it.order) for (name, length), it in costs.items() if name == method)
+        if points:
+            sites, seconds, errors = zip(*points, strict=True)
+            axes.errorbar(sites, seconds, errors, marker="o", markersize=4, capsize=2, color=colour, label=method)
+    axes.set(xscale="log", yscale="log", xlabel="sites $N$", ylabel=r"CPU seconds per independent sample of $|m_{(\pi,\pi)}|^2$")
+    axes.legend(frameon=False, fontsize=7)
+    for kind in ("png", "pdf"):
+        figure.savefig(OUT / f"benchmark.{kind}", dpi=200)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--methods", nargs="+", choices=COLOURS, default=[method for method in COLOURS if method != DENSE], metavar="NAME")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of samples")
+    options = parser.parse_args()
+    limit_threads()
+    costs: dict[tuple[str, int], Cost] = {}
+    for length in options.sizes:
+        chains, samples = SIZES[length]
+        base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
+        for method in options.methods:
+            made = changes(method, length, base)
+            made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
+            made["lattice"] = {"shape": (length, length)}
+            costs[method, length] = cost(run(variant(base, made, OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")), options.ranks))
+            print(f"{length}x{length}, {method}: {bracket(*costs[method, length].order)} CPU s", flush=True)
+        if (METROPOLIS, length) in costs:
+            costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)
+    table = show(costs)
+    Console(width=190, force_terminal=False).print(table)
+    with (OUT / "benchmark.txt").open("w") as file:
+        Console(width=190, file=file).print(table)
+    draw(costs)
+
+
+if __name__ == "__main__":
+    main()
