@@ -41,9 +41,13 @@ def variant(base: Job, changes: dict[str, dict], directory: Path) -> Job:
 
 
 def run(job: Job, ranks: int) -> Path:
-    """Run a job, or go on from where it is; its results file."""
+    """Run a job, or go on from where it is; its results file. Nothing is started where the results of this very job are there."""
     directory = Path(job.output.directory)
     directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "results.h5").exists():
+        with h5py.File(directory / "results.h5") as file:
+            if file.attrs["job"] == job.toml():
+                return directory / "results.h5"
     (directory / "job.toml").write_text(job.toml())
     subprocess.run(["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", str(directory / "job.toml")],
                    check=True, stdout=subprocess.DEVNULL)
