@@ -28,6 +28,8 @@ def print_report(path: Path) -> None:
                 console.print(escape(remark))
         if temperatures.ndim:
             console.print(_ladder_table(file))
+            if "exchange" in file:
+                console.print(_exchange_line(file))
         else:
             console.print(_summary_table(file))
 
@@ -53,15 +55,14 @@ def _ladder_table(file: h5py.File) -> Table:
         if exchange is not None:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         table.add_row(*row)
-    if exchange is not None:
-        table.caption = f"tau and R-hat: the largest of all observables; exchange: accepted with the next row; {_trips(file)}"
     return table
 
 
-def _trips(file: h5py.File) -> str:
-    trips, turns = int(file["exchange/trips"][()].sum()), 2 * file["exchange/tried"][()].max()
-    replicas = file["exchange/trips"].size
-    return f"{trips} journeys from end to end, one in {turns * replicas / trips:.0f} turns of a replica" if trips else "no journey from end to end"
+def _exchange_line(file: h5py.File) -> str:
+    """How replicas travelled along the ladder."""
+    trips, turns = int(file["exchange/trips"][()].sum()), int(file["exchange/tried"][()][:2].sum())
+    often = f"{trips} journeys, one in {turns * file['exchange/trips'].size / trips:.0f} turns of a replica" if trips else "none"
+    return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
 
 
 def _learning_table(rounds: h5py.Group, ladder: bool) -> Table:

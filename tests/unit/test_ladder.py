@@ -69,23 +69,26 @@ def test_each_rung_without_exchange_is_a_run_of_its_own():
     assert not torch.equal(scan.rungs[0].spins, scan.rungs[1].spins)
 
 
+@pytest.fixture(scope="module")
+def whole() -> Simulation:
+    return run(make_job(ensemble=SPACED, method="guided", samples=20), World())
+
+
 @pytest.mark.parametrize("units", [7, 25, 140, 300])
-def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, units):
-    job = make_job(ensemble=SPACED, method="guided", samples=20)
-    whole, first = Simulation(job, World()), Simulation(job, World())
-    while not whole.finished:
-        whole.advance()
+def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, whole, units):
+    """Stopped in thermalisation, in learning the first and a later rung, in sampling or tuning."""
+    first = Simulation(whole.job, World())
     for _ in range(units):
         first.advance()
     assert not first.finished
     first.save(tmp_path / "checkpoint.h5", {})
-    second = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    second = Simulation(whole.job, World(), resume=tmp_path / "checkpoint.h5")
     while not second.finished:
         second.advance()
     for a, b in zip(whole.rungs, second.rungs, strict=True):
         assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(a.bins.draws, b.bins.draws)
     assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(whole.swaps.trips, second.swaps.trips)
-    assert whole.rungs[1].temperature != job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
+    assert whole.rungs[1].temperature != whole.job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
 
 
 def test_results_have_an_axis_of_temperatures(tmp_path, capsys):
