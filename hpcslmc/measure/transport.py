@@ -62,10 +62,7 @@ def transitions(electrons: Electrons, spins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class HoppingEnergy(SpectralObservable):
-    """Electrons' hopping energy <K> per site and direction; half the kinetic energy per site, -2 J_mn over all frequencies of the sum rule.
-
-    All eigenvectors, O(N^3).
-    """
+    """Electrons' hopping energy <K> per site and direction, half the kinetic energy per site. All eigenvectors, O(N^3)."""
 
     name, label, needs = "hopping_energy", "hopping energy / N, one direction [t]", Needs.STATES
 
@@ -76,7 +73,8 @@ class HoppingEnergy(SpectralObservable):
 class DrudeWeight(SpectralObservable):
     """Drude weight D, the strength of pi D delta(omega) in the conductivity; -<K> per site for free electrons.
 
-    All eigenvectors and two products of matrices, O(N^3).
+    It is sum_n f(E_n) E_n'' / N for levels that move under a uniform vector potential (Kohn, Phys. Rev. 133, A171, 1964), and may be negative
+    on a small periodic lattice. All eigenvectors and two products of matrices, O(N^3).
     """
 
     name, label, needs = "drude_weight", "Drude weight D [t]", Needs.STATES
