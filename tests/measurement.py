@@ -73,3 +73,19 @@ def drude_weight(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, 
         below, here, above = (np.linalg.eigvalsh(hamiltonian(spins, shape, t, J, tuple(a * step * direction))) for a in (-1, 0, 1))
         weights.append((fermi(beta * (here - mu)) * (above - 2.0 * here + below)).sum() / step**2 / len(spins))
     return float(np.mean(weights))
+
+
+def four_sites(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Configurations (configurations, 4, 3) of a 2x2 lattice and their weights for a mean over free spins.
+
+    Gauss-Legendre in cos(theta), trapezoidal rule in phi. O(3) invariance fixes the first spin along z and the second in the xz
+    half plane; five angles remain.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    angles = np.arange(points) * 2.0 * np.pi / points
+    cosines = np.stack(np.meshgrid(*[nodes] * 3, *[angles] * 2, indexing="ij"), -1).reshape(-1, 5)
+    product = np.stack(np.meshgrid(*[weights] * 3, *[np.ones(points)] * 2, indexing="ij"), -1).reshape(-1, 5).prod(1)
+    c = np.column_stack((np.ones(len(cosines)), cosines[:, :3]))
+    phi = np.column_stack((np.zeros((len(cosines), 2)), cosines[:, 3:]))
+    sine = np.sqrt(1.0 - c * c)
+    return np.stack((sine * np.cos(phi), sine * np.sin(phi), c), -1), product / product.sum()

@@ -11,8 +11,11 @@ SHORTEST_CHAIN = 50
 LARGEST_RHAT = 1.05
 """Chains of ``SHORTEST_CHAIN`` autocorrelation times stay below it."""
 FEWEST_SAMPLES = 100
-"""Effective samples, and FEWEST_BINS bins of a jackknife, below which the error is itself uncertain by more than about 20 %."""
-FEWEST_BINS = 12
+"""Effective samples that an error takes to be known within about 10 %."""
+BIN_LENGTH = 2
+"""Autocorrelation times in a bin of the jackknife: its bias is that of the bins, its error counts their neighbours too."""
+FEWEST_BINS = 20
+"""Bins of the jackknife that an error takes to be known within about 20 %."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,26 @@ class Estimate:
 
 
 def autocovariance(draws: np.ndarray) -> np.ndarray:
-    """Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains: (draws,) float64, by FFT.
+    r"""Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains: (draws,) float64, by FFT.
 
-    Chains are independent, and their common mean is known better than each one's own: deviations from it leave almost no bias.
+    .. math:: \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x), \qquad N = n \times \mathrm{chains}
+
+    Chains are independent, and their common mean is known better than each one's own. Divided by N at every lag, it holds the weight
+    1 - t/n with which a lag enters the variance of a chain's mean: the sum over all lags is that of the chains' means.
     """
-    chains, count = draws.shape
+    count = draws.shape[1]
     transform = np.fft.rfft(draws - draws.mean(), 2 * count, axis=1)
-    products = np.fft.irfft(np.square(np.abs(transform)).sum(0), 2 * count)[:count]
-    return products / (chains * np.arange(count, 0, -1))
+    return np.fft.irfft(np.square(np.abs(transform)).sum(0), 2 * count)[:count] / draws.size
 
 
 def mean_variance(draws: np.ndarray) -> float:
     r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains.
 
-    .. math:: \sigma^2 = \frac1n \Big[ 2 \sum_{m < M} (\Gamma_{2m} + \Gamma_{2m + 1}) - \Gamma_0 \Big]
+    .. math:: \sigma^2 = \frac1N \Big[ 2 \sum_{m < M} (\Gamma_{2m} + \Gamma_{2m + 1}) - \Gamma_0 \Big]
 
     Pairs of autocovariances are positive and decrease for a reversible chain: the sum ends before the first that is not, and none
-    counts more than the one before. The mean's own fluctuation, taken out of each of the 2M autocovariances, is put back.
+    counts more than the one before. Each autocovariance lacks what the common mean fluctuates, which is put back. Noise does
+    not bring the sum below Gamma_0 / log10(N).
 
     Notes
     -----
@@ -91,8 +97,11 @@ def mean_variance(draws: np.ndarray) -> float:
     pairs = covariance[:count // 2 * 2].reshape(-1, 2).sum(1)
     ends = np.flatnonzero(pairs <= 0.0)
     pairs = np.minimum.accumulate(pairs[:ends[0]] if len(ends) else pairs)
-    total = 2.0 * pairs.sum() - covariance[0]
-    return float(total / draws.size * (1.0 + 2.0 * len(pairs) / draws.size))
+    total = 2.0 * pairs.sum() - covariance[0] if len(pairs) else covariance[0]
+    total = max(total, covariance[0] / math.log10(max(10, draws.size)))
+    last = max(0, 2 * len(pairs) - 1)
+    lacking = (2.0 * last + 1.0 - last * (last + 1.0) / count) / draws.size
+    return float(total / draws.size / max(0.5, 1.0 - lacking))
 
 
 def fluctuates(draws: np.ndarray) -> bool:
@@ -138,30 +147,15 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
     )
 
 
-def bins_per_chain(draws: int, chains: int, tau: float) -> int:
-    """Number of bins that a chain is cut into, for errors from the bins' spread.
-
-    Bins of length b underestimate an error by the fraction tau / 2b, and know it within 1 / sqrt(2n) if there are n of them. Both are small at
-    b = 2 tau (N / tau)^(1/3), with N the draws of all chains. Whole chains are independent, so that no bin has to be longer.
-
-    Parameters
-    ----------
-    draws, chains : int
-    tau : float
-        Autocorrelation time in draws.
-    """
-    tau = max(tau, 0.5)
-    return max(1, int(draws / (2.0 * tau * (draws * chains / tau) ** (1.0 / 3.0))))
-
-
 def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int) -> tuple[float, float]:
     r"""A function of several observables' means, free of its leading bias, and its standard error.
 
-    .. math::
-        \hat\theta = n \theta - (n - 1) \bar\theta, \qquad \sigma^2 = \frac{n - 1}{n} \sum_b (\theta_b - \bar\theta)^2
+    .. math:: \hat\theta_b = \frac{N}{n_b} \theta - \Big(\frac{N}{n_b} - 1\Big) \theta_b, \qquad
+        \hat\theta = \sum_b \frac{n_b}{N} \hat\theta_b
 
-    where theta is the function of all draws' means, theta_b that without bin b, and the n bins are stretches of single chains. A bin
-    leaves with its draws of all observables together, which keeps their correlations.
+    where theta is the function of the means of all N draws, and theta_b that of those without the n_b draws of bin b, a stretch of one
+    chain. A bin leaves with its draws of all observables together, which keeps their correlations. The error is that of the mean of
+    the pseudo-values theta^_b, by ``mean_variance``, since neighbouring bins of a chain are still a little correlated.
 
     Parameters
     ----------
@@ -173,23 +167,26 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
 
     Notes
     -----
-    Efron, Ann. Stat. 7, 1 (1979); in Monte Carlo: Young, Everything You Wanted to Know About Data Analysis and Fitting, Springer (2015).
+    Tukey, Ann. Math. Stat. 29, 614 (1958); bins of several sizes: Busing, Meijer, van der Leeden, Stat. Comput. 9, 3 (1999).
     One bin in all leaves the error unknown, nan.
     """
     parts = np.array_split(draws, bins, axis=2)
-    sums = np.stack([part.sum(2) for part in parts], 2).reshape(len(draws), -1)
-    counts = np.tile([part.shape[2] for part in parts], draws.shape[1])
-    total, count = sums.sum(1), counts.sum()
-    whole, n = float(function(total / count)), len(counts)
-    if n == 1:
-        return whole, math.nan
-    without = function((total[:, None] - sums) / (count - counts))
-    return float(n * whole - (n - 1) * without.mean()), float(math.sqrt((n - 1) * without.var()))
+    sums = np.stack([part.sum(2) for part in parts], 2)
+    counts, count = np.array([part.shape[2] for part in parts]), draws[0].size
+    total = sums.sum((1, 2))
+    whole = function(total / count)
+    if sums[0].size == 1:
+        return float(whole), math.nan
+    without = function((total[:, None, None] - sums) / (count - counts))
+    pseudo = whole + (count / counts - 1.0) * (whole - without)
+    weight = counts / counts.mean()
+    mean = float((weight * pseudo).mean())
+    return mean, math.sqrt(mean_variance(weight * (pseudo - mean)))
 
 
 def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray], draws: Mapping[str, np.ndarray],
                      estimates: Mapping[str, Estimate], bin_size: int = 1) -> Estimate:
-    """Estimate of a function of several observables' means, by jackknife over bins that are long compared with tau.
+    """Estimate of a function of several observables' means, by jackknife over bins of ``BIN_LENGTH`` autocorrelation times.
 
     Parameters
     ----------
@@ -208,8 +205,8 @@ def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
     worst = {key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")}
     worst |= {key: min((getattr(e, key) for e in inputs), default=math.nan) for key in ("ess", "ess_bulk", "ess_tail")}
     chains, count = series.shape[1:]
-    bins = bins_per_chain(count, chains, worst["tau"] / bin_size) if inputs else 1
-    mean, error = jackknife(lambda means: function(dict(zip(names, means))), series, bins)
+    bins = max(1, int(count * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
+    mean, error = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, count))
     return Estimate(mean, error if inputs else 0.0, **worst, samples=count * bin_size, bins=bins * chains if inputs else None)
 
 
