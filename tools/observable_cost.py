@@ -71,8 +71,8 @@ if __name__ == "__main__":
     lengths = parser.parse_args().lengths
     print(f"{limit_threads()} thread(s)")
     columns = {length: costs(length) for length in lengths}
-    table = Table("measurement", "on top of", *(f"{length}x{length}, ms" for length in lengths), *(f"{length}x{length}, of log W" for length in lengths),
-                  title="Extra cost of a sample, per chain")
+    table = Table("measurement", "on top of", *(f"{length}x{length}, ms" for length in lengths),
+                  *(f"{length}x{length}, of log W" for length in lengths), title="Extra cost of a sample, per chain")
     for name, (needs, _) in columns[lengths[0]].items():
         times = [column[name][1] for column in columns.values()]
         shares = [taken / column["exact log W"][1] for taken, column in zip(times, columns.values())]

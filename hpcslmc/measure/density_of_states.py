@@ -77,7 +77,9 @@ class SpectralFunction:
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, qx, qy, energies) float64 of spins (chains, sites, 3)."""
-        levels, states = self.electrons.eigensystem(spins)
+        return self.electrons.of_states(spins, self._function)
+
+    def _function(self, levels: Tensor, states: Tensor) -> Tensor:
         waves = torch.fft.fftn(states.unflatten(1, (*self.lattice.shape, 2)), dim=(1, 2), norm="ortho")
         weights = (waves.real.square() + waves.imag.square()).sum(3)
         return self.bins.density(levels[:, None, None, :], weights)

@@ -12,6 +12,9 @@ from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.measure.observables import Needs, Observable
 
+WORK_BYTES = 2**28
+"""Size of the work arrays of functions of states, which are up to eight times as large as the states."""
+
 
 class Electrons:
     """Eigenvalues and eigenvectors of h(S), kept until other spins are asked for.
@@ -25,8 +28,9 @@ class Electrons:
 
     Notes
     -----
-    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, about four times the time of the
-    eigenvalues alone, and 64 N^2 bytes a chain. Who wants both should ask for the eigenvectors first.
+    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to four times the time of the
+    eigenvalues alone, and 64 N^2 bytes a chain to keep. ``levels`` does not take the eigenvalues that come with them, which differ in
+    rounding: what is measured would depend on what was asked for before, and a resumed run has forgotten that.
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, spectrum: Callable[[Tensor], Tensor]) -> None:
@@ -34,11 +38,11 @@ class Electrons:
         self._spectrum = spectrum
         self._spins: Tensor | None = None
         self._levels: Tensor | None = None
-        self._states: Tensor | None = None
+        self._eigensystem: tuple[Tensor, Tensor] | None = None
 
     def _forget_others(self, spins: Tensor) -> None:
         if self._spins is None or not torch.equal(self._spins, spins):
-            self._spins, self._levels, self._states = spins.clone(), None, None
+            self._spins, self._levels, self._eigensystem = spins.clone(), None, None
 
     def levels(self, spins: Tensor) -> Tensor:
         """(chains, 2 sites) float64, all eigenvalues of h(S), ascending, of spins (chains, sites, 3)."""
@@ -50,9 +54,15 @@ class Electrons:
     def eigensystem(self, spins: Tensor) -> tuple[Tensor, Tensor]:
         """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n, row 2 i + a for site i and spin a."""
         self._forget_others(spins)
-        if self._states is None:
-            self._levels, self._states = torch.linalg.eigh(self.hamiltonian.dense(spins))
-        return self._levels, self._states
+        if self._eigensystem is None:
+            self._eigensystem = tuple(torch.linalg.eigh(self.hamiltonian.dense(spins)))
+        return self._eigensystem
+
+    def of_states(self, spins: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """A function of levels and states, worked out for as many chains at a time as memory allows; (chains, ...) as it is."""
+        levels, states = self.eigensystem(spins)
+        batch = max(1, WORK_BYTES // (8 * states.element_size() * states[0].numel()))
+        return torch.cat([function(*part) for part in zip(levels.split(batch), states.split(batch))])
 
     def occupation(self, levels: Tensor) -> Tensor:
         """Fermi function of energies."""

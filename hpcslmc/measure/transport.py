@@ -15,6 +15,7 @@ Scalapino, White, Zhang, PRB 47, 7995 (1993); for double exchange Calderon, Verg
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,16 +29,16 @@ DEGENERATE = 1e-9
 """Levels closer than that fraction of the spectrum's bound are degenerate."""
 
 
-def hopping_energy(electrons: Electrons, spins: Tensor) -> Tensor:
-    """(chains,) float64, the hopping energy <K> per site and direction of spins (chains, sites, 3)."""
-    levels, states = electrons.eigensystem(spins)
-    waves = states.unflatten(1, (*electrons.hamiltonian.lattice.shape, 2))
+def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tensor:
+    """(chains,) float64, the hopping energy <K> per site and direction of levels and states as ``Electrons.eigensystem`` gives them."""
+    lattice = electrons.hamiltonian.lattice
+    waves = states.unflatten(1, (*lattice.shape, 2))
     ahead = waves.roll(-1, 1) + waves.roll(-1, 2)
     bonds = (waves.real * ahead.real + waves.imag * ahead.imag).sum((1, 2, 3))
-    return -electrons.hamiltonian.t * (electrons.occupation(levels) * bonds).sum(-1) / spins.shape[1]
+    return -electrons.hamiltonian.t / lattice.sites * (electrons.occupation(levels) * bonds).sum(-1)
 
 
-def transitions(electrons: Electrons, spins: Tensor) -> tuple[Tensor, Tensor]:
+def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     """Energies and strengths of all transitions.
 
     Returns
@@ -47,9 +48,9 @@ def transitions(electrons: Electrons, spins: Tensor) -> tuple[Tensor, Tensor]:
     strengths : (chains, pairs) float64
         (f_m - f_n) / (E_n - E_m) |J_mn|^2 / N, mean over x and y; 0 unless E_n > E_m.
     """
-    levels, states = electrons.eigensystem(spins)
-    waves = states.unflatten(1, (*electrons.hamiltonian.lattice.shape, 2))
-    strengths = torch.zeros(levels.shape + levels.shape[1:], dtype=torch.float64, device=levels.device)
+    lattice = electrons.hamiltonian.lattice
+    waves = states.unflatten(1, (*lattice.shape, 2))
+    strengths = torch.zeros(states.shape, dtype=torch.float64, device=levels.device)
     for side in (1, 2):
         currents = states.mH @ (waves.roll(1, side) - waves.roll(-1, side)).flatten(1, 3)
         strengths += currents.real.square() + currents.imag.square()
@@ -57,7 +58,7 @@ def transitions(electrons: Electrons, spins: Tensor) -> tuple[Tensor, Tensor]:
     upwards = energies > DEGENERATE * electrons.hamiltonian.bound
     occupation = electrons.occupation(levels)
     strengths *= occupation[:, :, None] - occupation[:, None, :]
-    strengths *= 0.5 * electrons.hamiltonian.t**2 / spins.shape[1]
+    strengths *= 0.5 * electrons.hamiltonian.t**2 / lattice.sites
     return energies.flatten(1), torch.where(upwards, strengths / energies, 0.0).flatten(1)
 
 
@@ -67,7 +68,7 @@ class HoppingEnergy(SpectralObservable):
     name, label, needs = "hopping_energy", "hopping energy / N, one direction [t]", Needs.STATES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return hopping_energy(self.electrons, spins)
+        return self.electrons.of_states(spins, partial(hopping_energy, self.electrons))
 
 
 class DrudeWeight(SpectralObservable):
@@ -80,8 +81,11 @@ class DrudeWeight(SpectralObservable):
     name, label, needs = "drude_weight", "Drude weight D [t]", Needs.STATES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        _, strengths = transitions(self.electrons, spins)
-        return -hopping_energy(self.electrons, spins) - 2.0 * strengths.sum(-1)
+        return self.electrons.of_states(spins, self._weight)
+
+    def _weight(self, levels: Tensor, states: Tensor) -> Tensor:
+        _, strengths = transitions(self.electrons, levels, states)
+        return -hopping_energy(self.electrons, levels, states) - 2.0 * strengths.sum(-1)
 
 
 class OpticalConductivity:
@@ -99,7 +103,7 @@ class OpticalConductivity:
 
     Notes
     -----
-    All eigenvectors and two products of matrices, O(N^3); about 200 N^2 bytes a chain while it is measured.
+    All eigenvectors and two products of matrices, O(N^3).
     """
 
     name, label, needs = "optical_conductivity", "optical conductivity [e^2/hbar]", Needs.STATES
@@ -111,5 +115,4 @@ class OpticalConductivity:
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        energies, strengths = transitions(self.electrons, spins)
-        return math.pi * self.bins.density(energies, strengths)
+        return self.electrons.of_states(spins, lambda *eigensystem: math.pi * self.bins.density(*transitions(self.electrons, *eigensystem)))

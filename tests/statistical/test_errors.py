@@ -37,7 +37,8 @@ def autoregressive(memory: float, shape: tuple[int, int, int]) -> np.ndarray:
     return noise
 
 
-@pytest.mark.parametrize(("memory", "chains", "draws"), [(0.0, 4, 200), (0.5, 4, 200), (0.8, 2, 1000), (0.8, 16, 100), (0.95, 8, 1000), (0.95, 64, 60)])
+@pytest.mark.parametrize(("memory", "chains", "draws"), [
+    (0.0, 4, 200), (0.5, 4, 200), (0.8, 2, 1000), (0.8, 16, 100), (0.95, 8, 1000), (0.95, 64, 60)])
 def test_errors_of_autoregressive_chains(memory, chains, draws):
     """Of the mean, and of the variance by jackknife; the last are 64 chains of 3 tau each."""
     means, variances = [], []

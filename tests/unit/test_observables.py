@@ -137,12 +137,20 @@ def test_electrons_are_diagonalised_once_for_all():
     for spins in (first, first.clone(), second, second):
         assert torch.equal(electrons.levels(spins), weight.spectrum(spins))
     assert len(asked) == 2
-    changed = second.clone()
     second.copy_(first)  # in place: must not be taken for the spins that it held before
+    assert torch.equal(electrons.levels(second), weight.spectrum(first)) and len(asked) == 3
     levels, states = electrons.eigensystem(second)
-    assert torch.allclose(levels, weight.spectrum(first)) and len(asked) == 2
     assert torch.allclose(weight.hamiltonian.dense(first) @ states, states * levels[:, None, :])
-    assert not torch.equal(electrons.levels(changed), levels)
+    assert electrons.eigensystem(first)[1] is states
+    assert torch.equal(electrons.levels(first), weight.spectrum(first)) and len(asked) == 3
+
+
+def test_functions_of_states_in_batches(monkeypatch):
+    weight, spins = make_diagonalise((4, 4)), random_spins(5, 16)
+    electrons, sizes = make_electrons(weight), []
+    monkeypatch.setattr("hpcslmc.measure.electrons.WORK_BYTES", 2 * 8 * 16 * 32**2)  # two chains
+    traces = electrons.of_states(spins, lambda levels, states: sizes.append(len(levels)) or levels.sum(1) + states.abs().square().sum((1, 2)))
+    assert sizes == [2, 2, 1] and torch.allclose(traces, weight.spectrum(spins).sum(1) + 32.0)
 
 
 def test_hamiltonians_agree():

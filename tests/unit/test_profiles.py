@@ -50,6 +50,22 @@ def test_sums_average_what_is_due_and_survive_a_restart():
     assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
 
 
+def test_sums_on_a_grid_of_two_axes():
+    class Plane:
+        name, grid, every = "plane", {"x": Axis(np.arange(2.0), "a"), "y": Axis(np.arange(3.0), "a")}, 1
+
+        def measure(self, spins):
+            return spins
+
+    sums = ProfileSums(Plane(), 4)
+    values = torch.arange(48.0, dtype=torch.float64).reshape(2, 4, 2, 3)
+    for sample in (1, 2):
+        sums.add(sample, values[sample - 1])
+    mean, error = mean_and_error(sums.chain_means)
+    assert np.array_equal(mean, values.mean((0, 1))) and error.shape == (2, 3)
+    assert np.isnan(mean_and_error(sums.chain_means[:1])[1]).all()
+
+
 def test_a_job_measures_it_at_its_interval():
     job = make_job()
     simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
