@@ -54,7 +54,7 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
         "all eigenvectors": ("", milliseconds(lambda: torch.linalg.eigh(hamiltonian.dense(spins)), chains)),
     }
     evaluation = weight.evaluate(spins, forces=True)
-    electrons.eigensystem(spins)
+    electrons.levels(spins), electrons.eigensystem(spins)
     short = {Needs.SPINS: "", Needs.ENERGIES: "energy, density", Needs.LEVELS: "eigenvalues", Needs.STATES: "eigenvectors"}
     for name, kind in OBSERVABLES.items():
         made = make_observable(name, electrons)
@@ -72,9 +72,9 @@ if __name__ == "__main__":
     print(f"{limit_threads()} thread(s)")
     columns = {length: costs(length) for length in lengths}
     table = Table("measurement", "on top of", *(f"{length}x{length}, ms" for length in lengths),
-                  *(f"{length}x{length}, of log W" for length in lengths), title="Extra cost of a sample, per chain")
+                  *(f"{length}x{length}, log W = 1" for length in lengths), title="Extra cost of a sample, per chain")
     for name, (needs, _) in columns[lengths[0]].items():
         times = [column[name][1] for column in columns.values()]
         shares = [taken / column["exact log W"][1] for taken, column in zip(times, columns.values())]
-        table.add_row(name, needs, *(f"{taken:.3g}" for taken in times), *(f"{share:.2%}" for share in shares))
+        table.add_row(name, needs, *(f"{taken:.3g}" for taken in times), *(f"{share:.3g}" for share in shares))
     Console(width=140, force_terminal=False).print(table)

@@ -73,10 +73,10 @@ class SpectralFunction:
         self.electrons, self.every = electrons, every
         bound, self.lattice = electrons.hamiltonian.bound, electrons.hamiltonian.lattice
         self.bins = EnergyBins(-bound, bound, energies)
-        self.grid = {**momenta(self.lattice), "energy": self.bins.axis}
+        self.grid = {**momenta(self.lattice, "k"), "energy": self.bins.axis}
 
     def measure(self, spins: Tensor) -> Tensor:
-        """(chains, qx, qy, energies) float64 of spins (chains, sites, 3)."""
+        """(chains, kx, ky, energies) float64 of spins (chains, sites, 3)."""
         return self.electrons.of_states(spins, self._function)
 
     def _function(self, levels: Tensor, states: Tensor) -> Tensor:

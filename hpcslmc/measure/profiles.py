@@ -52,9 +52,9 @@ class Profile(Protocol):
         ...
 
 
-def momenta(lattice: Lattice) -> dict[str, Axis]:
-    """The Brillouin zone from 0 up to 2 pi in both directions, with (pi, pi) in its middle."""
-    return {name: Axis(2.0 * np.pi * np.arange(length) / length, "1/a") for name, length in zip(("qx", "qy"), lattice.shape)}
+def momenta(lattice: Lattice, letter: str) -> dict[str, Axis]:
+    """Axes ``letter`` x and y of the Brillouin zone, from 0 up to 2 pi in both directions, with (pi, pi) in its middle."""
+    return {letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a") for side, length in zip("xy", lattice.shape)}
 
 
 class EnergyBins:

@@ -32,7 +32,7 @@ class StructureFactor:
 
     def __init__(self, lattice: Lattice, every: int) -> None:
         self.lattice, self.every = lattice, every
-        self.grid = momenta(lattice)
+        self.grid = momenta(lattice, "q")
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, qx, qy) float64 of spins (chains, sites, 3)."""

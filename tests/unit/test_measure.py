@@ -91,6 +91,8 @@ def test_loading_tensors_is_no_deprecated_conversion():
         bins = Bins(["a"], 2, 1)
         bins.load({"complete": torch.zeros(2, 3, 1), "squares": torch.zeros(2, 1), "partial": torch.zeros(2, 2, 1)}, {"samples_in_partial": 0})
     assert bins.draws.shape == (2, 3, 1)
+    with pytest.raises(ValueError, match="2 chains and 1 observables"):
+        Bins(["a", "b"], 2, 1).load(bins.chain_state(), bins.state_dict())
 
 
 def test_estimate_of_an_autoregressive_chain():

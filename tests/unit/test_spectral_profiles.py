@@ -80,13 +80,13 @@ def test_spectral_function():
     made = profile("spectral_function", electrons)
     values = made.measure(spins).numpy()
     width, coordinates = made.bins.width, Lattice(SHAPE).coordinates
-    bands = -2.0 * T * (np.cos(made.grid["qx"].values)[:, None] + np.cos(made.grid["qy"].values))
+    bands = -2.0 * T * (np.cos(made.grid["kx"].values)[:, None] + np.cos(made.grid["ky"].values))
     for chain, s in enumerate(spins.numpy()):
         levels, states = np.linalg.eigh(hamiltonian(s, SHAPE, T, J))
         first_moment = np.zeros(SHAPE)
-        for a, qx in enumerate(made.grid["qx"].values):
-            for b, qy in enumerate(made.grid["qy"].values):
-                plane = np.exp(-1j * (coordinates @ (qx, qy))) / math.sqrt(12)
+        for a, kx in enumerate(made.grid["kx"].values):
+            for b, ky in enumerate(made.grid["ky"].values):
+                plane = np.exp(-1j * (coordinates @ (kx, ky))) / math.sqrt(12)
                 weights = np.square(np.abs(plane @ states[0::2])) + np.square(np.abs(plane @ states[1::2]))
                 counts, _ = np.histogram(levels, edges_of(made, "energy"), weights=weights)
                 assert np.allclose(values[chain, a, b], counts / width)
@@ -100,7 +100,7 @@ def test_spectral_function_of_free_electrons():
     """2 delta(omega - epsilon_k)."""
     made = profile("spectral_function", make_electrons((4, 6), J=0.0), energies=37)
     values = made.measure(random_spins(1, 24))[0].numpy()
-    bands = -2.0 * T * (np.cos(made.grid["qx"].values)[:, None] + np.cos(made.grid["qy"].values))
+    bands = -2.0 * T * (np.cos(made.grid["kx"].values)[:, None] + np.cos(made.grid["ky"].values))
     for k in np.ndindex(4, 6):
         counts, _ = np.histogram([bands[k]], edges_of(made, "energy"))
         assert np.allclose(values[k], 2.0 * counts / made.bins.width)
