@@ -23,8 +23,9 @@ class Electrons:
     ----------
     hamiltonian : Hamiltonian
     beta, mu : float
-    spectrum : callable
-        All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective over a group of ranks.
+    spectrum : callable, optional
+        All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective over a group of ranks. Only
+        who asks for levels needs it.
 
     Notes
     -----
@@ -33,7 +34,7 @@ class Electrons:
     rounding: what is measured would depend on what was asked for before, and a resumed run has forgotten that.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, spectrum: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, spectrum: Callable[[Tensor], Tensor] | None = None) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self._spectrum = spectrum
         self._spins: Tensor | None = None
