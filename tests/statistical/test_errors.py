@@ -15,6 +15,7 @@ from hpcslmc.measure.registry import make_observable
 from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
 from hpcslmc.sampling import Metropolis
 from hpcslmc.streams import Stream
+from hpcslmc.weight.diagonalise import Diagonalise
 
 ONE_SIGMA = 0.683
 
@@ -65,10 +66,9 @@ OBSERVABLES = ("log_weight", "energy", "density", "energy2", "energy_density", "
                "energy_fluctuation", "number_fluctuation")
 
 
-def make_measure() -> Callable:
-    """The observables (observables, chains) of spins and evaluation, on four sites."""
-    weight = make_diagonalise(SHAPE, J, BETA, MU)
-    electrons = Electrons(weight.hamiltonian, BETA, MU, weight.spectrum)
+def make_measure(weight: Diagonalise) -> Callable:
+    """The observables (observables, chains) of spins and evaluation."""
+    electrons = Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum)
     made = [make_observable(name, electrons) for name in OBSERVABLES]
     return lambda spins, evaluation: torch.stack([o.measure(spins, evaluation) for o in made])
 
@@ -76,7 +76,8 @@ def make_measure() -> Callable:
 @pytest.fixture(scope="module")
 def runs() -> dict[str, np.ndarray]:
     """Draws (runs, chains, draws) of every observable: all chains of all runs at once, by exact Metropolis."""
-    weight, measure, chains = make_diagonalise(SHAPE, J, BETA, MU), make_measure(), torch.arange(RUNS * CHAINS)
+    weight, chains = make_diagonalise(SHAPE, J, BETA, MU), torch.arange(RUNS * CHAINS)
+    measure = make_measure(weight)
     move = Metropolis(weight, Stream(21, chains, "move"), 1.0)
     spins, draws = Stream(21, chains, "start").directions(4), []
     evaluation = move.evaluate(spins)
@@ -89,14 +90,19 @@ def runs() -> dict[str, np.ndarray]:
     return dict(zip(OBSERVABLES, series))
 
 
-@pytest.fixture(scope="module")
-def exact() -> dict[str, float]:
-    """Means of all observables by quadrature."""
-    spins, weights = four_sites(10)
-    spins, weight = torch.as_tensor(spins), make_diagonalise(SHAPE, J, BETA, MU)
+def quadrature(beta: float, mu: float) -> dict[str, np.ndarray]:
+    """Exact means of all observables on four sites."""
+    spins, weights = (torch.as_tensor(x) for x in four_sites(9))
+    weight = make_diagonalise(SHAPE, J, beta, mu)
     evaluation = weight.evaluate(spins)
-    weights = torch.as_tensor(weights) * torch.exp(evaluation.log_weight - evaluation.log_weight.max())
-    return dict(zip(OBSERVABLES, (make_measure()(spins, evaluation) @ (weights / weights.sum())).tolist()))
+    weights = weights * torch.exp(evaluation.log_weight - evaluation.log_weight.max())
+    return dict(zip(OBSERVABLES, (make_measure(weight)(spins, evaluation) @ (weights / weights.sum())).numpy()))
+
+
+@pytest.fixture(scope="module")
+def exact() -> dict[str, np.ndarray]:
+    """Means at the temperature and chemical potential of the runs."""
+    return quadrature(BETA, MU)
 
 
 @pytest.mark.parametrize("name", ["log_weight", "energy", "density", "m2_staggered", "number_fluctuation"])
@@ -109,7 +115,20 @@ def test_errors_of_derived_quantities_in_short_runs(runs, exact, quantity):
     """Against quadrature: specific heat, compressibility, susceptibility, Binder ratio, correlation length."""
     estimates = [{name: estimate_quickly(runs[name][k]) for name in quantity.inputs} for k in range(RUNS)]
     results = [derived_estimate(quantity.value, {name: runs[name][k] for name in quantity.inputs}, estimates[k]) for k in range(RUNS)]
-    check_errors(results, float(quantity.value({name: np.array(value) for name, value in exact.items()})))
+    check_errors(results, float(quantity.value(exact)))
+
+
+@pytest.mark.parametrize(("quantity", "slope_of", "below", "above"), [
+    (SpecificHeat, "energy", (1.0 / (1.0 / BETA - 0.02), MU), (1.0 / (1.0 / BETA + 0.02), MU)),
+    (Compressibility, "density", (BETA, MU - 0.02), (BETA, MU + 0.02)),
+])
+def test_fluctuations_of_the_runs_are_exact_slopes(runs, quantity, slope_of, below, above):
+    """All runs as one, against exact means at the next temperatures and chemical potentials."""
+    made, step = quantity(Lattice(SHAPE), BETA, MU), 0.04
+    draws = {name: runs[name].reshape(RUNS * CHAINS, DRAWS) for name in made.inputs}
+    result = derived_estimate(made.value, draws, {name: estimate_quickly(x) for name, x in draws.items()})
+    slope = (quadrature(*above)[slope_of] - quadrature(*below)[slope_of]) / step
+    assert abs(result.mean - slope) < 4.0 * result.error < 0.02 * slope
 
 
 def test_errors_of_binned_draws(runs, exact):
