@@ -1,6 +1,9 @@
 """Bins: consecutive samples of a chain averaged into one stored draw."""
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -15,28 +18,44 @@ class Bins:
         Chains of this rank.
     size : int
         Samples per bin.
+    intervals : mapping of str to int, optional
+        Samples between two measurements of an observable, 1 for those without one. Each divides ``size``: a bin then holds as many
+        measurements of it as any other, and the draws of all observables belong to the same stretches of the chain.
     """
 
-    def __init__(self, names: list[str], chains: int, size: int) -> None:
+    def __init__(self, names: list[str], chains: int, size: int, intervals: Mapping[str, int] | None = None) -> None:
         self.names, self.size = names, size
+        self._intervals = np.array([(intervals or {}).get(name, 1) for name in names], dtype=np.int64)
+        if (size % self._intervals).any():
+            raise ValueError(f"bins of {size} samples cannot hold measurements every {self._intervals.tolist()} samples")
         self._bins = np.empty((chains, 0, len(names)))
         self._filled = 0
         self._partial = np.zeros((2, chains, len(names)))  # sums of the samples and of their squares
         self._squares = np.zeros((chains, len(names)))
         self._samples_in_partial = 0
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """One sample of every chain: a (chains,) tensor for each name."""
-        sample = np.stack([values[name].cpu().numpy() for name in self.names], axis=1)
-        self._partial += sample, np.square(sample)
+    @property
+    def due(self) -> list[str]:
+        """Observables that the next sample has to come with."""
+        return [self.names[k] for k in self._due()]
+
+    def _due(self) -> np.ndarray:
+        return np.flatnonzero((self._samples_in_partial + 1) % self._intervals == 0)
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """One sample of every chain: a (chains,) tensor for each name that is due."""
+        due = self._due()
+        if len(due):
+            sample = torch.stack([values[self.names[k]] for k in due], 1).cpu().numpy()
+            self._partial[:, :, due] += sample, np.square(sample)
         self._samples_in_partial += 1
         if self._samples_in_partial == self.size:
             if self._filled == self._bins.shape[1]:
                 grown = np.empty((len(self._bins), max(64, 2 * self._filled), len(self.names)))
                 grown[:, :self._filled] = self._bins
                 self._bins = grown
-            self._bins[:, self._filled] = self._partial[0] / self.size
-            self._squares += self._partial[1]
+            self._bins[:, self._filled] = self._partial[0] * self._intervals / self.size
+            self._squares += self._partial[1] * self._intervals
             self._filled += 1
             self._partial[:] = 0.0
             self._samples_in_partial = 0
@@ -60,9 +79,16 @@ class Bins:
         return {"samples_in_partial": self._samples_in_partial}
 
     def load(self, chain_state: dict, state: dict) -> None:
-        """Restore both states."""
-        self._bins = np.array(chain_state["complete"])
-        self._filled = self._bins.shape[1]
-        self._squares = np.array(chain_state["squares"])
-        self._partial = np.array(chain_state["partial"]).swapaxes(0, 1)
+        """Restore both states, of arrays or tensors.
+
+        Raises
+        ------
+        ValueError
+            If they are of other chains or observables.
+        """
+        complete, squares, partial = (np.asarray(chain_state[key]).copy() for key in ("complete", "squares", "partial"))
+        if squares.shape != self._squares.shape:
+            raise ValueError(f"bins of {squares.shape[0]} chains and {squares.shape[1]} observables, not {self._squares.shape}")
+        self._bins, self._filled = complete, complete.shape[1]
+        self._squares, self._partial = squares, partial.swapaxes(0, 1)
         self._samples_in_partial = state["samples_in_partial"]

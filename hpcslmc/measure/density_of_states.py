@@ -1,10 +1,13 @@
-"""The electrons' density of states."""
+"""The electrons' density of states and spectral function."""
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from hpcslmc.measure.electrons import Electrons
+from hpcslmc.measure.observables import Needs
+from hpcslmc.measure.profiles import EnergyBins, momenta
 
 
 class DensityOfStates:
@@ -28,17 +31,55 @@ class DensityOfStates:
     One diagonalisation a chain for each measurement, O(N^3), whatever the method of the weight.
     """
 
-    name, label, grid_label = "density_of_states", "density of states / N [1/t]", "energy [t]"
+    name, label, needs = "density_of_states", "density of states / N [1/t]", Needs.LEVELS
 
     def __init__(self, spectrum: Callable[[Tensor], Tensor], bound: float, energies: int, every: int) -> None:
-        self.spectrum, self.bound, self.every = spectrum, bound, every
-        self.width = 2.0 * bound / energies
-        self.grid = (np.arange(energies) + 0.5) * self.width - bound
+        self.spectrum, self.every = spectrum, every
+        self.bins = EnergyBins(-bound, bound, energies)
+        self.grid = {"energy": self.bins.axis}
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        chains, sites, _ = spins.shape
-        index = ((self.spectrum(spins) + self.bound) / self.width).long().clamp_(0, len(self.grid) - 1)
-        counts = torch.zeros(chains, len(self.grid), dtype=torch.float64, device=spins.device)
-        counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.float64))
-        return counts / (sites * self.width)
+        levels = self.spectrum(spins)
+        return self.bins.density(levels, torch.full_like(levels, 1.0 / spins.shape[1]))
+
+
+class SpectralFunction:
+    r"""Electrons' spectral function, both spins, over the whole Brillouin zone.
+
+    .. math:: A(k, \omega) = \Big\langle \sum_{n, a} |\langle k a | n \rangle|^2 \delta(\omega - E_n) \Big\rangle,
+        \qquad \langle r | k \rangle = \frac{e^{i k.r}}{\sqrt N}
+
+    Energies count from 0, not from mu. At every k its integral is 2, its first moment 2 epsilon_k, and the mean over k
+    is the density of states; 2 delta(omega - epsilon_k) for free electrons.
+
+    Parameters
+    ----------
+    electrons : Electrons
+    energies : int
+        Bins of energy in [-bound, bound].
+    every : int
+        Samples between two measurements.
+
+    Notes
+    -----
+    All eigenvectors, O(N^3), and a Fourier transform of each; 8 N ``energies`` bytes a chain to keep the sums.
+    Furukawa, J. Phys. Soc. Jpn. 64, 2734 (1995).
+    """
+
+    name, label, needs = "spectral_function", "A(k, omega) [1/t]", Needs.STATES
+
+    def __init__(self, electrons: Electrons, energies: int, every: int) -> None:
+        self.electrons, self.every = electrons, every
+        bound, self.lattice = electrons.hamiltonian.bound, electrons.hamiltonian.lattice
+        self.bins = EnergyBins(-bound, bound, energies)
+        self.grid = {**momenta(self.lattice, "k"), "energy": self.bins.axis}
+
+    def measure(self, spins: Tensor) -> Tensor:
+        """(chains, kx, ky, energies) float64 of spins (chains, sites, 3)."""
+        return self.electrons.of_states(spins, self._function)
+
+    def _function(self, levels: Tensor, states: Tensor) -> Tensor:
+        waves = torch.fft.fftn(states.unflatten(1, (*self.lattice.shape, 2)), dim=(1, 2), norm="ortho")
+        weights = (waves.real.square() + waves.imag.square()).sum(3)
+        return self.bins.density(levels[:, None, None, :], weights)

@@ -1,7 +1,12 @@
-"""Observables of one configuration, batched over chains."""
+r"""Observables of one configuration, batched over chains.
 
-from typing import Protocol
+Modes are m_q = (1/N) sum_i exp(i q.r_i) S_i, and Q = (pi, pi). A square of a mode is 1/N for free spins.
+"""
 
+from abc import ABC, abstractmethod
+from enum import Enum
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,8 +14,22 @@ from hpcslmc.evaluation import Evaluation
 from hpcslmc.lattice import Lattice
 
 
-class Observable(Protocol):
+class Needs(Enum):
+    """What a measurement is made from."""
+
+    SPINS = "the spins and their log W"
+    ENERGIES = "energy and density of the exact evaluation, which most weights give with forces only"
+    LEVELS = "all eigenvalues of h(S)"
+    STATES = "all eigenvalues and eigenvectors of h(S)"
+
+
+class Observable(ABC):
     """A number per chain.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    device : torch.device or str
 
     Attributes
     ----------
@@ -18,91 +37,250 @@ class Observable(Protocol):
         Name in results.h5.
     label : str
         As a physicist writes it, with its unit.
+    needs : Needs
     """
 
     name: str
     label: str
+    needs = Needs.SPINS
 
+    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
+        self.lattice = lattice
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        """Whether it is defined, and does not vanish identically, on that lattice."""
+        return True
+
+    @abstractmethod
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains,) float64 of spins (chains, sites, 3) and their exact evaluation."""
-        ...
 
 
-class LogWeight:
-    """log W / N, the logarithm of the fermion weight per site; -beta times the grand potential per site."""
+class LogWeight(Observable):
+    """log W / N, the logarithm of the fermion weight per site; -beta times the electrons' grand potential per site. No cost."""
 
     name, label = "log_weight", "log W / N"
 
-    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        self.sites = lattice.sites
-
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.log_weight / self.sites
+        return evaluation.log_weight / self.lattice.sites
 
 
-class Energy:
-    """Electronic energy per site, sum_n f(E_n) E_n / N."""
+class Energy(Observable):
+    """Electronic energy per site, e = sum_n f(E_n) E_n / N."""
 
-    name, label = "energy", "electronic energy / N [t]"
-
-    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        pass
+    name, label, needs = "energy", "electronic energy / N [t]", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return evaluation.energy
 
 
-class ElectronDensity:
-    """Electrons per site, sum_n f(E_n) / N, between 0 and 2."""
+class ElectronDensity(Observable):
+    """Electrons per site, n = sum_n f(E_n) / N, between 0 and 2."""
 
-    name, label = "density", "electrons / N"
-
-    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        pass
+    name, label, needs = "density", "electrons / N", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return evaluation.density
 
 
-class Magnetisation2:
-    """|m_0|^2 with m_q = (1/N) sum_i exp(i q.r_i) S_i; 1/N for free spins."""
+class Energy2(Observable):
+    """e^2, for the specific heat."""
+
+    name, label, needs = "energy2", "(electronic energy / N)^2 [t^2]", Needs.ENERGIES
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return evaluation.energy.square()
+
+
+class EnergyDensity(Observable):
+    """e n, the product of energy and electrons per site, for the specific heat away from mu = 0."""
+
+    name, label, needs = "energy_density", "electronic energy / N x electrons / N [t]", Needs.ENERGIES
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return evaluation.energy * evaluation.density
+
+
+class ElectronDensity2(Observable):
+    """n^2, for the compressibility."""
+
+    name, label, needs = "density2", "(electrons / N)^2", Needs.ENERGIES
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return evaluation.density.square()
+
+
+class Magnetisation2(Observable):
+    """|m_0|^2; 1 in the ferromagnet."""
 
     name, label = "m2_uniform", "|m(0,0)|^2"
-
-    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        pass
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return spins.mean(1).square().sum(-1)
 
 
-class StaggeredMagnetisation2:
-    """|m_(pi,pi)|^2 with m_q = (1/N) sum_i exp(i q.r_i) S_i; 1 in the Neel state, 1/N for free spins."""
+class Magnetisation4(Magnetisation2):
+    """|m_0|^4, for the Binder ratio; 5/(3 N^2) - 2/(3 N^3) for free spins."""
+
+    name, label = "m4_uniform", "|m(0,0)|^4"
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return super().measure(spins, evaluation).square()
+
+
+class StaggeredMagnetisation2(Observable):
+    """|m_Q|^2; 1 in the Neel state."""
 
     name, label = "m2_staggered", "|m(pi,pi)|^2"
 
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        self.sign = torch.as_tensor(lattice.staggered_sign, device=device)[:, None]
+        super().__init__(lattice, device)
+        self._sign = torch.as_tensor(lattice.staggered_sign, device=device) / lattice.sites
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return lattice.has_staggered_momentum
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return (self.sign * spins).mean(1).square().sum(-1)
+        return (self._sign @ spins).square().sum(-1)
 
 
-class NeighbourCorrelation:
+class StaggeredMagnetisation4(StaggeredMagnetisation2):
+    """|m_Q|^4, for the Binder ratio."""
+
+    name, label = "m4_staggered", "|m(pi,pi)|^4"
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return super().measure(spins, evaluation).square()
+
+
+class NextToUniform2(Observable):
+    """|m_q|^2 at the momenta next to 0, for the correlation length.
+
+    They are one step 2 pi / L off along the longer side, or the mean over both sides of a square. One matrix product with the
+    phases of all sites.
+    """
+
+    name, label = "m2_next_uniform", "|m_q|^2 next to (0,0)"
+    corner = 0.0
+
+    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
+        super().__init__(lattice, device)
+        length = max(lattice.shape)
+        steps = [step for side, step in zip(lattice.shape, np.eye(2)) if side == length]
+        angles = np.array([lattice.coordinates @ (self.corner + 2.0 * np.pi / length * step) for step in steps])
+        self._phases = torch.as_tensor(np.concatenate((np.cos(angles), np.sin(angles))) / lattice.sites, device=device)
+        self._directions = len(steps)
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return (self._phases @ spins).square().sum((1, 2)) / self._directions
+
+
+class NextToStaggered2(NextToUniform2):
+    """|m_q|^2 at the momenta next to Q = (pi, pi), chosen as for ``NextToUniform2``."""
+
+    name, label = "m2_next_staggered", "|m_q|^2 next to (pi,pi)"
+    corner = np.pi
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return lattice.has_staggered_momentum
+
+
+class NeighbourCorrelation(Observable):
     """S_i . S_j averaged over the 2N nearest-neighbour bonds; 0 for free spins."""
 
     name, label = "nn_correlation", "<S_i.S_j> nearest"
 
-    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
-        self.neighbours = torch.as_tensor(lattice.neighbours[:, :2], device=device)
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        grid = spins.unflatten(1, self.lattice.shape)
+        return (grid * (grid.roll(-1, 1) + grid.roll(-1, 2))).sum((1, 2, 3)) / (2.0 * self.lattice.sites)
+
+
+class ScalarChirality(Observable):
+    r"""Scalar chirality per plaquette, with its sign.
+
+    .. math:: \chi = \frac1N \sum_p \frac14 \sum_{(ijk) \in p} S_i \cdot (S_j \times S_k)
+
+    over the four triangles of three successive corners of each plaquette, taken anticlockwise: (r, r+x, r+x+y), (r+x, r+x+y, r+y), and
+    so on. <chi> = 0, because W is even under S -> -S; a run that finds another value has not turned its spins over.
+    Vanishes identically where a side has two sites, since each plaquette there has a partner of the opposite orientation.
+
+    Notes
+    -----
+    Wen, Wilczek, Zee, PRB 39, 11413 (1989).
+    """
+
+    name, label = "scalar_chirality", "scalar chirality / plaquette"
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return min(lattice.shape) > 2
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return (spins[:, :, None, :] * spins[:, self.neighbours]).sum(-1).mean((1, 2))
+        a = spins.unflatten(1, self.lattice.shape)
+        b, d = a.roll(-1, 1), a.roll(-1, 2)
+        c = b.roll(-1, 2)
+        # a.(b x c) + d.(a x b) = (c + d).(a x b), and so for the other two triangles
+        triangles = (torch.linalg.cross(a, b) * (c + d) + torch.linalg.cross(c, d) * (a + b)).sum((1, 2, 3))
+        return triangles / (4.0 * self.lattice.sites)
+
+
+class ScalarChirality2(ScalarChirality):
+    """Square of the lattice's mean scalar chirality; times N the susceptibility of chiral order."""
+
+    name, label = "scalar_chirality2", "(scalar chirality / plaquette)^2"
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        return super().measure(spins, evaluation).square()
+
+
+class VectorChiralityX2(Observable):
+    r"""Squared modulus of the lattice's mean vector chirality over the bonds along x.
+
+    .. math:: |\kappa_x|^2, \qquad \kappa_x = \frac1N \sum_i S_i \times S_{i + x}
+
+    sin^2(q) for a planar spiral of pitch q along x. Vanishes identically where that side has two sites.
+
+    Notes
+    -----
+    Villain, J. Phys. C 10, 4793 (1977).
+    """
+
+    name, label = "vector_chirality2_x", "|vector chirality|^2, bonds along x"
+    side = 0
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return lattice.shape[0] > 2
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        grid = spins.unflatten(1, self.lattice.shape)
+        return torch.linalg.cross(grid, grid.roll(-1, 1 + self.side)).mean((1, 2)).square().sum(-1)
+
+
+class VectorChiralityY2(VectorChiralityX2):
+    """The same over the bonds along y."""
+
+    name, label = "vector_chirality2_y", "|vector chirality|^2, bonds along y"
+    side = 1
+
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return lattice.shape[1] > 2
+
+
+ALWAYS: tuple[type[Observable], ...] = (
+    LogWeight, Energy, ElectronDensity, StaggeredMagnetisation2, Magnetisation2, NeighbourCorrelation,
+)
+"""What every run measures."""
+WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
+    *ALWAYS, Energy2, EnergyDensity, ElectronDensity2, StaggeredMagnetisation4, Magnetisation4, NextToStaggered2, NextToUniform2,
+    ScalarChirality, ScalarChirality2, VectorChiralityX2, VectorChiralityY2,
+)
 
 
 def observables(lattice: Lattice, device: torch.device | str = "cpu") -> list[Observable]:
-    """All observables that exist on the lattice; |m_(pi,pi)|^2 needs two even lengths."""
-    classes = [LogWeight, Energy, ElectronDensity, StaggeredMagnetisation2, Magnetisation2, NeighbourCorrelation]
-    if not lattice.has_staggered_momentum:
-        classes.remove(StaggeredMagnetisation2)
-    return [observable(lattice, device) for observable in classes]
+    """The observables that every run measures, as far as they exist on the lattice."""
+    return [observable(lattice, device) for observable in ALWAYS if observable.exists(lattice)]

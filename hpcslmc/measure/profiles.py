@@ -1,10 +1,31 @@
 """Observables that are functions (of energy, of momentum): averaged for each chain, not kept draw by draw."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hpcslmc.lattice import Lattice
+from hpcslmc.measure.observables import Needs
+
+
+class Axis(NamedTuple):
+    """One axis of a grid.
+
+    Attributes
+    ----------
+    values : (points,) float64
+    unit : str
+    """
+
+    values: np.ndarray
+    unit: str
+
+
+Grid = Mapping[str, Axis]
+"""Axes by name, in the order of a profile's dimensions."""
 
 
 class Profile(Protocol):
@@ -14,22 +35,47 @@ class Profile(Protocol):
     ----------
     name, label : str
         Name in results.h5, and as a physicist writes it, with its unit.
-    grid : (points,) float64
-    grid_label : str
-        What the grid is, with its unit.
+    needs : Needs
+    grid : Grid
     every : int
         Samples between two measurements.
     """
 
     name: str
     label: str
-    grid: np.ndarray
-    grid_label: str
+    needs: Needs
+    grid: Grid
     every: int
 
     def measure(self, spins: Tensor) -> Tensor:
-        """(chains, points) float64 of spins (chains, sites, 3). Collective over the group of ranks that shares the chains."""
+        """(chains, *grid) float64 of spins (chains, sites, 3). Collective over the group of ranks that shares the chains."""
         ...
+
+
+def momenta(lattice: Lattice, letter: str) -> dict[str, Axis]:
+    """Axes ``letter`` x and y of the Brillouin zone, from 0 up to 2 pi in both directions, with (pi, pi) in its middle."""
+    return {letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a") for side, length in zip("xy", lattice.shape)}
+
+
+class EnergyBins:
+    """Histogram of energies by weights.
+
+    Parameters
+    ----------
+    low, high : float
+        Its ends, in units of t; what lies beyond one is counted at it.
+    count : int
+    """
+
+    def __init__(self, low: float, high: float, count: int) -> None:
+        self.low, self.count, self.width = low, count, (high - low) / count
+        self.axis = Axis(low + (np.arange(count) + 0.5) * self.width, "t")
+
+    def density(self, energies: Tensor, weights: Tensor) -> Tensor:
+        """(..., count) float64, weight per energy of weights (..., points) at energies that expand to them."""
+        index = ((energies - self.low) / self.width).long().clamp_(0, self.count - 1).expand_as(weights)
+        sums = torch.zeros(*weights.shape[:-1], self.count, dtype=torch.float64, device=weights.device)
+        return sums.scatter_add_(-1, index, weights / self.width)
 
 
 class ProfileSums:
@@ -44,7 +90,7 @@ class ProfileSums:
 
     def __init__(self, profile: Profile, chains: int) -> None:
         self.profile, self.count = profile, 0
-        self._sum = torch.zeros(chains, len(profile.grid), dtype=torch.float64)
+        self._sum = torch.zeros(chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64)
 
     def add(self, sample: int, spins: Tensor) -> None:
         """Sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over the group."""
@@ -54,7 +100,7 @@ class ProfileSums:
 
     @property
     def chain_means(self) -> np.ndarray:
-        """(chains, points) float64."""
+        """(chains, *grid) float64."""
         return self._sum.numpy() / max(1, self.count)
 
     def chain_state(self) -> dict:
@@ -71,7 +117,7 @@ class ProfileSums:
 
 
 def mean_and_error(chain_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over chains (chains, points) and its standard error (points,); chains are independent. nan for a single chain."""
+    """Mean over chains (chains, *grid) and its standard error (*grid); chains are independent. nan for a single chain."""
     chains = len(chain_means)
-    error = chain_means.std(axis=0, ddof=1) / np.sqrt(chains) if chains > 1 else np.full(chain_means.shape[1], np.nan)
+    error = chain_means.std(axis=0, ddof=1) / np.sqrt(chains) if chains > 1 else np.full(chain_means.shape[1:], np.nan)
     return chain_means.mean(axis=0), error

@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -54,6 +55,44 @@ def test_bins_average_and_survive_a_restart_half_full():
     assert np.array_equal(whole.chain_state()["partial"], rest.chain_state()["partial"])
     assert np.allclose(whole.mean_squares, np.square(samples[:148]).mean(axis=0))
     assert np.array_equal(whole.mean_squares, rest.mean_squares)
+
+
+def test_bins_of_observables_with_intervals():
+    """Each bin holds the measurements that fall into it; draws of all observables stay aligned, also after a restart in between."""
+    rng = np.random.default_rng(4)
+    samples = rng.normal(size=(20, 2, 2))
+
+    def fill(bins: Bins, part: range) -> None:
+        for k in part:
+            values = {"a": torch.tensor(samples[k, :, 0]), "b": torch.tensor(samples[k, :, 1])}
+            assert bins.due == (["a", "b"] if k % 3 == 2 else ["a"])
+            bins.add({name: values[name] for name in bins.due})
+
+    bins, resumed = Bins(["a", "b"], 2, 6, {"b": 3}), Bins(["a", "b"], 2, 6, {"b": 3})
+    fill(bins, range(16))
+    resumed.load({key: torch.tensor(value) for key, value in bins.chain_state().items()}, bins.state_dict())
+    fill(bins, range(16, 20))
+    fill(resumed, range(16, 20))
+    assert bins.draws.shape == (2, 3, 2)
+    assert np.allclose(bins.draws[:, 1, 0], samples[6:12, :, 0].mean(0)) and np.allclose(bins.draws[:, 1, 1], samples[[8, 11], :, 1].mean(0))
+    assert np.allclose(bins.mean_squares, np.stack((np.square(samples[:18, :, 0]).mean(0), np.square(samples[2:18:3, :, 1]).mean(0)), 1))
+    for mine, theirs in zip(bins.chain_state().values(), resumed.chain_state().values(), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def test_an_interval_that_does_not_divide_a_bin():
+    with pytest.raises(ValueError, match="bins of 4 samples"):
+        Bins(["a", "b"], 2, 4, {"b": 3})
+
+
+def test_loading_tensors_is_no_deprecated_conversion():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bins = Bins(["a"], 2, 1)
+        bins.load({"complete": torch.zeros(2, 3, 1), "squares": torch.zeros(2, 1), "partial": torch.zeros(2, 2, 1)}, {"samples_in_partial": 0})
+    assert bins.draws.shape == (2, 3, 1)
+    with pytest.raises(ValueError, match="2 chains and 1 observables"):
+        Bins(["a", "b"], 2, 1).load(bins.chain_state(), bins.state_dict())
 
 
 def test_estimate_of_an_autoregressive_chain():

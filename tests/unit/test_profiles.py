@@ -7,7 +7,7 @@ from small_jobs import make_job, run
 from hpcslmc.config import Job, resolve
 from hpcslmc.errors import UserError
 from hpcslmc.measure.density_of_states import DensityOfStates
-from hpcslmc.measure.profiles import ProfileSums, mean_and_error
+from hpcslmc.measure.profiles import Axis, ProfileSums, mean_and_error
 from hpcslmc.parallel import World
 
 
@@ -18,20 +18,20 @@ def test_density_of_states_against_a_histogram():
     for chain, levels in enumerate(weight.spectrum(spins).numpy()):
         counts, edges = np.histogram(levels, bins=37, range=(-5.0, 5.0))
         assert np.allclose(density[chain], counts / (24 * 10.0 / 37))
-        assert np.allclose(profile.grid, 0.5 * (edges[1:] + edges[:-1]))
-    assert torch.allclose(density.sum(1) * profile.width, torch.full((3,), 2.0, dtype=torch.float64))
+        assert np.allclose(profile.grid["energy"].values, 0.5 * (edges[1:] + edges[:-1]))
+    assert torch.allclose(density.sum(1) * profile.bins.width, torch.full((3,), 2.0, dtype=torch.float64))
 
 
 def test_levels_on_the_bound_are_counted():
     weight = make_diagonalise((4, 4), 2.0)
     ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)  # its extreme levels are the bound
     profile = DensityOfStates(weight.spectrum, weight.hamiltonian.bound, 10, 1)
-    assert float(profile.measure(ferromagnet).sum()) * profile.width == pytest.approx(2.0)
+    assert float(profile.measure(ferromagnet).sum()) * profile.bins.width == pytest.approx(2.0)
 
 
 def test_sums_average_what_is_due_and_survive_a_restart():
     class Index:
-        name, grid, every = "index", np.arange(2.0), 3
+        name, grid, every = "index", {"x": Axis(np.arange(2.0), "a")}, 3
 
         def measure(self, spins):
             return spins
@@ -50,12 +50,28 @@ def test_sums_average_what_is_due_and_survive_a_restart():
     assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
 
 
+def test_sums_on_a_grid_of_two_axes():
+    class Plane:
+        name, grid, every = "plane", {"x": Axis(np.arange(2.0), "a"), "y": Axis(np.arange(3.0), "a")}, 1
+
+        def measure(self, spins):
+            return spins
+
+    sums = ProfileSums(Plane(), 4)
+    values = torch.arange(48.0, dtype=torch.float64).reshape(2, 4, 2, 3)
+    for sample in (1, 2):
+        sums.add(sample, values[sample - 1])
+    mean, error = mean_and_error(sums.chain_means)
+    assert np.array_equal(mean, values.mean((0, 1))) and error.shape == (2, 3)
+    assert np.isnan(mean_and_error(sums.chain_means[:1])[1]).all()
+
+
 def test_a_job_measures_it_at_its_interval():
     job = make_job()
     simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
     (sums,) = simulation.rungs[0].profiles
     assert sums.count == 3
-    assert np.allclose(sums.chain_means.sum(1) * sums.profile.width, 2.0)
+    assert np.allclose(sums.chain_means.sum(1) * sums.profile.bins.width, 2.0)
 
 
 def test_an_interval_longer_than_the_run_is_one_sentence():

@@ -1,0 +1,177 @@
+r"""Quantities derived from the means of several observables.
+
+At temperature T and chemical potential mu the spins have the weight W(S), with d log W / d beta = -N (e - mu n) and
+d log W / d mu = beta N n, where e and n are energy and electrons per site at fixed spins. Hence for any A(S; beta, mu)
+
+.. math::
+    \frac{d\langle A \rangle}{d\beta} = \Big\langle \frac{\partial A}{\partial\beta} \Big\rangle
+        - N \left[\langle A (e - \mu n) \rangle - \langle A \rangle \langle e - \mu n \rangle\right], \qquad
+    \frac{d\langle A \rangle}{d\mu} = \Big\langle \frac{\partial A}{\partial\mu} \Big\rangle
+        + \beta N \left[\langle A n \rangle - \langle A \rangle \langle n \rangle\right]
+
+The explicit derivatives are the electrons' own fluctuations at fixed spins, and need all eigenvalues of h(S).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from hpcslmc.lattice import Lattice
+
+Means = Mapping[str, np.ndarray]
+
+
+class Derived(ABC):
+    """A function of means of observables.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    beta, mu : float
+
+    Attributes
+    ----------
+    name, label : str
+        Name in results.h5, and as a physicist writes it, with its unit.
+    inputs : tuple of str
+        Observables whose means it needs.
+    """
+
+    name: str
+    label: str
+    inputs: tuple[str, ...]
+
+    def __init__(self, lattice: Lattice, beta: float, mu: float) -> None:
+        self.lattice, self.beta, self.mu = lattice, beta, mu
+
+    @abstractmethod
+    def value(self, means: Means) -> np.ndarray:
+        """(...,) of the means (...,) of its inputs by name."""
+
+
+class GrandPotential(Derived):
+    """-T <log W> / N, the electrons' grand potential at fixed spins, averaged over the spins.
+
+    Not -T log Z / N: the spins' entropy is not in it.
+    """
+
+    name, label, inputs = "grand_potential", "electrons' grand potential / N [t]", ("log_weight",)
+
+    def value(self, means: Means) -> np.ndarray:
+        return -means["log_weight"] / self.beta
+
+
+class SpecificHeat(Derived):
+    r"""Specific heat per site at fixed mu, C = d<e>/dT.
+
+    .. math:: C = \beta^2 \Big\{ N \left[\mathrm{cov}(e, e) - \mu\, \mathrm{cov}(e, n)\right]
+        + \Big\langle \frac1N \sum_n E_n (E_n - \mu) f_n (1 - f_n) \Big\rangle \Big\}
+
+    The first part comes from the spins, the second from the electrons at fixed spins. The spins are classical unit vectors without
+    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere that is d<e - mu n>/dT.
+    """
+
+    name, label = "specific_heat", "specific heat d<e>/dT / N"
+    inputs = ("energy", "density", "energy2", "energy_density", "energy_fluctuation")
+
+    def value(self, means: Means) -> np.ndarray:
+        covariance = means["energy2"] - means["energy"] ** 2
+        covariance = covariance - self.mu * (means["energy_density"] - means["energy"] * means["density"])
+        return self.beta**2 * (self.lattice.sites * covariance + means["energy_fluctuation"])
+
+
+class Compressibility(Derived):
+    r"""Compressibility d<n>/d mu at fixed T (n^2 times the compressibility of thermodynamics).
+
+    .. math:: \frac{d\langle n \rangle}{d\mu} = \beta \Big[ N\, \mathrm{cov}(n, n) + \Big\langle \frac1N \sum_n f_n (1 - f_n) \Big\rangle \Big]
+    """
+
+    name, label, inputs = "compressibility", "compressibility dn/dmu [1/t]", ("density", "density2", "number_fluctuation")
+
+    def value(self, means: Means) -> np.ndarray:
+        variance = means["density2"] - means["density"] ** 2
+        return self.beta * (self.lattice.sites * variance + means["number_fluctuation"])
+
+
+class UniformSusceptibility(Derived):
+    """chi = beta N <|m|^2>, summed over the three spin components; each responds with chi / 3.
+
+    Nothing is subtracted: <m> = 0 on a finite lattice, by O(3) symmetry. beta for free spins.
+    """
+
+    name, label, inputs = "susceptibility_uniform", "susceptibility at (0,0) [1/t]", ("m2_uniform",)
+
+    def value(self, means: Means) -> np.ndarray:
+        return self.beta * self.lattice.sites * means[self.inputs[0]]
+
+
+class StaggeredSusceptibility(UniformSusceptibility):
+    """The same at (pi, pi)."""
+
+    name, label, inputs = "susceptibility_staggered", "susceptibility at (pi,pi) [1/t]", ("m2_staggered",)
+
+
+class UniformBinder(Derived):
+    r"""Binder ratio of a three-component order, 0 for Gaussian fluctuations and 1 with order.
+
+    .. math:: U = \frac52 - \frac32 \frac{\langle |m|^4 \rangle}{\langle |m|^2 \rangle^2}
+
+    In terms of the other convention V = 1 - <m^4> / (3 <m^2>^2), from 4/9 to 2/3: U = (9/2) V - 2. 1/N for free spins.
+
+    Notes
+    -----
+    Binder, Z. Phys. B 43, 119 (1981).
+    """
+
+    name, label, inputs = "binder_uniform", "Binder ratio at (0,0)", ("m2_uniform", "m4_uniform")
+
+    def value(self, means: Means) -> np.ndarray:
+        m2, m4 = (means[name] for name in self.inputs)
+        return 2.5 - 1.5 * m4 / m2**2
+
+
+class StaggeredBinder(UniformBinder):
+    """The same at (pi, pi)."""
+
+    name, label, inputs = "binder_staggered", "Binder ratio at (pi,pi)", ("m2_staggered", "m4_staggered")
+
+
+class UniformCorrelationLength(Derived):
+    r"""Second-moment correlation length, in lattice constants.
+
+    .. math:: \xi = \frac{1}{2 \sin(\pi / L)} \sqrt{\frac{S(Q)}{S(Q + 2\pi/L)} - 1}
+
+    with Q the momentum of the order and L the longer side. nan where S is larger next to Q than at Q.
+
+    Notes
+    -----
+    Cooper, Freedman, Preston, Nucl. Phys. B 210, 210 (1982).
+    """
+
+    name, label = "correlation_length_uniform", "correlation length at (0,0) [a]"
+    inputs = ("m2_uniform", "m2_next_uniform")
+
+    def value(self, means: Means) -> np.ndarray:
+        peak, beside = (means[name] for name in self.inputs)
+        excess = np.asarray(peak / beside - 1.0)
+        root = np.sqrt(np.where(excess >= 0.0, excess, np.nan))
+        return root / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
+
+
+class StaggeredCorrelationLength(UniformCorrelationLength):
+    """The same at (pi, pi)."""
+
+    name, label = "correlation_length_staggered", "correlation length at (pi,pi) [a]"
+    inputs = ("m2_staggered", "m2_next_staggered")
+
+
+DERIVED: tuple[type[Derived], ...] = (
+    GrandPotential, SpecificHeat, Compressibility, StaggeredSusceptibility, UniformSusceptibility, StaggeredBinder, UniformBinder,
+    StaggeredCorrelationLength, UniformCorrelationLength,
+)
+
+
+def derived_quantities(measured: Collection[str], lattice: Lattice, beta: float, mu: float) -> list[Derived]:
+    """All whose inputs are measured."""
+    return [quantity(lattice, beta, mu) for quantity in DERIVED if set(quantity.inputs) <= set(measured)]

@@ -1,0 +1,132 @@
+"""Errors of means and of derived quantities: the rules, on series whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hpcslmc.lattice import Lattice
+from hpcslmc.measure.derived import DERIVED, derived_quantities
+from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
+from hpcslmc.measure.statistics import BIN_LENGTH, Estimate, autocovariance, derived_estimate, estimate, jackknife, mean_variance
+
+
+def test_autocovariance_against_a_loop():
+    x = np.random.default_rng(0).normal(size=(3, 7)) + 1.0
+    d = x - x.mean()
+    for lag, value in enumerate(autocovariance(x)):
+        assert value == pytest.approx(sum(d[c, k] * d[c, k + lag] for c in range(3) for k in range(7 - lag)) / 21)
+
+
+def test_variance_of_the_mean_of_whole_chains():
+    """One draw of each chain, or chains that never move: what is known of independent numbers."""
+    x = np.random.default_rng(1).normal(size=(50, 1))
+    for count in (1, 2, 10):
+        assert mean_variance(np.tile(x, count)) == pytest.approx(x.var(ddof=1) / 50)
+
+
+def test_chains_that_differ_count_as_such():
+    """Long chains about different means: only the number of chains counts, however quiet each of them is."""
+    rng = np.random.default_rng(2)
+    means = rng.normal(size=(200, 1))
+    x = means + 1e-3 * rng.normal(size=(200, 60))
+    assert math.sqrt(mean_variance(x)) == pytest.approx(means.std() / math.sqrt(200), rel=0.01)
+
+
+def test_an_alternating_series_has_an_error_still():
+    x = np.tile([1.0, -1.0], (2, 50)) + 1e-3 * np.random.default_rng(3).normal(size=(2, 100))
+    assert 0.0 < mean_variance(x) < x.var() / x.size
+
+
+def test_jackknife_of_a_mean():
+    x = np.random.default_rng(4).normal(size=(1, 4, 96))
+    mean, error = jackknife(lambda means: means[0], x, 12)
+    assert mean == pytest.approx(x.mean()) and jackknife(lambda means: means[0], x, 13)[0] == pytest.approx(x.mean())
+    assert error == pytest.approx(math.sqrt(mean_variance(x[0].reshape(4, 12, 8).mean(2))))
+
+
+def test_jackknife_removes_the_bias_of_a_square():
+    """The square of a mean is too large by the variance of the mean, the jackknife's is not; bins need not be of one size."""
+    rng, values = np.random.default_rng(5), []
+    for _ in range(4000):
+        values.append(jackknife(lambda means: means[0] ** 2, rng.normal(size=(1, 2, 11)), 4)[0])
+    assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(4000) < 1 / 22 / 4
+
+
+def test_jackknife_keeps_correlations():
+    """A ratio of proportional observables does not fluctuate, whatever each of them does."""
+    x = 5.0 + np.random.default_rng(6).normal(size=(4, 90))
+    mean, error = jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x)), 9)
+    assert mean == pytest.approx(3.0) and error < 1e-12
+    assert jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x[::-1, ::-1])), 9)[1] > 0.05
+
+
+def test_jackknife_of_a_single_bin():
+    mean, error = jackknife(lambda means: means[0], np.ones((1, 1, 5)), 1)
+    assert mean == 1.0 and math.isnan(error)
+
+
+def test_derived_estimate_uses_bins_of_a_few_tau():
+    rng = np.random.default_rng(7)
+    fast, slow, constant = rng.normal(size=(4, 600)), np.repeat(rng.normal(size=(4, 60)), 10, axis=1), np.ones((4, 600))
+    draws = {"fast": fast, "slow": slow, "constant": constant}
+    estimates = {name: estimate(x) for name, x in draws.items()}
+    result = derived_estimate(lambda means: means["fast"] + means["slow"] / means["constant"], draws, estimates)
+    assert estimates["slow"].tau == pytest.approx(5.0, rel=0.2)
+    assert result.bins == 4 * int(600 / (BIN_LENGTH * estimates["slow"].tau))
+    assert result.tau == estimates["slow"].tau and result.ess == estimates["slow"].ess and result.samples == 600
+    assert result.error == pytest.approx(math.hypot(estimates["fast"].error, estimates["slow"].error), rel=0.15)
+    in_bins = {name: x.reshape(4, 120, 5).mean(2) for name, x in draws.items()}
+    binned = derived_estimate(lambda means: means["fast"] + means["slow"] / means["constant"], in_bins, estimates, bin_size=5)
+    assert binned.bins == result.bins and binned.samples == 600
+    assert binned.mean == pytest.approx(result.mean) and binned.error == pytest.approx(result.error, rel=0.05)
+
+
+def test_derived_estimate_of_constants():
+    result = derived_estimate(lambda means: 2.0 * means["a"], {"a": np.ones((2, 9))}, {"a": estimate(np.ones((2, 9)))})
+    assert result.mean == 2.0 and result.error == 0.0 and result.doubts == []
+
+
+def test_doubts():
+    fine = Estimate(1.0, 0.1, tau=2.0, rhat=1.001, ess=900.0, ess_bulk=800.0, ess_tail=700.0, samples=1000, bins=60)
+    assert fine.doubts == []
+    poor = Estimate(1.0, 0.1, tau=10.0, rhat=1.07, ess=90.0, ess_bulk=80.0, ess_tail=37.4, samples=140, bins=8)
+    assert poor.doubts == ["chain too short: 14 tau", "R-hat 1.07: chains disagree", "only 37 effective samples", "only 8 bins for the jackknife"]
+
+
+def test_chains_far_apart_are_doubted_and_long_ones_are_not():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(4, 500))
+    assert estimate(x).doubts == []
+    assert any("chains disagree" in doubt for doubt in estimate(x + [[0.0], [0.0], [0.0], [5.0]]).doubts)
+    assert any("too short" in doubt for doubt in estimate(np.cumsum(rng.normal(size=(4, 500)), axis=1)).doubts)
+
+
+def test_tails_are_looked_at():
+    """Chains of one mean but different spreads: only the tails tell."""
+    x = np.random.default_rng(9).normal(size=(4, 500)) * [[1.0], [1.0], [1.0], [4.0]]
+    assert estimate(x).rhat > 1.05
+
+
+def test_derived_quantities_need_their_inputs():
+    lattice = Lattice((4, 4))
+    cheap = cheap_observables(lattice)
+    names = {q.name for q in derived_quantities(cheap, lattice, 2.0, 0.0)}
+    assert {q.name for q in DERIVED} - names == {"specific_heat", "compressibility"}
+    assert len(derived_quantities([*cheap, "energy_fluctuation", "number_fluctuation"], lattice, 2.0, 0.0)) == len(DERIVED)
+    assert all(set(q.inputs) <= OBSERVABLES.keys() for q in DERIVED)
+
+
+def test_values_in_known_states():
+    lattice = Lattice((4, 6))
+    values = {q.name: q for q in derived_quantities(OBSERVABLES, lattice, 2.0, 0.0)}
+    assert values["binder_staggered"].value({"m2_staggered": np.array(1.0), "m4_staggered": np.array(1.0)}) == pytest.approx(1.0)
+    free = {"m2_uniform": np.array(1 / 24), "m4_uniform": np.array(5 / 3 / 24**2 - 2 / 3 / 24**3), "m2_next_uniform": np.array(1 / 24)}
+    assert values["binder_uniform"].value(free) == pytest.approx(1 / 24)
+    assert values["susceptibility_uniform"].value(free) == pytest.approx(2.0)
+    assert values["correlation_length_uniform"].value(free) == pytest.approx(0.0)
+    assert math.isnan(values["correlation_length_uniform"].value({**free, "m2_next_uniform": np.array(1 / 23)}))
+    assert values["grand_potential"].value({"log_weight": np.array(3.0)}) == -1.5
+    # S(q) = 1 / (4 sin^2(qx/2) + 4 sin^2(qy/2) + 1/9): the second moment gives its length
+    at, beside = 9.0, 1.0 / (4.0 * math.sin(math.pi / 6) ** 2 + 1 / 9)
+    assert values["correlation_length_staggered"].value({"m2_staggered": at, "m2_next_staggered": beside}) == pytest.approx(3.0)
