@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -134,11 +135,39 @@ class SamplingSection(_Section):
     """Seed of all random streams."""
 
 
+Interval = Annotated[int, Field(ge=0)]
+
+
 class MeasureSection(_Section):
-    density_of_states: Annotated[int, Field(ge=0)] = 0
-    """Samples between two measurements of the electrons' density of states (a diagonalisation each); 0 for none."""
+    electrons: Count = 1
+    """Samples between two measurements of the electrons' energy and density; divides bin_size. The spins are measured at every sample."""
+    fluctuations: Interval = 0
+    """...of the electrons' own fluctuations, for specific heat and compressibility (a diagonalisation each); divides bin_size; 0 for none."""
+    drude_weight: Interval = 0
+    """...of hopping energy and Drude weight (a diagonalisation with eigenvectors each); divides bin_size; 0 for none."""
+    structure_factor: Interval = 10
+    """...of the spin structure factor on the whole Brillouin zone; 0 for none."""
+    correlations: Interval = 10
+    """...of the spin correlations in real space; 0 for none."""
+    density_of_states: Interval = 0
+    """...of the electrons' density of states (a diagonalisation each); 0 for none."""
+    spectral_function: Interval = 0
+    """...of A(k, omega) (a diagonalisation with eigenvectors each); 0 for none."""
+    optical_conductivity: Interval = 0
+    """...of the optical conductivity (a diagonalisation with eigenvectors each); 0 for none."""
     energies: Count = 200
-    """Bins of energy of the density of states."""
+    """Bins of energy of the functions of energy."""
+
+    @property
+    def profiles(self) -> dict[str, int]:
+        """Intervals of the functions that are measured, by name."""
+        names = ("structure_factor", "correlations", "density_of_states", "spectral_function", "optical_conductivity")
+        return {name: every for name in names if (every := getattr(self, name))}
+
+    @property
+    def scalars(self) -> dict[str, int]:
+        """Intervals of the groups of numbers that are measured, by key."""
+        return {name: every for name in ("electrons", "fluctuations", "drude_weight") if (every := getattr(self, name))}
 
 
 class OutputSection(_Section):
@@ -273,9 +302,14 @@ def resolve(job: Job) -> Job:
         if learning.batch_size < sampling.chains - validation:
             raise UserError(f"[learning] batch_size = {learning.batch_size}: every training chain gives at least one "
                             f"configuration to a batch, so use at least {sampling.chains - validation}.")
-    if job.measure.density_of_states > sampling.samples:
-        raise UserError(f"[measure] density_of_states = {job.measure.density_of_states}: that many samples lie between two measurements, "
-                        f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for none.")
+    for name, every in job.measure.profiles.items():
+        if every > sampling.samples and not MeasureSection.model_fields[name].default:  # asked for by name
+            raise UserError(f"[measure] {name} = {every}: that many samples lie between two measurements, "
+                            f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for none.")
+    for name, every in job.measure.scalars.items():
+        if sampling.bin_size % every:
+            raise UserError(f"[measure] {name} = {every}: measurements that far apart do not fill bins of [sampling] bin_size = {sampling.bin_size}: "
+                            f"use bin_size = {every * math.ceil(sampling.bin_size / every)}.")
     if sampling.samples < 4 * sampling.bin_size:
         raise UserError(f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need at least 4 bins, "
                         f"so use at least {4 * sampling.bin_size} samples.")

@@ -13,6 +13,14 @@ from rich.table import Table
 from hpcslmc.measure.statistics import bracket
 
 
+INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_uniform", "m2_next_staggered", "m2_next_uniform",
+               "scalar_chirality2", "energy_fluctuation", "number_fluctuation"}
+"""Observables that are kept for what is derived from them, and not shown."""
+IN_LADDERS = ("density", "energy", "specific_heat", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
+              "nn_correlation", "acceptance")
+"""Observables that are shown for every temperature."""
+
+
 def _number(value: float, digits: str) -> str:
     return format(value, digits) if math.isfinite(value) else "-"
 
@@ -32,26 +40,26 @@ def print_report(path: Path) -> None:
                 console.print(_exchange_line(file))
         else:
             console.print(_summary_table(file))
+        for line in _doubts(file):
+            console.print(escape(line))
 
 
 def _ladder_table(file: h5py.File) -> Table:
-    """Means by temperature, one observable a column."""
-    names = [name.decode() for name in file["summary/observable"][()]]
-    constant = [name for name in names if not file["summary/error"][names.index(name)].any()]
-    shown = [name for name in names if name not in constant]
-    title = "Observables by temperature: mean (standard error in brackets)"
-    for name in constant:
-        title += f"; {file[f'draws/{name}'].attrs['label']} = {file['summary/mean'][names.index(name), 0]:.6g}"
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    """What is asked for most, by temperature."""
+    summary = _Summary(file)
+    shown = [name for name in IN_LADDERS if name in summary.names and summary.error[summary.names.index(name)].any()]
+    table = Table(title="Observables by temperature: mean (standard error in brackets)", box=box.SIMPLE, title_justify="left")
     mu = file["mu"][()]
-    headings = ["T"] + (["mu"] if np.ptp(mu) else []) + [escape(file[f"draws/{name}"].attrs["label"]) for name in shown] + ["tau", "R-hat"]
+    headings = ["T"] + (["mu"] if np.ptp(mu) else []) + [escape(summary.label[summary.names.index(name)]) for name in shown] + ["tau", "R-hat"]
     exchange = file["exchange/acceptance"][()] if "exchange" in file else None
     for heading in headings + (["exchange"] if exchange is not None else []):
         table.add_column(heading, justify="right")
     for k, temperature in enumerate(file["temperature"][()]):
         row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if np.ptp(mu) else [])
-        row += [bracket(file["summary/mean"][names.index(name), k], file["summary/error"][names.index(name), k]) for name in shown]
-        row += [_number(np.nanmax(file["summary/tau"][:, k]), ".2f"), _number(np.nanmax(file["summary/rhat"][:, k]), ".4f")]
+        for name in shown:
+            at = summary.names.index(name), k
+            row.append(bracket(summary.mean[at], summary.error[at]))
+        row += [_number(np.nanmax(summary.tau[:, k]), ".2f"), _number(np.nanmax(summary.rhat[:, k]), ".4f")]
         if exchange is not None:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         table.add_row(*row)
@@ -79,14 +87,35 @@ def _learning_table(rounds: h5py.Group, ladder: bool) -> Table:
     return table
 
 
+class _Summary:
+    """The summary of a results file, column by column."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.names = [name.decode() for name in file["summary/observable"][()]]
+        self.label, self.doubts = (list(file[f"summary/{key}"].asstr()[()]) for key in ("label", "doubts"))
+        self.mean, self.error, self.tau, self.rhat, self.ess = (file[f"summary/{key}"][()] for key in ("mean", "error", "tau", "rhat", "ess"))
+
+
 def _summary_table(file: h5py.File) -> Table:
-    summary = {name: file[f"summary/{name}"][()] for name in file["summary"]}
+    summary = _Summary(file)
     table = Table(title="Observables: mean (standard error in brackets)", box=box.SIMPLE, title_justify="left")
     for heading, justify in (("observable", "left"), ("mean", "right"), ("tau / samples", "right"), ("R-hat", "right"),
                              ("n_eff", "right")):
         table.add_column(heading, justify=justify)
-    for k, name in enumerate(summary["observable"]):
-        label = file[f"draws/{name.decode()}"].attrs["label"]
-        table.add_row(escape(label), bracket(summary["mean"][k], summary["error"][k]), _number(summary["tau"][k], ".2f"),
-                      _number(summary["rhat"][k], ".4f"), _number(summary["ess"][k], ".0f"))
+    for k, name in enumerate(summary.names):
+        if name not in INGREDIENTS:
+            table.add_row(escape(summary.label[k]), bracket(summary.mean[k], summary.error[k]), _number(summary.tau[k], ".2f"),
+                          _number(summary.rhat[k], ".4f"), _number(summary.ess[k], ".0f"))
     return table
+
+
+def _doubts(file: h5py.File) -> list[str]:
+    """A line for each doubt and the observables that share it; of a ladder, with the temperature where it is worst."""
+    summary, found = _Summary(file), {}
+    temperatures = np.atleast_1d(file["temperature"][()])
+    for k, name in enumerate(summary.names):
+        for at, doubts in enumerate(np.atleast_1d(summary.doubts[k])):
+            if name not in INGREDIENTS and doubts:
+                where = f" at T = {temperatures[at]:.4g}" if len(temperatures) > 1 else ""
+                found.setdefault(doubts + where, []).append(summary.label[k])
+    return [f"Doubtful errors ({doubt}): {', '.join(labels)}" for doubt, labels in found.items()]

@@ -6,8 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.profiles import ProfileSums, mean_and_error
-from hpcslmc.measure.statistics import estimate
+from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
 from hpcslmc.simulation import Simulation
 
 FORMAT = "hpcslmc results 1"
@@ -20,12 +21,13 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
     ------
     draws/NAME : (chain, draw) float64, one dataset per observable, attribute ``label``
     mean_squares/NAME : (chain,) float64, mean square of the samples, for their variance where a draw bins several
-    profiles/NAME/{mean, error} : (point,), profiles/NAME/chains : (chain, point) float64, means of each chain
-    summary/{mean, error, tau, rhat, ess} : (observable,)
+    profiles/NAME/{mean, error} : (*grid,), profiles/NAME/chains : (chain, *grid) float64, means of each chain
+    summary/{mean, error, tau, rhat, ess, ess_bulk, ess_tail} : (observable,), of observables, then of what is derived from them
+    summary/doubts : (observable,) text, why an error cannot be trusted; empty if it can
     spins : (chain, site, 3) float64, the last configuration of each chain
     temperature, mu : ()
-    profiles/NAME/grid : (point,)
-    summary/observable : (observable,) text
+    profiles/NAME/grid/AXIS : (point,) float64, attribute ``units``
+    summary/{observable, label} : (observable,) text
     learning/curve/COLUMN, learning/rounds/COLUMN, learning/remarks : (point,), (round,), (remark,) text
     exchange/{acceptance, tried} : (temperature - 1,), exchange/{replica, trips} : (chain, temperature)
 
@@ -60,7 +62,8 @@ def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) 
             _write_draws(file, simulation, draws, squares)
             file["spins"] = spins
             for sums, means in zip(rungs[0].profiles, profiles, strict=True):
-                _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
+                if sums.count:
+                    _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
             if simulation.learns:
                 _write_learning(file, simulation)
             if swaps:
@@ -94,15 +97,32 @@ def _write_draws(file: h5py.File, simulation: Simulation, draws: np.ndarray, squ
         for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(file[scale])
         file[f"mean_squares/{name}"] = squares[:, k]
-    file["summary/observable"] = np.array(bins.names, dtype=h5py.string_dtype())
-    means = squares.mean(0)
-    estimates = [[estimate(draws[:, :, k, *at], bins.size, means[k, *at]) for at in np.ndindex(draws.shape[3:])] for k in range(len(bins.names))]
-    for quantity in ("mean", "error", "tau", "rhat", "ess"):
-        values = np.array([[getattr(e, quantity) for e in row] for row in estimates])
-        file[f"summary/{quantity}"] = values.reshape(len(bins.names), *draws.shape[3:])
+    _write_summary(file, simulation, draws, squares, labels)
+
+
+def _write_summary(file: h5py.File, simulation: Simulation, draws: np.ndarray, squares: np.ndarray, labels: dict[str, str]) -> None:
+    bins, means = simulation.rungs[0].bins, squares.mean(0)
+    rows: dict[str, list[Estimate]] = {}
+    for rung, at in zip(simulation.rungs, np.ndindex(draws.shape[3:]), strict=True):
+        series = {name: draws[:, :, k, *at] for k, name in enumerate(bins.names)}
+        estimates = {name: estimate(series[name], bins.size, means[k, *at]) for k, name in enumerate(bins.names)}
+        quantities = derived_quantities(bins.names, simulation.lattice, 1.0 / rung.temperature, rung.mu)
+        derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, bins.size) for q in quantities}
+        labels = labels | {q.name: q.label for q in quantities}
+        for name, it in (estimates | derived).items():
+            rows.setdefault(name, []).append(it)
+    text, shape = h5py.string_dtype(), (len(rows), *draws.shape[3:])
+    file["summary/observable"] = np.array(list(rows), dtype=text)
+    file["summary/label"] = np.array([labels.get(name, name) for name in rows], dtype=text)
+    file["summary/doubts"] = np.array(["; ".join(it.doubts) for row in rows.values() for it in row], dtype=text).reshape(shape)
+    for quantity in ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail"):
+        file[f"summary/{quantity}"] = np.array([[getattr(it, quantity) for it in row] for row in rows.values()]).reshape(shape)
 
 
 def _write_profile(group: h5py.Group, sums: ProfileSums, chain_means: np.ndarray) -> None:
-    group["grid"], group["chains"] = sums.profile.grid, chain_means
+    for name, axis in sums.profile.grid.items():
+        group[f"grid/{name}"] = axis.values
+        group[f"grid/{name}"].attrs["units"] = axis.unit
+    group["chains"] = chain_means
     group["mean"], group["error"] = mean_and_error(chain_means)
-    group.attrs.update(label=sums.profile.label, grid_label=sums.profile.grid_label, measurements=sums.count)
+    group.attrs.update(label=sums.profile.label, axes=list(sums.profile.grid), measurements=sums.count)

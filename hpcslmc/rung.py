@@ -18,13 +18,17 @@ from hpcslmc.learning.replay import Physics, Replay
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.bins import Bins
-from hpcslmc.measure.density_of_states import DensityOfStates
-from hpcslmc.measure.observables import observables
+from hpcslmc.measure.electrons import Electrons
+from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
+
+GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
+"""Keys of [measure] that switch observables on, by what these need."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +98,11 @@ class Rung:
         job, sampling = setting.job, setting.job.sampling
         self._chains = torch.as_tensor(setting.block.indices() + number * setting.block.total, device=setting.device)
         self.exact = make_move(sampling.exact_move, None, self._stream("exact"), sampling.trajectory)
-        self.observables = observables(setting.lattice, setting.device)
-        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], setting.block.count, sampling.bin_size)
         self.spins = self._stream("start").directions(setting.lattice.sites)
         self.acceptance = torch.full((setting.block.count,), torch.nan, dtype=torch.float64)
         self.set_ensemble(temperature, mu)
-        self.profiles: list[ProfileSums] = []
-        if every := job.measure.density_of_states:
-            spectrum = make_spectrum(setting.hamiltonian, 1.0 / temperature, mu, setting.group)
-            profile = DensityOfStates(spectrum, setting.hamiltonian.bound, job.measure.energies, every)
-            self.profiles.append(ProfileSums(profile, setting.block.count))
+        intervals = {o.name: job.measure.scalars[GROUPS[o.needs]] for o in self.observables if o.needs in GROUPS}
+        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], setting.block.count, sampling.bin_size, intervals)
 
     def set_ensemble(self, temperature: float, mu: float) -> None:
         """Another temperature or chemical potential, before anything was learned: a new weight and an untouched model."""
@@ -115,9 +114,28 @@ class Rung:
             self.exact.local = make_local(setting.hamiltonian, beta, mu, setting.group)
         self.evaluation: Evaluation | None = None
         self._stale = torch.ones(setting.block.count, dtype=torch.bool, device=setting.device)
+        self._prepare_measurements()
         self.learning, self.guided = None, None
         if sampling.method != "exact":
             self._prepare_learning()
+
+    def _prepare_measurements(self) -> None:
+        setting, measure = self.setting, self.setting.job.measure
+        groups = {needs for needs, key in GROUPS.items() if key in measure.scalars}
+        names = [name for name, kind in OBSERVABLES.items()
+                 if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)]
+        kinds = [OBSERVABLES[name] for name in names] + [PROFILES[name] for name in measure.profiles]
+        if any(kind.needs is Needs.LEVELS for kind in kinds):
+            self._spectrum = make_spectrum(setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.group)
+        electrons = Electrons(setting.hamiltonian, 1.0 / self.temperature, self.mu, self._levels)
+        self.observables = [make_observable(name, electrons) for name in names]
+        self.profiles = [ProfileSums(make_profile(name, electrons, measure.energies, every), setting.block.count)
+                         for name, every in measure.profiles.items()]
+
+    def _levels(self, spins: Tensor) -> Tensor:
+        """All eigenvalues (chains, 2 sites), those of the exact weight where it has them."""
+        known = self.evaluation.spectrum if spins is self.spins else None
+        return self._spectrum(spins) if known is None else known
 
     def _stream(self, purpose: str) -> Stream:
         return Stream(self.setting.job.sampling.seed, self._chains, purpose)
@@ -242,9 +260,10 @@ class Rung:
 
     def measure(self, sample: int) -> None:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group."""
-        self.know_electrons()
-        values = {o.name: o.measure(self.spins, self.evaluation) for o in self.observables}
-        self.bins.add({**values, "acceptance": self.acceptance})
+        due = [o for o in self.observables if o.name in self.bins.due]
+        if any(o.needs is Needs.ENERGIES for o in due):
+            self.know_electrons()
+        self.bins.add({o.name: o.measure(self.spins, self.evaluation) for o in due} | {"acceptance": self.acceptance})
         for sums in self.profiles:
             sums.add(sample, self.spins)
 

@@ -29,6 +29,8 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
     "filling in a short thermalisation": (GOOD.replace("0.05", "0.05\nfilling = 0.9") + "[thermalisation]\nmoves = 5\n", 1,
                                           ["[thermalisation] moves = 5", "[ensemble] filling is tuned in it", "at least 10"]),
     "replay of one temperature for several": (GOOD.replace("0.05", "[0.1, 0.3]") + "[learning]\nreplay = ['out']\n", 1, ["[learning] replay", "one temperature"]),
+    "energies that do not fill bins": (GOOD + "[measure]\nelectrons = 5\n", 1, ["[measure] electrons = 5", "bin_size = 1", "use bin_size = 5"]),
+    "a long interval": (GOOD + "[measure]\noptical_conductivity = 5000\n", 1, ["[measure] optical_conductivity = 5000", "only 1000 samples"]),
     "not a number": (GOOD.replace("0.05", "nan"), 1, ["[ensemble] temperature", "finite"]),
     "infinite": (GOOD + "[hamiltonian]\nJ = inf\n", 1, ["[hamiltonian] J", "finite"]),
     "shape below 2": (GOOD.replace("[6, 6]", "[6, 1]"), 1, ["[lattice] shape (entry 2)", "greater than or equal to 2"]),

@@ -7,6 +7,7 @@ import torch
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, run
 
+from hpcslmc.config import Job, resolve
 from hpcslmc.ensemble import Filling, spaced_evenly
 from hpcslmc.measure.statistics import estimate
 from hpcslmc.parallel import World
@@ -89,6 +90,26 @@ def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, whole, units):
         assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(a.bins.draws, b.bins.draws)
     assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(whole.swaps.trips, second.swaps.trips)
     assert whole.rungs[1].temperature != whole.job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
+
+
+def test_all_measurements_of_a_job_come_out(tmp_path, capsys):
+    """Spectral ones too; derived quantities and doubts are in the summary; energies are measured in their interval."""
+    measure = {"electrons": 2, "fluctuations": 2, "drude_weight": 4, "structure_factor": 1, "correlations": 100, "density_of_states": 2,
+               "spectral_function": 4, "optical_conductivity": 4}
+    tables = make_job("blocks", samples=16, bin_size=4, method="exact").model_dump() | {"measure": measure}
+    simulation = run(resolve(Job.model_validate(tables)), World())
+    write_results(tmp_path / "results.h5", simulation, {"hpcslmc": "0"})
+    with h5py.File(tmp_path / "results.h5") as file:
+        names = list(file["summary/observable"].asstr()[()])
+        assert {"specific_heat", "compressibility", "binder_staggered", "drude_weight", "energy", "scalar_chirality"} <= set(names)
+        assert set(file["profiles"]) == {"structure_factor", "density_of_states", "spectral_function", "optical_conductivity"}
+        s_of_q = file["profiles/structure_factor"]
+        assert s_of_q["mean"].shape == (4, 4) and list(s_of_q.attrs["axes"]) == ["qx", "qy"] and s_of_q["grid/qx"].attrs["units"] == "1/a"
+        # both at every sample, both bins of four: S(pi, pi) = N |m(pi,pi)|^2
+        assert np.isclose(s_of_q["mean"][2, 2], 16.0 * file["summary/mean"][names.index("m2_staggered")])
+        assert "effective samples" in file["summary/doubts"].asstr()[names.index("energy")]
+    print_report(tmp_path / "results.h5")
+    assert "Doubtful errors" in capsys.readouterr().out
 
 
 def test_results_have_an_axis_of_temperatures(tmp_path, capsys):

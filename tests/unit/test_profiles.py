@@ -69,8 +69,8 @@ def test_sums_on_a_grid_of_two_axes():
 def test_a_job_measures_it_at_its_interval():
     job = make_job()
     simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
-    (sums,) = simulation.rungs[0].profiles
-    assert sums.count == 3
+    *_, sums = simulation.rungs[0].profiles
+    assert (sums.profile.name, sums.count) == ("density_of_states", 3)
     assert np.allclose(sums.chain_means.sum(1) * sums.profile.bins.width, 2.0)
 
 
