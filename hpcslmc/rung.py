@@ -114,6 +114,7 @@ class Rung:
             self.exact.local = make_local(setting.hamiltonian, beta, mu, setting.group)
         self.evaluation: Evaluation | None = None
         self._stale = torch.ones(setting.block.count, dtype=torch.bool, device=setting.device)
+        self._effective: Evaluation | None = None  # of the model at the spins, while it is frozen
         self._prepare_measurements()
         self.learning, self.guided = None, None
         if sampling.method != "exact":
@@ -217,8 +218,8 @@ class Rung:
         """What lies between two samples."""
         sampling = self.setting.job.sampling
         if sampling.method == "slmc":
-            step = self.learning.slmc.move(self.spins, self.evaluation)
-            acceptance = step.acceptance
+            step = self.learning.slmc.move(self.spins, self.evaluation, effective=self._effective)
+            acceptance, self._effective = step.acceptance, step.effective
         else:
             move, spins, evaluation = self.guided or self.exact, self.spins, self.evaluation
             acceptance = torch.zeros_like(evaluation.log_weight)
@@ -232,6 +233,7 @@ class Rung:
     def exchange(self, spins: Tensor, evaluation: Evaluation, exchanged: Tensor) -> None:
         """What a turn of exchange left here."""
         if exchanged.any():
+            self._effective = None
             self._take(spins, evaluation, exchanged)
 
     def _take(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> None:

@@ -38,12 +38,15 @@ class SLMCStep(Step):
         Change of log W - log W_eff from the old configuration to the proposal.
     inner_acceptance : (chains,) float64
         Acceptance of the moves under W_eff.
+    effective : Evaluation
+        Of W_eff at ``spins``, as the inner moves want it.
     """
 
     proposal: Tensor
     proposal_evaluation: Evaluation
     error_change: Tensor
     inner_acceptance: Tensor
+    effective: Evaluation
 
 
 class SLMC:
@@ -79,9 +82,20 @@ class SLMC:
         """The exact weight at spins (chains, sites, 3)."""
         return self.weight.evaluate(spins, forces)
 
-    def move(self, spins: Tensor, evaluation: Evaluation, forces: bool = False) -> SLMCStep:
-        """One proposal and its exact test; ``forces`` asks the exact evaluation for forces too."""
-        start = effective = self.inner.evaluate(spins)
+    def move(self, spins: Tensor, evaluation: Evaluation, forces: bool = False, effective: Evaluation | None = None) -> SLMCStep:
+        """One proposal and its exact test.
+
+        Parameters
+        ----------
+        spins : (chains, sites, 3) float64
+        evaluation : Evaluation
+            Exact, of the spins.
+        forces : bool
+            Whether the exact evaluation of the proposal shall come with forces.
+        effective : Evaluation
+            Of W_eff at the spins if it is known, as the step before left it; W_eff must not have changed since.
+        """
+        start = effective = effective or self.inner.evaluate(spins)
         proposal = spins
         inner_acceptance = torch.zeros_like(start.log_weight)
         for _ in range(self.inner_moves):
@@ -99,6 +113,7 @@ class SLMC:
             proposal_evaluation=exact,
             error_change=change,
             inner_acceptance=inner_acceptance,
+            effective=effective.where(accept, start),
         )
 
     def state_dict(self) -> dict:

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
+from hpcslmc.effective import MODELS
 from hpcslmc.sampling import HMC, SLMC, Metropolis
 from hpcslmc.sampling.hmc import _tangential
 from hpcslmc.streams import Stream
@@ -97,3 +99,22 @@ def test_tuning_reaches_the_target():
             if k < 80:
                 move.tune(acceptances[-1])
         assert abs(sum(acceptances[80:]) / 40 - target) < 0.18  # an HMC step divides the trajectory, so its sizes are discrete
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_step_leaves_of_the_model_is_the_model_at_its_spins(name):
+    """To the bit, as a resumed run evaluates it anew."""
+    weight = make_diagonalise((4, 4))
+    model = make_effective(name, weight.hamiltonian.lattice, 3, 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0])
+    slmc = SLMC(weight, HMC(model, Stream(1, torch.arange(8), "inner"), 1.5, 0.5), Stream(1, torch.arange(8), "test"), 2)
+    spins = random_spins(8, 16)
+    evaluation, effective = slmc.evaluate(spins), None
+    for _ in range(6):
+        step = slmc.move(spins, evaluation, effective=effective)
+        spins, evaluation, effective = step.spins, step.evaluation, step.effective
+        anew = slmc.inner.evaluate(spins)
+        assert torch.equal(anew.log_weight, effective.log_weight) and torch.equal(anew.forces, effective.forces)
+    assert 0.0 < float(step.inner_acceptance.mean())
