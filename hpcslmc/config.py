@@ -328,7 +328,9 @@ def _check_ensemble(ensemble: EnsembleSection) -> None:
 def _check_thermalisation(job: Job) -> None:
     wanted = [f"[ensemble] {key}" for key in ("rungs", "filling") if getattr(job.ensemble, key) is not None]
     if wanted and job.thermalisation.moves < 10:
-        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} tuned in it, so use at least 10, better 100.")
+        verb = "is" if len(wanted) == 1 else "are"
+        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {verb} tuned in it, so use at "
+                        "least 10, better 100.")
     if job.ensemble.rungs is not None and not job.ensemble.exchange:
         raise UserError("[ensemble] exchange = 0: a ladder is spaced by its exchange; remove rungs, and give all temperatures.")
 
