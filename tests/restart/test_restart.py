@@ -139,10 +139,10 @@ def test_a_second_job_in_the_same_directory_is_refused(launcher):
     assert not (launcher.folder / "out/running.lock").exists()
 
 
-@pytest.mark.parametrize("kills, single, full, damages", [(4, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 20)])
-def test_a_short_campaign_of_faults(tmp_path, kills, single, full, damages):
+@pytest.mark.parametrize("kills, single, full, damages, elastic", [(4, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 20, 0), (0, 0, 0, 0, 3)])
+def test_a_short_campaign_of_faults(tmp_path, kills, single, full, damages, elastic):
     """tools/faults.py runs the long one."""
-    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, seed=1)
+    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, elastic, seed=1)
     assert [problem for tally in tallies.values() for problem in tally.problems] == []
-    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages
+    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages + elastic
     assert sum(tally.compared for tally in tallies.values()) >= 1
