@@ -75,6 +75,17 @@ class Launcher:
                     continue
         return found
 
+    def ranks(self) -> dict[int, int]:
+        """Process of each rank of a running job."""
+        found = {}
+        for pid in self.processes():
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            found |= {int(entry.split(b"=")[1]): pid for entry in environment if entry.startswith(b"OMPI_COMM_WORLD_RANK=")}
+        return found
+
     def kill(self, process: subprocess.Popen) -> None:
         """kill -9 everything at once."""
         for pid in self.processes():

@@ -257,7 +257,7 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
     def strike(victim: Victim, process: subprocess.Popen) -> str:
         if victim.wait_for_checkpoint(process, False):
             time.sleep(rng.expovariate(3.0))
-        pids = rank_pids(victim.launcher)
+        pids = victim.launcher.ranks()
         if process.poll() is not None or len(pids) < ranks:
             return ""
         rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
@@ -273,20 +273,6 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
         return f"{number.name}, exit code {process.returncode}"
 
     strike_until_enough(folder / "single", ranks, count, whole, tally, strike)
-
-
-def rank_pids(launcher: Launcher) -> dict[int, int]:
-    """Process of each rank of a running job."""
-    found = {}
-    for pid in launcher.processes():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        for entry in environment:
-            if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
-                found[int(entry.split(b"=")[1])] = pid
-    return found
 
 
 def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
@@ -311,7 +297,7 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
                     except OSError:
                         pass
             else:
-                for pid in rank_pids(victim.launcher).values():
+                for pid in victim.launcher.ranks().values():
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, room))
             struck = time.monotonic()
             _, said = communicate(victim.launcher, process, 120.0)
@@ -423,7 +409,7 @@ def stop_at(victim: Victim, process: subprocess.Popen, stage: str, rng: random.R
     for line in process.stderr:
         units -= line.startswith(stage)
         if units == 0 and not struck:
-            pids = [process.pid, *rank_pids(victim.launcher).values()]
+            pids = [process.pid, *victim.launcher.ranks().values()]
             pid = rng.choice(pids)
             os.kill(pid, signal.SIGUSR1 if pid == process.pid else rng.choice((signal.SIGUSR1, signal.SIGTERM)))
             struck = True
