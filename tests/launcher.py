@@ -37,6 +37,8 @@ bin_size = 4
 directory = "out"
 checkpoint_every_s = 0.1
 """
+QUIET = JOB.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000")
+"""With a checkpoint at the beginning and the end."""
 
 
 class Launcher:

@@ -52,8 +52,8 @@ ELASTIC_JOB = (JOB.replace("steps = 60", "steps = 40").replace("samples = 150", 
                .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3"))
 """Every unit of work is told, and trajectories are short: four of length 1.5 multiply rounding about tenfold from sample to sample."""
 ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") for kind, keys in {
-    "exact, hmc": 'method = "exact"', "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"',
-    "slmc, hmc": "", "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"'}.items()}
+    "slmc, hmc": "", "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"',
+    "exact, hmc": 'method = "exact"', "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"'}.items()}
 ELASTIC_RANKS = (4, 2, 1, 4)
 ROUNDING = 1e-9
 """Largest difference of a draw that is one of rounding."""
@@ -235,7 +235,7 @@ def strike_until_enough(folder: Path, ranks: int, count: int, whole: Path, tally
 
 def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
     """kill -9 of mpirun and all ranks, every second time while a checkpoint is being written."""
-    turns = itertools.cycle((True, False))
+    turns = itertools.cycle(rng.sample((True, False), 2))
 
     def strike(victim: Victim, process: subprocess.Popen) -> str:
         writing = next(turns)
@@ -433,9 +433,10 @@ def compare_draws(one: Path, other: Path, kind: str, tally: Tally) -> None:
     tally.compared += 1
 
 
-def campaign(folder: Path, kills: int, single: int, full: int, damages: int, elastic: int, seed: int) -> dict[str, Tally]:
-    """All kinds of faults, as many as asked for; folder is empty or missing."""
-    rng, whole = random.Random(seed), {}
+def campaign(folder: Path, kills: int, single: int, full: int, damages: int, elastic: int, seed: int,
+             whole: dict[int, Path] | None = None) -> dict[str, Tally]:
+    """All kinds of faults, as many as asked for; folder is empty or missing, and undisturbed results by ranks may be there already."""
+    rng, whole = random.Random(seed), {} if whole is None else whole
     tallies = {"kill -9 of all ranks": Tally(), "one rank killed": Tally(), "disk full": Tally(), "damaged checkpoint": Tally(),
                "stopped, other ranks": Tally()}
     parts = [(kill_all, ranks, share, "kill -9 of all ranks") for ranks, share in zip((1, 2, 4), shares(kills, 3))]
