@@ -27,4 +27,4 @@ def check_regular(path: Path, largest: int | None = None) -> None:
     if not stat.S_ISREG(about.st_mode):
         raise OSError(errno.EINVAL, "Not a regular file")
     if largest is not None and about.st_size > largest:
-        raise OSError(errno.EFBIG, f"Larger than {largest >> 20} MB")
+        raise OSError(errno.EFBIG, f"Larger than {largest >> 10} kB")

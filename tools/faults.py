@@ -57,7 +57,7 @@ ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") f
 ELASTIC_RANKS = (4, 2, 1, 4)
 ROUNDING = 1e-9
 """Largest difference of a draw that is one of rounding."""
-PHASES = ("thermalise", "learn", "sample")
+PHASES = ("thermalise", "learn", "tune", "sample")
 STAGES = ("explore", "train", "collect", "finished")
 IN_TIME_S = 10.0
 
@@ -123,7 +123,7 @@ def position(plain: dict | None) -> tuple:
     """How far a run is; grows along a run."""
     if plain is None:
         return ()
-    learning = plain["learning"]
+    learning = plain["rungs"]["0"]["learning"]
     step = learning["trainer"].get("step", 0) if learning["stage"] == "train" else 0
     return (PHASES.index(plain["phase"]), learning["round"] + (learning["stage"] == "finished"), STAGES.index(learning["stage"]),
             int(step), learning["evaluations"], plain["done"])

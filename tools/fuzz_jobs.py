@@ -106,14 +106,19 @@ def schema_cases() -> Iterator[Case]:
     for section, about in schema["properties"].items():
         keys = schema["$defs"][about["$ref"].rpartition("/")[2]]["properties"]
         for key, described in keys.items():
-            kinds = [kind for kind in described.get("anyOf", [described]) if kind.get("type") != "null"]
-            yield from key_cases(section, key, kinds)
+            yield from key_cases(section, key, [kind for kind in alternatives(described) if kind["type"] != "null"])
             yield Case("unknown key", f"{section}.{key} misspelt", job({f"{section}.{key[:-1]}q{key[-1]}": "3"}), f"{key[:-1]}q{key[-1]}")
         for literal in ("3", '"text"', "[1]", "true"):
             yield Case("no section", f"{section} = {literal}", bare(section, literal), section)
         yield Case("unknown key", f"section {section} misspelt", job() + f"[{section}s]\n".encode(), f"{section}s")
     for key in ("lattice.shape", "ensemble.temperature"):
         yield Case("missing", key, job({key: None}), key.partition(".")[2])
+
+
+def alternatives(described: dict) -> list[dict]:
+    """What a key may be, each with its type."""
+    several = described.get("anyOf") or described.get("oneOf")
+    return [kind for each in several for kind in alternatives(each)] if several else [described]
 
 
 def bare(section: str, literal: str) -> bytes:
@@ -147,6 +152,8 @@ def key_cases(section: str, key: str, kinds: list[dict]) -> Iterator[Case]:
             wrong += ["nan", "inf", "-inf", "1e999"]
         if kind["type"] == "integer":
             wrong += ["3.0"]
+        if kind["type"] == "array":
+            wrong += ["[{}]", "[[[3]]]", "[1979-05-27]"]
         if "prefixItems" in kind:
             wrong += ["[6]", "[6, 6, 6]", "[6, 6.0]", "[6, 1]", "[0, 0]", "[-6, 6]", '[6, "6"]', "[6, nan]", "[true, 6]"]
     for value in wrong:
