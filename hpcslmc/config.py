@@ -345,7 +345,9 @@ def _check_ensemble(ensemble: EnsembleSection) -> None:
 def _check_thermalisation(job: Job) -> None:
     wanted = [f"[ensemble] {key}" for key in ("rungs", "filling") if getattr(job.ensemble, key) is not None]
     if wanted and job.thermalisation.moves < 10:
-        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} tuned in it, so use at least 10, better 100.")
+        verb = "is" if len(wanted) == 1 else "are"
+        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {verb} tuned in it, so use at "
+                        "least 10, better 100.")
     if job.ensemble.rungs is not None and not job.ensemble.exchange:
         raise UserError("[ensemble] exchange = 0: a ladder is spaced by its exchange; remove rungs, and give all temperatures.")
 
@@ -364,7 +366,8 @@ def _continued(effective: EffectiveSection) -> EffectiveSection:
     try:
         return EffectiveSection(**found, start_from=effective.start_from)
     except pydantic.ValidationError as error:
-        raise UserError(f"[effective] start_from = {effective.start_from!r}: the file's architecture is none, {_sentence(error.errors()[0])}") from None
+        raise UserError(f"[effective] start_from = {effective.start_from!r}: the file's architecture is none, "
+                        f"{_sentence(error.errors()[0])}") from None
 
 
 def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
