@@ -97,7 +97,7 @@ def layers_figure(results: dict[str, Result]) -> None:
         axes.errorbar([int(layers)], [acceptance], [error], marker=MARKERS["messages"], color=COLOURS["messages"], linestyle="",
                       label=LABELS["messages"] if channels.startswith("2 ") else None, capsize=2)
         shift = {"2": -12, "4": -4}.get(channels.split()[0], 2)  # else the labels would overlap
-        axes.annotate(channels, (int(layers), acceptance), xytext=(6, shift), textcoords="offset points", fontsize=7)
+        axes.annotate(channels, (int(layers), acceptance), xytext=(-6, shift), textcoords="offset points", fontsize=7, ha="right")
     axes.set(xlabel="layers (0: linear model)", ylabel="acceptance of the exact test", ylim=(0.0, 1.0))
     axes.legend(frameon=False, loc="lower right")
     save(figure, "acceptance_layers")
