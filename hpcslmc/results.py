@@ -256,16 +256,14 @@ def merge(runs: Mapping[str, Results]) -> Results:
         If they are of different physics, hold other draws, or have chains in common. One sentence names what differs.
     """
     (first_name, first), *rest = runs.items()
-    jobs, seen = {}, {}
-    for name, run in runs.items():
-        for text in (run.job, *run.others):
-            jobs[name] = job = _parse(text)
-            if job.sampling.seed in seen:
-                raise UserError(f"{seen[job.sampling.seed]} and {name} have the same chains (sampling.seed = {job.sampling.seed}): "
-                                "merge runs with seeds of their own.")
-            seen[job.sampling.seed] = name
     for name, run in rest:
-        _check_same(first_name, jobs[first_name], first, name, jobs[name], run)
+        _check_same(first_name, first, name, run)
+    seen: dict[int, str] = {}
+    for name, run in runs.items():
+        for seed in (_parse(text).sampling.seed for text in (run.job, *run.others)):
+            if seed in seen:
+                raise UserError(f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge runs with seeds of their own.")
+            seen[seed] = name
     everything = [first, *(run for _, run in rest)]
 
     def joined(pick: str) -> dict[str, np.ndarray]:
@@ -281,12 +279,12 @@ def merge(runs: Mapping[str, Results]) -> Results:
         spins=np.concatenate([run.spins for run in everything]), profiles=profiles, exchange=exchange)
 
 
-def _check_same(one: str, first: Job, results: Results, other: str, second: Job, others: Results) -> None:
-    before, after = first.keys(), second.keys()
+def _check_same(one: str, first: Results, other: str, second: Results) -> None:
+    before, after = first.parsed_job.keys(), second.parsed_job.keys()
     different = [f"{key} ({before[key]!r} and {after[key]!r})" for key in before
                  if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)]
     for key in ("temperature", "mu"):
-        a, b = getattr(results, key), getattr(others, key)
+        a, b = getattr(first, key), getattr(second, key)
         if not different and not np.array_equal(a, b):
             different.append(f"{key} as thermalisation tuned it ({a.tolist()} and {b.tolist()})")
     if different:

@@ -16,8 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hpcslmc import commands, parallel
 from hpcslmc.commands import ALONE
@@ -26,6 +25,9 @@ from hpcslmc.errors import Failure, UserError
 from hpcslmc.lock import Lock
 from hpcslmc.status import NAME as STATUS
 from hpcslmc.status import StatusFile
+
+if TYPE_CHECKING:
+    from hpcslmc.simulation import Simulation
 
 EXIT_CRASH = 1
 EXIT_USER_ERROR = 2
@@ -157,9 +159,8 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float,
             convergence.look(simulation.rungs)
         at = simulation.progress
         progress.show(*at, "  ".join(filter(None, (simulation.note, convergence.short))))
-        rounds = [row["acceptance"] for rung in simulation.rungs if rung.learning for row in rung.learning.history]
         acceptance = simulation.acceptance if math.isfinite(simulation.acceptance) else None
-        status.show(*at, acceptance=acceptance, rounds=rounds, convergence=convergence.text)
+        status.show(*at, acceptance=acceptance, rounds=_rounds(simulation), convergence=convergence.text)
 
     def save() -> None:
         began = time.monotonic()
@@ -195,7 +196,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float,
     if results:
         write(directory / "results.h5", results)
         convergence.finish(results.summary)
-        status.show(*simulation.progress, rounds=results.rounds.get("acceptance", np.empty(0)).tolist())
+        status.show(*simulation.progress, rounds=_rounds(simulation))
         status.end("finished", acceptance=float(results.summary.of("acceptance").mean()), convergence=convergence.text)
     if loud:
         print_tables({"": results})
@@ -203,6 +204,11 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float,
             print("processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items()))
         print(f"Draws and summary: {directory}/results.h5")
     return 0
+
+
+def _rounds(simulation: "Simulation") -> list[list[float]]:
+    """Acceptance after each round of learning so far, for each temperature that has learned."""
+    return [[row["acceptance"] for row in rung.learning.history] for rung in simulation.rungs if rung.learning and rung.learning.history]
 
 
 def _say(world: parallel.World, remark: str) -> None:

@@ -98,9 +98,8 @@ def _details(status: dict, now: float) -> list[str]:
     if status["state"] == "running" and rate:
         phase += f", {rate:.3g} a second, {_duration((total - done) / rate)} left of this phase"
     lines = [f"  job          {status['job']}", f"  layout       {status['layout']}", f"  phase        {phase}"]
-    rounds = status["rounds"]
-    if rounds:
-        lines.append("  learning     acceptance by round: " + ", ".join(f"{acceptance:.2f}" for acceptance in rounds))
+    if rounds := status["rounds"]:  # of each temperature
+        lines.append("  learning     acceptance by round: " + "; ".join(", ".join(f"{acceptance:.2f}" for acceptance in own) for own in rounds))
     if status["acceptance"] is not None:
         lines.append(f"  acceptance   {status['acceptance']:.2f}")
     if converged := status["convergence"]:

@@ -20,7 +20,7 @@ from hpcslmc.parallel import World
 from hpcslmc.run import main
 from hpcslmc.status import StatusFile, describe
 
-MORE = {"acceptance": 0.75, "rounds": [0.5, 0.8], "convergence": "tau 2.00 samples"}
+MORE = {"acceptance": 0.75, "rounds": [[0.5, 0.8], [0.9]], "convergence": "tau 2.00 samples"}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_living_run_is_described_and_left_alone(directory):
     text = "\n".join(describe(directory))
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in directory.iterdir()} == before
     lock.release()
-    for said in (f"runs (process {os.getpid()}", "sample: 50 of 100 (50 %)", "left of this phase", "0.50, 0.80", "acceptance   0.75", "tau 2.00", "2.5 kB"):
+    for said in (f"runs (process {os.getpid()}", "sample: 50 of 100 (50 %)", "left of this phase", "0.50, 0.80; 0.90", "acceptance   0.75", "tau 2.00", "2.5 kB"):
         assert said in text
 
 
