@@ -1,7 +1,6 @@
 """The commands that look at what runs have left: merge, status, report. They need no MPI and disturb no run."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,6 @@ def execute(options: argparse.Namespace) -> None:
     ------
     UserError
     """
-    os.environ.setdefault("MPI4PY_RC_INITIALIZE", "0")  # an h5py that is built for MPI would start it where nobody needs it
     command: Callable[[argparse.Namespace], None] = {"merge": _merge, "status": _status, "report": _report}[options.command]
     command(options)
 

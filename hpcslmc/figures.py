@@ -50,6 +50,7 @@ def save_figures(runs: Mapping[str, Results], folder: Path) -> list[str]:
         for name, figure in _figures(runs):
             for ending in ("png", "pdf"):
                 figure.savefig(folder / f"{name}.{ending}")
+                figure.set_layout_engine("none")  # it is laid out, once is enough
             names.append(name)
     return names
 

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from launcher import MPI
 from small_jobs import make_job, run
 
 from hpcslmc import status
@@ -113,3 +114,21 @@ def test_convergence_so_far_is_that_of_the_draws():
     bins = simulation.rungs[0].bins
     found = [estimate(bins.draws[:, :, bins.names.index(name)]) for name in ("log_weight", "m2_staggered", "m2_uniform")]
     assert f"tau {max(it.tau for it in found):.2f} " in looked.text and looked.short == f"R-hat {max(it.rhat for it in found):.3f}"
+
+
+def test_a_quiet_run_leaves_its_status_and_a_verbose_one_says_more(tmp_path):
+    job = make_job(samples=40, method="exact").toml().replace('directory = "out"', f'directory = "{tmp_path}/out"')
+    (tmp_path / "job.toml").write_text(job)
+
+    def started(*arguments):
+        command = [sys.executable, "-m", "hpcslmc.run", str(tmp_path / "job.toml"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | MPI, check=True)
+
+    quiet = started("--quiet")
+    assert quiet.stdout == quiet.stderr == ""
+    told = json.loads((tmp_path / "out/status.json").read_text())
+    assert (told["state"], told["done"], told["total"]) == ("finished", 40, 40) and "R-hat" in told["convergence"] and 0.0 < told["acceptance"] <= 1.0
+    (tmp_path / "job.toml").write_text(job.replace("samples = 40", "samples = 60"))
+    verbose = started("--verbose")
+    assert "checkpoint.h5 written in" in verbose.stderr and "processor time" in verbose.stdout and "sample: 60/60" in verbose.stderr
+    assert "finished" in describe(tmp_path / "out")[0]

@@ -53,3 +53,17 @@ def test_every_command_of_the_tutorial_runs(tmp_path):
             path.write_text(block if kind == "toml" else applied(path.read_text(), block))
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"first", "both", "compared", "sizes", "ladder"}
     assert (tmp_path / "out/ladder/report/observables_temperature.pdf").exists()
+
+
+@pytest.mark.validate
+def test_the_commands_of_the_readme_run_a_job(tmp_path):
+    """Those of its section on running a job, one after the other in one shell; what has to be filled in is left out."""
+    root = PAGE.parents[2]
+    for name in ("jobs", "tools"):
+        (tmp_path / name).symlink_to(root / name)
+    section = (root / "README.md").read_text().split("## Running a job")[1].split("### The job file")[0]
+    commands = [line.strip() for line in re.findall(r"^    (?:source|mpirun|python) .*$", section, re.MULTILINE) if " OUT " not in line]
+    assert len(commands) == 7
+    result = subprocess.run(["bash", "-euc", "\n".join(commands)], cwd=tmp_path, env=os.environ | MPI, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out/smoke/before-restart-1/results.h5").exists() and (tmp_path / "out/smoke/report/spins.pdf").exists()
