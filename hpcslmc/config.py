@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -250,9 +251,7 @@ def load_job(path: str, ranks: int = 1) -> Job:
     except RecursionError:
         raise UserError(f"{path}: not a job file: nested too deeply.") from None
     try:
-        job = resolve(Job.model_validate(table))
-    except pydantic.ValidationError as error:
-        raise UserError(f"{path}: {_sentence(error.errors()[0])}") from None
+        job = make_job(table)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     chains, per_chain = job.sampling.chains, job.sampling.ranks_per_chain
@@ -265,6 +264,20 @@ def load_job(path: str, ranks: int = 1) -> Job:
         raise UserError(f"{path}: [sampling] chains = {chains} cannot be shared equally by {parties}: "
                         f"use {_near_multiples(chains, groups)} chains, or other ranks.")
     return job
+
+
+def make_job(table: Mapping[str, Mapping]) -> Job:
+    """The job of a table of sections, as a job file has them, checked and with all defaults filled in.
+
+    Raises
+    ------
+    UserError
+        One sentence that names the key, what is wrong and what would be right.
+    """
+    try:
+        return resolve(Job.model_validate(table))
+    except pydantic.ValidationError as error:
+        raise UserError(_sentence(error.errors()[0])) from None
 
 
 def resolve(job: Job) -> Job:

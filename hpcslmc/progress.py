@@ -25,6 +25,21 @@ def terminal_width() -> int | None:
         os.close(descriptor)
 
 
+class Pace:
+    """Units of work per second in the present phase."""
+
+    def __init__(self) -> None:
+        self._phase, self.per_s = "", 0.0
+
+    def at(self, phase: str, done: int) -> None:
+        """So many units of the phase are done."""
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._start, self._first, self.per_s = phase, now, done, 0.0
+        elif done > self._first:
+            self.per_s = (done - self._first) / max(now - self._start, 1e-9)
+
+
 class Progress:
     """Shows how far each phase is.
 
@@ -38,7 +53,7 @@ class Progress:
 
     def __init__(self, visible: bool, every_s: float) -> None:
         self.visible, self.every_s = visible, every_s
-        self._phase = ""
+        self._phase, self._pace = "", Pace()
         self._bar = None
         width = terminal_width() if visible else None
         if width:
@@ -47,7 +62,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             console = Console(file=sys.stderr, force_terminal=True, width=width)
-            self._bar = Bar(TextColumn("{task.description:24}"), BarColumn(20), MofNCompleteColumn(),
+            self._bar = Bar(TextColumn("{task.description:24}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                             TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console)
             self._bar.start()
 
@@ -56,13 +71,16 @@ class Progress:
         if not self.visible:
             return
         now = time.monotonic()
+        self._pace.at(phase, done)
         if phase != self._phase:
             self._enter(phase, done, total, now)
         if self._bar:
-            self._bar.update(self._task, completed=done, note=note)
+            rate = f"{self._pace.per_s:.3g}/s" if self._pace.per_s else ""
+            self._bar.update(self._task, completed=done, note=note, rate=rate)
         elif done == total or now - self._last_line >= self.every_s:
-            left = (now - self._start) / max(1, done - self._start_done) * (total - done)
-            print(f"{phase}: {done}/{total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
+            rate = self._pace.per_s
+            left = f"{rate:.3g}/s  {(total - done) / rate:.0f} s left" if rate else ""
+            print(f"{phase}: {done}/{total}  {note}  {left}".rstrip(), file=sys.stderr, flush=True)
             self._last_line = now
 
     def say(self, text: str) -> None:
@@ -76,11 +94,10 @@ class Progress:
         if self._bar:
             if self._phase:
                 self._bar.update(self._task, completed=self._total)
-            self._task = self._bar.add_task(phase, total=total, completed=done, note="")
+            self._task = self._bar.add_task(phase, total=total, completed=done, note="", rate="")
         else:
             print(f"{phase}: {done}/{total}", file=sys.stderr, flush=True)
-        self._phase, self._total = phase, total
-        self._start, self._start_done, self._last_line = now, done, now
+        self._phase, self._total, self._last_line = phase, total, now
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -1,9 +1,10 @@
-"""Tables from results.h5."""
+"""Tables of what runs have learned and measured, as text and as Markdown."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -11,14 +12,40 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpcslmc.measure.statistics import bracket
-
+from hpcslmc.results import Results
 
 INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_uniform", "m2_next_staggered", "m2_next_uniform",
                "scalar_chirality2", "energy_fluctuation", "number_fluctuation"}
 """Observables that are kept for what is derived from them, and not shown."""
 IN_LADDERS = ("density", "energy", "specific_heat", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
               "nn_correlation", "acceptance")
-"""Observables that are shown for every temperature."""
+"""Observables that are shown for every temperature, and of every run among several."""
+
+
+class Sheet(NamedTuple):
+    """A table in words: ``rows`` of cells below ``headings``; the first ``left`` columns are aligned to the left."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    left: int = 0
+
+    def text(self) -> Table:
+        """For a console."""
+        table = Table(title=self.title, box=box.SIMPLE, title_justify="left")
+        for k, heading in enumerate(self.headings):
+            table.add_column(escape(heading), justify="left" if k < self.left else "right")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+    def markdown(self) -> str:
+        """For a page of notes."""
+        def line(cells: list[str]) -> str:
+            return "| " + " | ".join(cell.replace("\n", " ").replace("|", r"\|") for cell in cells) + " |"
+
+        rule = [":--" if k < self.left else "--:" for k in range(len(self.headings))]
+        return "\n".join([f"**{self.title}**", "", *map(line, (self.headings, rule, *self.rows)), ""])
 
 
 def _number(value: float, digits: str) -> str:
@@ -27,95 +54,129 @@ def _number(value: float, digits: str) -> str:
 
 def print_report(path: Path) -> None:
     """Print what a run learned and measured, from its results.h5."""
-    with h5py.File(path, "r") as file:
-        temperatures = file["temperature"][()]
-        console = Console(width=150 if temperatures.ndim else 100, force_terminal=False, no_color=True)
-        if "learning/rounds" in file:
-            console.print(_learning_table(file["learning/rounds"], temperatures.ndim > 0))
-            for remark in file["learning/remarks"].asstr():
-                console.print(escape(remark))
-        if temperatures.ndim:
-            console.print(_ladder_table(file))
-            if "exchange" in file:
-                console.print(_exchange_line(file))
+    from hpcslmc.results_file import read
+
+    print_tables({"": read(path)})
+
+
+def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
+    """Print the tables of runs by name, and one that compares them where there are several."""
+    wide = len(runs) > 1 or any(results.is_ladder for results in runs.values())
+    console = Console(width=150 if wide else 100, force_terminal=False, no_color=True)
+
+    def show(part: Sheet | str) -> None:
+        if not markdown:
+            console.print(part.text() if isinstance(part, Sheet) else escape(part))
         else:
-            console.print(_summary_table(file))
-        for line in _doubts(file):
-            console.print(escape(line))
+            print(part.markdown() if isinstance(part, Sheet) else f"{part}\n")
+
+    for name, results in runs.items():
+        if name:
+            show(f"## {name}" if markdown else f"-- {name}: {described(results)}")
+        for part in _parts(results):
+            show(part)
+    if len(runs) > 1:
+        show(_comparison(runs))
 
 
-def _ladder_table(file: h5py.File) -> Table:
+def described(results: Results) -> str:
+    """Lattice, parameters and sampler in a line."""
+    job = results.parsed_job
+    temperatures = ", ".join(f"{t:.4g}" for t in np.atleast_1d(results.temperature))
+    merged = f", {len(results.others) + 1} runs merged" if results.others else ""
+    model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
+    chains, draws = next(iter(results.draws.values())).shape[:2]
+    return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]}, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, mu = {_range(results.mu)}, T = {temperatures}; "
+            f"{job.sampling.method}{model}, {chains} chains of {draws * results.bin_size} samples{merged}")
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _parts(results: Results) -> list[Sheet | str]:
+    """Tables and remarks of one run, in order."""
+    parts: list[Sheet | str] = []
+    if results.rounds:
+        parts += [_learning_sheet(results), *results.remarks]
+    parts.append(_ladder_sheet(results) if results.is_ladder else _summary_sheet(results))
+    if results.exchange:
+        parts.append(_exchange_line(results))
+    return parts + _doubts(results)
+
+
+def _shown(results: Results) -> list[str]:
+    summary = results.summary
+    return [name for name in IN_LADDERS if name in summary.names and summary.of(name, "error").any()]
+
+
+def _ladder_sheet(results: Results) -> Sheet:
     """What is asked for most, by temperature."""
-    summary = _Summary(file)
-    shown = [name for name in IN_LADDERS if name in summary.names and summary.error[summary.names.index(name)].any()]
-    table = Table(title="Observables by temperature: mean (standard error in brackets)", box=box.SIMPLE, title_justify="left")
-    mu = file["mu"][()]
-    headings = ["T"] + (["mu"] if np.ptp(mu) else []) + [escape(summary.label[summary.names.index(name)]) for name in shown] + ["tau", "R-hat"]
-    exchange = file["exchange/acceptance"][()] if "exchange" in file else None
-    for heading in headings + (["exchange"] if exchange is not None else []):
-        table.add_column(heading, justify="right")
-    for k, temperature in enumerate(file["temperature"][()]):
-        row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if np.ptp(mu) else [])
-        for name in shown:
-            at = summary.names.index(name), k
-            row.append(bracket(summary.mean[at], summary.error[at]))
-        row += [_number(np.nanmax(summary.tau[:, k]), ".2f"), _number(np.nanmax(summary.rhat[:, k]), ".4f")]
-        if exchange is not None:
+    summary, shown, mu = results.summary, _shown(results), results.mu
+    exchange = results.exchange and results.exchange["accepted"].sum(0) / np.maximum(results.exchange["tried"] * len(results.spins), 1)
+    tuned = bool(np.ptp(mu))
+    headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat", *(["exchange"] if results.exchange else [])]
+    rows = []
+    for k, temperature in enumerate(results.temperature):
+        row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if tuned else [])
+        row += [bracket(summary.of(name)[k], summary.of(name, "error")[k]) for name in shown]
+        row += [_number(np.nanmax(summary.columns[column][:, k]), digits) for column, digits in (("tau", ".2f"), ("rhat", ".4f"))]
+        if results.exchange:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
-        table.add_row(*row)
-    return table
+        rows.append(row)
+    return Sheet("Observables by temperature: mean (standard error in brackets)", headings, rows)
 
 
-def _exchange_line(file: h5py.File) -> str:
+def _exchange_line(results: Results) -> str:
     """How replicas travelled along the ladder."""
-    trips, turns = int(file["exchange/trips"][()].sum()), int(file["exchange/tried"][()][:2].sum())
-    often = f"{trips} journeys, one in {turns * file['exchange/trips'].size / trips:.0f} turns of a replica" if trips else "none"
+    exchange = results.exchange
+    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:2].sum())
+    often = f"{trips} journeys, one in {turns * exchange['trips'].size / trips:.0f} turns of a replica" if trips else "none"
     return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
 
 
-def _learning_table(rounds: h5py.Group, ladder: bool) -> Table:
-    table = Table(title="Learning: acceptance of the exact test in each round", box=box.SIMPLE, title_justify="left")
-    for heading in (*(["T"] if ladder else []), "round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured",
-                    "erfc(s/2)", "exp(-s)"):
-        table.add_column(heading, justify="right")
-    columns = {name: rounds[name][()] for name in rounds}
+def _learning_sheet(results: Results) -> Sheet:
+    columns = results.rounds
+    headings = ["round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured", "erfc(s/2)", "exp(-s)"]
+    rows = []
     for k in range(len(columns["round"])):
-        table.add_row(*([f"{columns['temperature'][k]:.4g}"] if ladder else []), str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}",
-                      f"{columns['mse_per_site'][k]:.3g}",
-                      bracket(columns["acceptance"][k], columns["acceptance_error"][k]),
-                      f"{columns['predicted_erfc'][k]:.3f}", f"{columns['predicted_exp'][k]:.3f}")
-    return table
+        rows.append([str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}", f"{columns['mse_per_site'][k]:.3g}",
+                     bracket(columns["acceptance"][k], columns["acceptance_error"][k]), f"{columns['predicted_erfc'][k]:.3f}",
+                     f"{columns['predicted_exp'][k]:.3f}"])
+    if results.is_ladder:
+        headings, rows = ["T", *headings], [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)]
+    return Sheet("Learning: acceptance of the exact test in each round", headings, rows)
 
 
-class _Summary:
-    """The summary of a results file, column by column."""
-
-    def __init__(self, file: h5py.File) -> None:
-        self.names = [name.decode() for name in file["summary/observable"][()]]
-        self.label, self.doubts = (list(file[f"summary/{key}"].asstr()[()]) for key in ("label", "doubts"))
-        self.mean, self.error, self.tau, self.rhat, self.ess = (file[f"summary/{key}"][()] for key in ("mean", "error", "tau", "rhat", "ess"))
-
-
-def _summary_table(file: h5py.File) -> Table:
-    summary = _Summary(file)
-    table = Table(title="Observables: mean (standard error in brackets)", box=box.SIMPLE, title_justify="left")
-    for heading, justify in (("observable", "left"), ("mean", "right"), ("tau / samples", "right"), ("R-hat", "right"),
-                             ("n_eff", "right")):
-        table.add_column(heading, justify=justify)
-    for k, name in enumerate(summary.names):
-        if name not in INGREDIENTS:
-            table.add_row(escape(summary.label[k]), bracket(summary.mean[k], summary.error[k]), _number(summary.tau[k], ".2f"),
-                          _number(summary.rhat[k], ".4f"), _number(summary.ess[k], ".0f"))
-    return table
+def _summary_sheet(results: Results) -> Sheet:
+    summary = results.summary
+    rows = [[summary.labels[name], bracket(summary.of(name), summary.of(name, "error")), _number(summary.of(name, "tau"), ".2f"),
+             _number(summary.of(name, "rhat"), ".4f"), _number(summary.of(name, "ess"), ".0f")]
+            for name in summary.names if name not in INGREDIENTS]
+    return Sheet("Observables: mean (standard error in brackets)", ["observable", "mean", "tau / samples", "R-hat", "n_eff"], rows, left=1)
 
 
-def _doubts(file: h5py.File) -> list[str]:
-    """A line for each doubt and the observables that share it; of a ladder, with the temperature where it is worst."""
-    summary, found = _Summary(file), {}
-    temperatures = np.atleast_1d(file["temperature"][()])
+def _comparison(runs: Mapping[str, Results]) -> Sheet:
+    """The observables that are asked for most, a row for each temperature of each run."""
+    shown = [name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())]
+    labels = {name: label for results in runs.values() for name, label in results.summary.labels.items()}
+    rows = []
+    for name, results in runs.items():
+        summary, shape = results.summary, results.parsed_job.lattice.shape
+        for at in np.ndindex(results.temperature.shape):
+            cells = [bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else "" for o in shown]
+            rows.append([name, f"{shape[0]}x{shape[1]}", f"{results.temperature[at]:.4g}", f"{results.mu[at]:.4g}", *cells])
+    return Sheet("All runs: mean (standard error in brackets)", ["run", "lattice", "T", "mu", *(labels[name] for name in shown)], rows, left=1)
+
+
+def _doubts(results: Results) -> list[str]:
+    """A line for each doubt and the observables that share it; of a ladder, with the temperature where it is."""
+    summary, found = results.summary, {}
+    temperatures = np.atleast_1d(results.temperature)
     for k, name in enumerate(summary.names):
         for at, doubts in enumerate(np.atleast_1d(summary.doubts[k])):
             if name not in INGREDIENTS and doubts:
-                where = f" at T = {temperatures[at]:.4g}" if len(temperatures) > 1 else ""
-                found.setdefault(doubts + where, []).append(summary.label[k])
+                where = f" at T = {temperatures[at]:.4g}" if results.is_ladder else ""
+                found.setdefault(doubts + where, []).append(summary.labels[name])
     return [f"Doubtful errors ({doubt}): {', '.join(labels)}" for doubt, labels in found.items()]

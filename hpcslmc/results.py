@@ -1,128 +1,291 @@
-"""results.h5: the raw draws of all chains, the learning history, and the summary of both."""
+"""What a run found: the draws of all chains, their summary, profiles, the learning history."""
 
-import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import h5py
 import numpy as np
 
+from hpcslmc.config import Job
+from hpcslmc.errors import UserError
+from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import derived_quantities
-from hpcslmc.measure.profiles import ProfileSums, mean_and_error
 from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
-from hpcslmc.simulation import Simulation
 
-FORMAT = "hpcslmc results 1"
+if TYPE_CHECKING:
+    import xarray
+
+    from hpcslmc.simulation import Simulation
+
+NAME = "results.h5"
+ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
+"""Columns of the summary, as in ``Estimate``."""
+SHARED = ("lattice", "hamiltonian", "ensemble", "measure", "sampling.samples", "sampling.bin_size")
+"""Sections and keys of a job that runs have to share before their chains are put together: the physics, and which draws there are."""
 
 
-def write_results(path: Path, simulation: Simulation, versions: dict[str, str]) -> None:
-    """Write results.h5 and publish it by rename. Collective: the root gathers the draws and writes.
+class Axis(NamedTuple):
+    """Values along one axis of a profile, and their unit."""
 
-    Groups
-    ------
-    draws/NAME : (chain, draw) float64, one dataset per observable, attribute ``label``
-    mean_squares/NAME : (chain,) float64, mean square of the samples, for their variance where a draw bins several
-    profiles/NAME/{mean, error} : (*grid,), profiles/NAME/chains : (chain, *grid) float64, means of each chain
-    summary/{mean, error, tau, rhat, ess, ess_bulk, ess_tail} : (observable,), of observables, then of what is derived from them
-    summary/doubts : (observable,) text, why an error cannot be trusted; empty if it can
-    spins : (chain, site, 3) float64, the last configuration of each chain
-    temperature, mu : ()
-    profiles/NAME/grid/AXIS : (point,) float64, attribute ``units``
-    summary/{observable, label} : (observable,) text
-    learning/curve/COLUMN, learning/rounds/COLUMN, learning/remarks : (point,), (round,), (remark,) text
-    exchange/{acceptance, tried} : (temperature - 1,), exchange/{replica, trips} : (chain, temperature)
+    values: np.ndarray
+    unit: str
 
-    For a list of temperatures all datasets down to ``temperature, mu`` have a last axis more, ``temperature``; a
-    row of the learning history says which it is of.
 
-    The file's attributes hold the resolved job (TOML), versions, bin size, format, and the processor time of
-    all ranks by phase, ``cpu_seconds_PHASE``.
+@dataclass(frozen=True)
+class ProfileResult:
+    """A function that was measured.
+
+    Attributes
+    ----------
+    label : str
+    axes : dict of str to Axis
+        In the order of the dimensions.
+    chains : (chain, *axes[, temperature]) float64
+        Means of each chain.
+    measurements : int
+        Of each chain.
     """
+
+    label: str
+    axes: dict[str, Axis]
+    chains: np.ndarray
+    measurements: int
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(*axes[, temperature]) float64, mean over chains."""
+        return self.chains.mean(0)
+
+    @property
+    def error(self) -> np.ndarray:
+        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for a single one."""
+        chains = len(self.chains)
+        return self.chains.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else np.full(self.chains.shape[1:], np.nan)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Estimates of all observables, and after them of what is derived from them.
+
+    Attributes
+    ----------
+    labels : dict of str to str
+        By observable, as a physicist writes it, with its unit.
+    columns : dict of str to (observable[, temperature]) float64
+        By the names of ``ESTIMATES``.
+    doubts : (observable[, temperature]) str
+        Why an error cannot be trusted; empty if it can.
+    """
+
+    labels: dict[str, str]
+    columns: dict[str, np.ndarray]
+    doubts: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all observables, in order."""
+        return list(self.labels)
+
+    def of(self, name: str, column: str = "mean") -> np.ndarray:
+        """([temperature]) float64 of an observable."""
+        return self.columns[column][self.names.index(name)]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything in results.h5. Runs at a list of temperatures have a last axis more, ``temperature``.
+
+    Attributes
+    ----------
+    job : str
+        The resolved job (TOML); of several merged runs the first.
+    others : list of str
+        Jobs of the further runs that were merged with it.
+    versions : dict of str to str
+    cpu_seconds : dict of str to float
+        Processor time of all ranks by phase.
+    bin_size : int
+        Samples averaged into a draw.
+    temperature, mu : ([temperature]) float64
+    draws : dict of str to (chain, draw[, temperature]) float64
+    mean_squares : dict of str to (chain[, temperature]) float64
+        Mean squares of the samples, for their variance where a draw bins several.
+    labels : dict of str to str
+    spins : (chain, site, 3[, temperature]) float64
+        The last configurations.
+    profiles : dict of str to ProfileResult
+    curve, rounds : dict of str to (row,) array
+        Learning history, column by column; empty of merged runs, and of those that learned nothing.
+    remarks : list of str
+    exchange : dict of str to array
+        ``accepted`` (chain, pair) and ``tried`` (pair,) swaps of neighbouring temperatures, ``replica`` and ``trips`` (chain, temperature).
+    """
+
+    job: str
+    versions: dict[str, str]
+    cpu_seconds: dict[str, float]
+    bin_size: int
+    temperature: np.ndarray
+    mu: np.ndarray
+    draws: dict[str, np.ndarray]
+    mean_squares: dict[str, np.ndarray]
+    labels: dict[str, str]
+    spins: np.ndarray
+    profiles: dict[str, ProfileResult]
+    curve: dict[str, np.ndarray] = field(default_factory=dict)
+    rounds: dict[str, np.ndarray] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    exchange: dict[str, np.ndarray] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def is_ladder(self) -> bool:
+        """Whether there is an axis of temperatures."""
+        return self.temperature.ndim > 0
+
+    @cached_property
+    def parsed_job(self) -> Job:
+        """The job that ran."""
+        return _parse(self.job)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Means, errors and convergence, worked out from the draws."""
+        lattice, rows, labels = Lattice(self.parsed_job.lattice.shape), {}, dict(self.labels)
+        for at in np.ndindex(self.temperature.shape):
+            series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
+            estimates = {name: estimate(x, self.bin_size, self.mean_squares[name][:, *at].mean()) for name, x in series.items()}
+            quantities = derived_quantities(series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at]))
+            derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, self.bin_size) for q in quantities}
+            labels |= {q.name: q.label for q in quantities}
+            for name, found in (estimates | derived).items():
+                rows.setdefault(name, []).append(found)
+        return _summary(rows, labels, self.temperature.shape)
+
+    def dataset(self) -> "xarray.Dataset":
+        """The draws as an xarray dataset with dimensions chain, draw and, of a list of temperatures, temperature."""
+        import xarray
+
+        chains, draws = next(iter(self.draws.values())).shape[:2]
+        coordinates = {"chain": np.arange(chains), "draw": np.arange(draws)} | ({"temperature": self.temperature} if self.is_ladder else {})
+        dims = tuple(coordinates)
+        described = {name: dict(zip(("long_name", "units"), name_and_unit(label))) for name, label in self.labels.items()}
+        return xarray.Dataset({name: (dims, x, described[name]) for name, x in self.draws.items()}, coordinates, {"job": self.job})
+
+
+def _summary(rows: Mapping[str, list[Estimate]], labels: Mapping[str, str], shape: tuple[int, ...]) -> Summary:
+    shape = (len(rows), *shape)
+    columns = {key: np.array([[getattr(it, key) for it in row] for row in rows.values()]).reshape(shape) for key in ESTIMATES}
+    doubts = np.array([["; ".join(it.doubts) for it in row] for row in rows.values()], dtype=object).reshape(shape)
+    return Summary({name: labels[name] for name in rows}, columns, doubts)
+
+
+def _parse(job: str) -> Job:
+    return Job.model_validate(tomllib.loads(job))
+
+
+def name_and_unit(label: str) -> tuple[str, str]:
+    """A label such as "Drude weight D [t]" without its unit, and the unit; "1" where it has none."""
+    name, _, unit = label.partition(" [")
+    return name, unit.removesuffix("]") or "1"
+
+
+def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | None:
+    """What a simulation has found so far, on the root. Collective."""
     world, rungs, seconds = simulation.world, simulation.rungs, simulation.cpu_seconds()
+    ladder = simulation.job.ensemble.is_ladder
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
         """The chains of all ranks, of all temperatures on the last axis."""
-        return world.gather(np.stack(arrays, -1) if simulation.job.ensemble.is_ladder else arrays[0])
+        return world.gather(np.stack(arrays, -1) if ladder else arrays[0])
 
     draws = stacked([rung.bins.draws for rung in rungs])
     squares = stacked([rung.bins.mean_squares for rung in rungs])
     spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
     profiles = [stacked([rung.profiles[k].chain_means for rung in rungs]) for k in range(len(rungs[0].profiles))]
-    swaps = simulation.swaps and {name: world.gather(getattr(simulation.swaps, name)) for name in ("accepted", "replica", "trips")}
-    if world.is_root:
-        beside = path.with_suffix(".part")
-        with h5py.File(beside, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["job"] = simulation.job.toml()
-            file.attrs["bin_size"] = rungs[0].bins.size
-            file.attrs.update(versions)
-            file.attrs.update({f"cpu_seconds_{phase}": s for phase, s in seconds.items()})
-            for name in ("temperature", "mu"):
-                values = [getattr(rung, name) for rung in rungs]
-                file[name] = values if simulation.job.ensemble.is_ladder else values[0]
-            _write_draws(file, simulation, draws, squares)
-            file["spins"] = spins
-            for sums, means in zip(rungs[0].profiles, profiles, strict=True):
-                if sums.count:
-                    _write_profile(file.create_group(f"profiles/{sums.profile.name}"), sums, means)
-            if simulation.learns:
-                _write_learning(file, simulation)
-            if swaps:
-                tried = simulation.swaps.tried
-                file["exchange/acceptance"] = swaps["accepted"].sum(0) / np.maximum(tried * len(swaps["accepted"]), 1)
-                file["exchange/tried"], file["exchange/replica"], file["exchange/trips"] = tried, swaps["replica"], swaps["trips"]
-        os.replace(beside, path)
-    world.barrier()
+    exchange = {name: world.gather(getattr(simulation.swaps, name)) for name in ("accepted", "replica", "trips")} if simulation.swaps else {}
+    if not world.is_root:
+        return None
+    if exchange:
+        exchange["tried"] = np.asarray(simulation.swaps.tried)
+    names = rungs[0].bins.names
+    labels = {name: name for name in names} | {o.name: o.label for o in rungs[0].observables}
+    return Results(
+        job=simulation.job.toml(), versions=dict(versions), cpu_seconds=seconds, bin_size=rungs[0].bins.size,
+        temperature=np.array([rung.temperature for rung in rungs] if ladder else rungs[0].temperature),
+        mu=np.array([rung.mu for rung in rungs] if ladder else rungs[0].mu),
+        draws={name: draws[:, :, k] for k, name in enumerate(names)}, mean_squares={name: squares[:, k] for k, name in enumerate(names)},
+        labels=labels, spins=spins,
+        profiles={sums.profile.name: ProfileResult(sums.profile.label, {name: Axis(*axis) for name, axis in sums.profile.grid.items()}, means, sums.count)
+                  for sums, means in zip(rungs[0].profiles, profiles, strict=True) if sums.count},
+        curve=_history(simulation, "curve"), rounds=_history(simulation, "history"), remarks=simulation.remarks, exchange=exchange)
 
 
-def _write_learning(file: h5py.File, simulation: Simulation) -> None:
-    file["learning/remarks"] = np.array(simulation.remarks, dtype=h5py.string_dtype())
-    for name, rows in (("curve", "curve"), ("rounds", "history")):
-        table = [{"temperature": rung.temperature, **row} for rung in simulation.rungs for row in getattr(rung.learning, rows)]
-        for column in table[0]:
-            file[f"learning/{name}/{column}"] = np.array([row[column] for row in table])
+def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:
+    """A table of the learning of all temperatures, column by column."""
+    if not simulation.learns:
+        return {}
+    rows = [{"temperature": rung.temperature, **row} for rung in simulation.rungs for row in getattr(rung.learning, which)]
+    return {column: np.array([row[column] for row in rows]) for column in rows[0]}
 
 
-def _write_draws(file: h5py.File, simulation: Simulation, draws: np.ndarray, squares: np.ndarray) -> None:
-    bins, labels = simulation.rungs[0].bins, {o.name: o.label for o in simulation.rungs[0].observables}
-    axes = {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1])}
-    for axis, values in axes.items():
-        file[axis] = values
-    if simulation.job.ensemble.is_ladder:
-        axes["temperature"] = file["temperature"][()]
-    for axis in axes:
-        file[axis].make_scale(axis)
-    for k, name in enumerate(bins.names):
-        dataset = file.create_dataset(f"draws/{name}", data=draws[:, :, k])
-        dataset.attrs["label"] = labels.get(name, name)
-        for axis, scale in enumerate(axes):
-            dataset.dims[axis].attach_scale(file[scale])
-        file[f"mean_squares/{name}"] = squares[:, k]
-    _write_summary(file, simulation, draws, squares, labels)
+def write_results(path: Path, simulation: "Simulation", versions: Mapping[str, str]) -> None:
+    """Write results.h5 and publish it by rename. Collective: the root gathers and writes."""
+    from hpcslmc.results_file import write
+
+    results = collect(simulation, versions)
+    if results is not None:
+        write(path, results)
+    simulation.world.barrier()
 
 
-def _write_summary(file: h5py.File, simulation: Simulation, draws: np.ndarray, squares: np.ndarray, labels: dict[str, str]) -> None:
-    bins, means = simulation.rungs[0].bins, squares.mean(0)
-    rows: dict[str, list[Estimate]] = {}
-    for rung, at in zip(simulation.rungs, np.ndindex(draws.shape[3:]), strict=True):
-        series = {name: draws[:, :, k, *at] for k, name in enumerate(bins.names)}
-        estimates = {name: estimate(series[name], bins.size, means[k, *at]) for k, name in enumerate(bins.names)}
-        quantities = derived_quantities(bins.names, simulation.lattice, 1.0 / rung.temperature, rung.mu)
-        derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, bins.size) for q in quantities}
-        labels = labels | {q.name: q.label for q in quantities}
-        for name, it in (estimates | derived).items():
-            rows.setdefault(name, []).append(it)
-    text, shape = h5py.string_dtype(), (len(rows), *draws.shape[3:])
-    file["summary/observable"] = np.array(list(rows), dtype=text)
-    file["summary/label"] = np.array([labels.get(name, name) for name in rows], dtype=text)
-    file["summary/doubts"] = np.array(["; ".join(it.doubts) for row in rows.values() for it in row], dtype=text).reshape(shape)
-    for quantity in ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail"):
-        file[f"summary/{quantity}"] = np.array([[getattr(it, quantity) for it in row] for row in rows.values()]).reshape(shape)
+def merge(runs: Mapping[str, Results]) -> Results:
+    """Several runs of the same physics as one: their chains side by side, each of the same length and so of the same weight.
+
+    Parameters
+    ----------
+    runs : mapping of str to Results
+        By a name to be used in messages.
+
+    Raises
+    ------
+    UserError
+        If they are of different physics, hold other draws, or have chains in common. One sentence names what differs.
+    """
+    (first_name, first), *rest = runs.items()
+    for name, run in rest:
+        _check_same(first_name, first, name, run)
+    seen: dict[int, str] = {}
+    for name, run in runs.items():
+        for seed in (_parse(text).sampling.seed for text in (run.job, *run.others)):
+            if seed in seen:
+                raise UserError(f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge runs with seeds of their own.")
+            seen[seed] = name
+    everything = [first, *(run for _, run in rest)]
+
+    def joined(pick: str) -> dict[str, np.ndarray]:
+        return {key: np.concatenate([getattr(run, pick)[key] for run in everything]) for key in getattr(first, pick)}
+
+    exchange = joined("exchange") | ({"tried": first.exchange["tried"]} if first.exchange else {})
+    profiles = {key: ProfileResult(it.label, it.axes, np.concatenate([run.profiles[key].chains for run in everything]), it.measurements)
+                for key, it in first.profiles.items()}
+    return Results(
+        job=first.job, others=[text for run in everything for text in (run.job, *run.others)][1:], versions=first.versions,
+        cpu_seconds={phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds}, bin_size=first.bin_size,
+        temperature=first.temperature, mu=first.mu, draws=joined("draws"), mean_squares=joined("mean_squares"), labels=first.labels,
+        spins=np.concatenate([run.spins for run in everything]), profiles=profiles, exchange=exchange)
 
 
-def _write_profile(group: h5py.Group, sums: ProfileSums, chain_means: np.ndarray) -> None:
-    for name, axis in sums.profile.grid.items():
-        group[f"grid/{name}"] = axis.values
-        group[f"grid/{name}"].attrs["units"] = axis.unit
-    group["chains"] = chain_means
-    group["mean"], group["error"] = mean_and_error(chain_means)
-    group.attrs.update(label=sums.profile.label, axes=list(sums.profile.grid), measurements=sums.count)
+def _check_same(one: str, first: Results, other: str, second: Results) -> None:
+    before, after = first.parsed_job.keys(), second.parsed_job.keys()
+    different = [f"{key} ({before[key]!r} and {after[key]!r})" for key in before
+                 if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)]
+    for key in ("temperature", "mu"):
+        a, b = getattr(first, key), getattr(second, key)
+        if not different and not np.array_equal(a, b):
+            different.append(f"{key} as thermalisation tuned it ({a.tolist()} and {b.tolist()})")
+    if different:
+        raise UserError(f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}.")

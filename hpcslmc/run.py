@@ -1,5 +1,7 @@
 """Command line: ``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml`` checks one.
 
+``status``, ``report`` and ``merge`` look at what runs have left, and know nothing of MPI.
+
 Exit codes: 0 finished, 2 something for the user to mend (one sentence says what), 75 checkpointed on a
 signal or before the end of the job's time: the same command goes on, 1 a crash.
 """
@@ -14,11 +16,18 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpcslmc import parallel
+from hpcslmc import commands, parallel
+from hpcslmc.commands import ALONE
 from hpcslmc.config import Job, load_job
 from hpcslmc.errors import Failure, UserError
 from hpcslmc.lock import Lock
+from hpcslmc.status import NAME as STATUS
+from hpcslmc.status import StatusFile
+
+if TYPE_CHECKING:
+    from hpcslmc.simulation import Simulation
 
 EXIT_CRASH = 1
 EXIT_USER_ERROR = 2
@@ -26,36 +35,50 @@ EXIT_RUN_AGAIN = 75
 PATIENCE_S = 3.0
 """Seconds that a rank with a UserError waits for the others to have one too."""
 
-COMMANDS = ("run", "validate")
+COMMANDS = ("run", "validate", *ALONE)
 CHECKPOINT = "checkpoint.h5"
-OUTPUT = (CHECKPOINT, "checkpoint.previous.h5", "results.h5", "model.h5", "data.h5")
+OUTPUT = (CHECKPOINT, "checkpoint.previous.h5", "results.h5", "model.h5", "data.h5", STATUS)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises UserError where the arguments make no sense."""
+
     def error(self, message: str) -> None:
         raise UserError(f"{message}; usage: {self.format_usage().removeprefix('usage: ').strip()}")
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m hpcslmc.run", description="Self-learning Monte Carlo of spin-fermion lattice models.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    run = commands.add_parser("run", help="run a job, or go on from its checkpoint (the default command)")
+    parser = Parser(prog="python -m hpcslmc.run", description="Self-learning Monte Carlo of spin-fermion lattice models.")
+    subcommands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    run = subcommands.add_parser("run", help="run a job, or go on from its checkpoint (the default command)")
     run.add_argument("job", help="job file (TOML)")
     run.add_argument("--restart", action="store_true", help="start over; earlier files are kept aside")
-    validate = commands.add_parser("validate", help="check a job file and print it with all defaults filled in")
+    said = run.add_mutually_exclusive_group()
+    said.add_argument("--quiet", action="store_true", help="print nothing but remarks and errors")
+    said.add_argument("--verbose", action="store_true", help="tell of every checkpoint, and where the time went")
+    validate = subcommands.add_parser("validate", help="check a job file and print it with all defaults filled in")
     validate.add_argument("job", help="job file (TOML)")
+    commands.add_to(subcommands)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["run", *arguments]
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Collective over all MPI ranks."""
+    """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
     started = time.time()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ALONE:
+        try:
+            commands.execute(_arguments(arguments))
+        except UserError as error:
+            print(f"hpcslmc: {error}", file=sys.stderr)
+            return EXIT_USER_ERROR
+        return 0
     faulthandler.enable()
     world = parallel.MPIWorld()
     try:
-        options = world.on_root(lambda: _arguments(sys.argv[1:] if arguments is None else arguments))
+        options = world.on_root(lambda: _arguments(arguments))
         job = world.on_root(lambda: load_job(options.job, world.size))
         if options.command == "validate":
             if world.is_root:
@@ -66,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         lock = Lock(directory)
         try:
             _say(world, world.on_root(lock.acquire))
-            return _run(job, directory, options.restart, _ends_at(job, started), world)
+            return _run(job, directory, options, _ends_at(job, started), world)
         finally:
             if world.is_root:
                 lock.release()
@@ -91,17 +114,19 @@ def main(arguments: list[str] | None = None) -> int:
         raise
 
 
-def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parallel.World) -> int:
-    if restart:
+def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float, world: parallel.World) -> int:
+    if options.restart:
         world.on_root(lambda: _set_aside(directory))
     threads = parallel.limit_threads()
     watch = parallel.Watch(world, job.output.checkpoint_every_s, ends_at)
 
     # torch takes seconds to import and is not needed to refuse a bad job
     from hpcslmc import checkpoint
+    from hpcslmc.convergence import Convergence
     from hpcslmc.progress import Progress
-    from hpcslmc.report import print_report
-    from hpcslmc.results import write_results
+    from hpcslmc.report import print_tables
+    from hpcslmc.results import collect
+    from hpcslmc.results_file import write
     from hpcslmc.simulation import Simulation
     from hpcslmc.versions import versions
 
@@ -112,8 +137,12 @@ def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parall
     newest = directory / CHECKPOINT
     resumed = world.on_root(lambda: newest.exists() or checkpoint.previous(newest).exists())
     simulation = Simulation(job, copy, device, group, newest if resumed else None)
-    if world.is_root:
-        print(_heading(job, world, about, f"{simulation.method} ({simulation.method_reason})", device, threads), flush=True)
+    physics = _physics(job)
+    layout = _layout(job, world, f"{simulation.method} ({simulation.method_reason})", device, threads)
+    loud = world.is_root and not options.quiet
+    if loud:
+        print(f"hpcslmc {about['hpcslmc']}: {physics}\n{layout}; "
+              + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"), flush=True)
         if resumed:
             print("{0}: going on from {1} at {2} {3}/{4}".format("finished" if simulation.finished else "resumed",
                                                                  simulation.resumed_from, *simulation.progress), flush=True)
@@ -122,12 +151,31 @@ def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parall
     if resumed and simulation.resumed_from != newest:
         world.on_root(lambda: _keep_damaged(newest))
     written = simulation.finished and simulation.resumed_from == newest
-    progress = Progress(world.is_root, job.output.progress_every_s)
+    every_s = job.output.progress_every_s
+    progress, convergence = Progress(loud, every_s), Convergence(every_s)
+    status = StatusFile(directory, every_s, {"job": physics, "layout": layout}) if world.is_root else None
+
+    def tell() -> None:
+        """The root says where the run is."""
+        if simulation.phase == "sample":
+            convergence.look(simulation.rungs)
+        at = simulation.progress
+        progress.show(*at, "  ".join(filter(None, (simulation.note, convergence.short))))
+        acceptance = simulation.acceptance if math.isfinite(simulation.acceptance) else None
+        status.show(*at, acceptance=acceptance, rounds=_rounds(simulation), convergence=convergence.text)
+
+    def save() -> None:
+        began = time.monotonic()
+        simulation.save(newest, about)
+        if options.verbose:
+            progress.say(f"{newest} written in {time.monotonic() - began:.2f} s, {newest.stat().st_size / 1e6:.3g} MB")
+
     try:
         while not simulation.finished:
             phase, told = simulation.phase, len(simulation.remarks)
             simulation.advance()
-            progress.show(*simulation.progress, simulation.note)
+            if world.is_root:
+                tell()
             for remark in simulation.remarks[told:]:
                 progress.say(remark)
             if phase == "learn" != simulation.phase and writes:
@@ -135,22 +183,34 @@ def _run(job: Job, directory: Path, restart: bool, ends_at: float, world: parall
             decision = watch.decide()
             if decision.checkpoint:
                 if writes:
-                    simulation.save(newest, about)
+                    save()
                 watch.checkpoint_written()
             if decision.leave:
                 if world.is_root:
+                    status.end(decision.leave)
                     print(f"stopped, {decision.leave}; {newest} is written, run the same command to go on")
                 return EXIT_RUN_AGAIN
     finally:
         progress.close()
     if writes and not written:
-        simulation.save(newest, about)
-    if writes:
-        write_results(directory / "results.h5", simulation, about)
-    if world.is_root:
-        print_report(directory / "results.h5")
+        save()
+    results = collect(simulation, about) if writes else None
+    if results:
+        write(directory / "results.h5", results)
+        convergence.finish(results.summary)
+        status.show(*simulation.progress, rounds=_rounds(simulation))
+        status.end("finished", acceptance=float(results.summary.of("acceptance").mean()), convergence=convergence.text)
+    if loud:
+        print_tables({"": results})
+        if options.verbose:
+            print("processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items()))
         print(f"Draws and summary: {directory}/results.h5")
     return 0
+
+
+def _rounds(simulation: "Simulation") -> list[list[float]]:
+    """Acceptance after each round of learning so far, for each temperature that has learned."""
+    return [[row["acceptance"] for row in rung.learning.history] for rung in simulation.rungs if rung.learning and rung.learning.history]
 
 
 def _say(world: parallel.World, remark: str) -> None:
@@ -212,18 +272,19 @@ def _unused(pattern: Path) -> Path:
     return next(path for n in range(1, 10**6) if not (path := Path(str(pattern).format(n))).exists())
 
 
-def _heading(job: Job, world: parallel.World, about: dict[str, str], weight: str, device: str, threads: int) -> str:
+def _physics(job: Job) -> str:
     effective = job.effective
     layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
     model = f"{effective.model} ({layers}{effective.shells} shells)"
     how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
     temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
+    return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, "
+            f"mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}")
+
+
+def _layout(job: Job, world: parallel.World, weight: str, device: str, threads: int) -> str:
     groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
-    return (
-        f"hpcslmc {about['hpcslmc']}: {job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, "
-        f"J = {job.hamiltonian.J:g}, mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}\n"
-        f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank; "
-        + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"))
+    return f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank"
 
 
 if __name__ == "__main__":

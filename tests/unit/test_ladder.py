@@ -104,7 +104,7 @@ def test_all_measurements_of_a_job_come_out(tmp_path, capsys):
         assert {"specific_heat", "compressibility", "binder_staggered", "drude_weight", "energy", "scalar_chirality"} <= set(names)
         assert set(file["profiles"]) == {"structure_factor", "density_of_states", "spectral_function", "optical_conductivity"}
         s_of_q = file["profiles/structure_factor"]
-        assert s_of_q["mean"].shape == (4, 4) and list(s_of_q.attrs["axes"]) == ["qx", "qy"] and s_of_q["grid/qx"].attrs["units"] == "1/a"
+        assert s_of_q["mean"].shape == (4, 4) and list(s_of_q.attrs["axes"]) == ["qx", "qy"] and s_of_q["qx"].attrs["units"] == "1/a"
         # both at every sample, both bins of four: S(pi, pi) = N |m(pi,pi)|^2
         assert np.isclose(s_of_q["mean"][2, 2], 16.0 * file["summary/mean"][names.index("m2_staggered")])
         assert "effective samples" in file["summary/doubts"].asstr()[names.index("energy")]
@@ -123,7 +123,7 @@ def test_results_have_an_axis_of_temperatures(tmp_path, capsys):
             assert np.array_equal(file["draws/energy"][..., k], rung.bins.draws[:, :, names.index("energy")])
             one = estimate(rung.bins.draws[:, :, names.index("energy")])
             assert file["summary/mean"][names.index("energy"), k] == one.mean and file["summary/error"][names.index("energy"), k] == one.error
-        assert [d[0].name for d in file["draws/energy"].dims] == ["/chain", "/draw", "/temperature"]
+        assert [d[0].name for d in file["draws/energy"].dims] == ["/draws/chain", "/draws/draw", "/draws/temperature"]
         assert file["exchange/acceptance"].shape == (2,) and (file["exchange/tried"][()] == 15).all()
     print_report(tmp_path / "results.h5")
     said = capsys.readouterr().out

@@ -1,0 +1,122 @@
+"""The program's parts as a notebook wants them: one process, no MPI, no files unless asked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hpcslmc.config import Job, load_job, make_job
+from hpcslmc.effective import EffectiveModel, make_model
+from hpcslmc.effective.files import check_parameters, load_model
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.parallel import World
+from hpcslmc.progress import Progress
+from hpcslmc.results import Results, collect
+from hpcslmc.simulation import Simulation
+from hpcslmc.streams import Stream
+from hpcslmc.versions import versions
+from hpcslmc.weight import choose_method, make_weight
+from hpcslmc.weight.method import ExactWeight
+
+
+def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, method: str = "auto") -> ExactWeight:
+    r"""Exact fermionic log-weight of spin configurations, on the Hamiltonian's device.
+
+    .. math:: \log W(S) = \sum_n \log(1 + e^{-(E_n - \mu) / T})
+
+    Parameters
+    ----------
+    hamiltonian : Hamiltonian
+    temperature, mu : float
+        In units of t.
+    method : str
+        diagonalise, blocks, matsubara, or auto for the one that is predicted to be the fastest.
+
+    Returns
+    -------
+    ExactWeight
+        Its ``log_weight(spins)``, ``log_weight_and_forces(spins)`` and ``evaluate(spins, forces)`` (energy and density too) take spins
+        (chains, sites, 3) float64.
+
+    Raises
+    ------
+    UserError
+        The method needs something that is not there, or cannot serve this temperature.
+    """
+    if method == "auto":
+        method, _ = choose_method(hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True)
+    return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())
+
+
+def random_spins(chains: int, lattice: Lattice, seed: int = 0) -> Tensor:
+    """Free spins, (chains, sites, 3) float64, each chain from random numbers of its own."""
+    return Stream(seed, torch.arange(chains), "start").directions(lattice.sites)
+
+
+def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
+    """The effective model that a run has learned, on a lattice of any size.
+
+    Parameters
+    ----------
+    path : str or Path
+        A model file, or the output directory of a run (of a ladder, the folder of a temperature in it).
+    lattice : Lattice
+        With at least the neighbour shells that the model sees.
+
+    Returns
+    -------
+    EffectiveModel
+        ``model(spins)`` is log W_eff (chains,) of spins (chains, sites, 3), ``model.evaluate(spins, forces=True)`` its gradient too.
+
+    Raises
+    ------
+    UserError
+        If there is no model to read.
+    """
+    architecture, parameters = load_model(str(path))
+    model = make_model(architecture, lattice)
+    check_parameters(model, parameters, str(path))
+    model.load_state_dict(parameters)
+    return model
+
+
+def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -> Results:
+    """Run a job from thermalisation to its last sample in this process, and keep everything in memory.
+
+    Parameters
+    ----------
+    job : Job, mapping or path
+        A table of sections as in a job file, ``{"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}}``, or a job file.
+    show : bool
+        Whether to show progress.
+
+    Returns
+    -------
+    Results
+        ``draws["energy"]`` (chain, draw), ``summary.of("energy")``, ``dataset()`` for xarray, ``profiles["structure_factor"].mean``, ...
+
+    Raises
+    ------
+    UserError
+        If the job makes no sense.
+
+    Notes
+    -----
+    No checkpoint is written, and no model or data: for a run that is longer than patience use the command.
+    """
+    if isinstance(job, str | Path):
+        job = load_job(str(job))
+    elif not isinstance(job, Job):
+        job = make_job(job)
+    world = World()
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    simulation, progress = Simulation(job, world, device), Progress(show, job.output.progress_every_s)
+    try:
+        while not simulation.finished:
+            simulation.advance()
+            progress.show(*simulation.progress, simulation.note)
+    finally:
+        progress.close()
+    return collect(simulation, versions(world))

@@ -1,0 +1,87 @@
+"""The commands that look at what runs have left: merge, status, report. They need no MPI and disturb no run."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcslmc.errors import UserError
+
+ALONE = ("merge", "status", "report")
+
+
+def add_to(subcommands: "argparse._SubParsersAction") -> None:
+    """Add them to a command line."""
+    merge = subcommands.add_parser("merge", help="put the chains of runs that differ in their seed into one results file")
+    merge.add_argument("out", help="output directory of the merged results, new or empty of results")
+    merge.add_argument("directories", nargs="+", help="output directories of the runs")
+    status = subcommands.add_parser("status", help="how far a run is, whether it runs, how well it goes")
+    status.add_argument("directories", nargs="+", help="output directories of runs")
+    report = subcommands.add_parser("report", help="tables and figures of finished runs")
+    report.add_argument("directories", nargs="+", help="output directories of runs")
+    report.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    report.add_argument("--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)")
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Run one of them.
+
+    Raises
+    ------
+    UserError
+    """
+    command: Callable[[argparse.Namespace], None] = {"merge": _merge, "status": _status, "report": _report}[options.command]
+    command(options)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from hpcslmc.report import print_tables
+    from hpcslmc.results import NAME, merge
+    from hpcslmc.results_file import read, write
+
+    target = Path(options.out) / NAME
+    if target.exists():
+        raise UserError(f"{target} is there already: merge into another directory.")
+    if len(options.directories) < 2:
+        raise UserError("merge needs at least two runs; usage: hpcslmc merge OUT DIR DIR ...")
+    merged = merge({name: read(name) for name in _unlike(options.directories)})
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, merged)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
+    print_tables({options.out: merged})
+    print(f"Draws and summary of {len(options.directories)} runs: {target}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from hpcslmc.status import describe
+
+    for directory in options.directories:
+        print("\n".join(describe(Path(directory))))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from hpcslmc.report import print_tables
+    from hpcslmc.results_file import read
+
+    runs = {name: read(name) for name in _unlike(options.directories)}
+    print_tables(runs, options.markdown)
+    try:
+        from hpcslmc.figures import save_figures
+    except ModuleNotFoundError as error:
+        raise UserError(f"the figures need {error.name}, which is not there: pip install {error.name} (the tables are above).") from None
+    folder = Path(options.to or Path(options.directories[0]) / "report")
+    try:
+        names = save_figures(runs, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    print(f"Figures (PNG and PDF) in {folder}: {', '.join(names)}", file=sys.stderr if options.markdown else sys.stdout)
+
+
+def _unlike(directories: list[str]) -> list[str]:
+    """The directories, each given once."""
+    for name in directories:
+        if directories.count(name) > 1:
+            raise UserError(f"{name} is given {directories.count(name)} times.")
+    return directories

@@ -1,0 +1,401 @@
+"""Figures of finished runs, for print: width of one or two columns, colours of Okabe and Ito, error bars, units."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle, pairwise
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from hpcslmc.measure.statistics import fluctuates
+from hpcslmc.results import ProfileResult, Results
+
+COLUMN, PAGE = 3.4, 7.0
+"""Widths in inches."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+MARKERS = "osD^vPX"
+STYLE = {"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
+         "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "errorbar.capsize": 1.5, "legend.frameon": False,
+         "figure.constrained_layout.use": True, "savefig.dpi": 300, "pdf.fonttype": 42, "image.cmap": "viridis"}
+SHOWN = {  # observables against temperature or size, and their axes' labels
+    "energy": r"energy $\langle e\rangle$ [$t$]", "density": "electrons per site", "specific_heat": "specific heat per site",
+    "m2_staggered": r"$\langle|m_{(\pi,\pi)}|^2\rangle$", "m2_uniform": r"$\langle|m_{(0,0)}|^2\rangle$",
+    "susceptibility_staggered": r"$\chi_{(\pi,\pi)}$ [$1/t$]", "binder_staggered": r"Binder ratio at $(\pi,\pi)$",
+    "correlation_length_staggered": r"$\xi_{(\pi,\pi)}$ [$a$]", "compressibility": r"$d\langle n\rangle/d\mu$ [$1/t$]",
+    "drude_weight": r"Drude weight $D$ [$t$]", "acceptance": "acceptance",
+}
+CORRELATED = {"energy": "energy", "m2_staggered": r"$|m_{(\pi,\pi)}|^2$", "m2_uniform": r"$|m_{(0,0)}|^2$"}
+MAPS = 4
+"""Most temperatures of a ladder that are shown side by side."""
+
+Drawing = Figure | None
+
+
+def save_figures(runs: Mapping[str, Results], folder: Path) -> list[str]:
+    """Draw all that the runs have, as PNG and PDF; the names of the figures.
+
+    Parameters
+    ----------
+    runs : mapping of str to Results
+        By output directory.
+    folder : Path
+        Made if it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    with matplotlib.rc_context(STYLE):
+        for name, figure in _figures(runs):
+            for ending in ("png", "pdf"):
+                figure.savefig(folder / f"{name}.{ending}")
+                figure.set_layout_engine("none")  # it is laid out, once is enough
+            names.append(name)
+    return names
+
+
+def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Figure]]:
+    """Those that compare the runs, then those of each."""
+    compared: dict[str, Callable[[Mapping[str, Results]], Drawing]] = {
+        "observables_temperature": lambda runs: observables(runs, "T"), "observables_size": lambda runs: observables(runs, "L"),
+        "acceptance_by_round": acceptance_by_round, "autocorrelation": autocorrelation}
+    single: dict[str, Callable[[Results], Drawing]] = {
+        "structure_factor": structure_factor, "correlations": correlations, "spins": spins, "learning_curve": learning_curve,
+        "exchange": exchange, "density_of_states": lambda run: energy_function(run, "density_of_states", r"$E$ [$t$]", "states per site [$1/t$]"),
+        "optical_conductivity": lambda run: energy_function(run, "optical_conductivity", r"$\omega$ [$t$]", r"Re $\sigma(\omega)$ [$e^2/\hbar$]"),
+        "spectral_function": spectral_function}
+    for name, draw in compared.items():
+        if (figure := draw(runs)) is not None:
+            yield name, figure
+    short = _short_names(list(runs))
+    for name, draw in single.items():
+        for run, results in runs.items():
+            if (figure := draw(results)) is not None:
+                yield name if len(runs) == 1 else f"{name}_{short[run]}", figure
+
+
+def _short_names(paths: list[str]) -> dict[str, str]:
+    """A name of each directory for files: its last parts, as many as tell it from the others."""
+    parts = {path: Path(path).resolve().parts for path in paths}
+    for count in range(1, max(map(len, parts.values())) + 1):
+        short = {path: "_".join(own[-count:]).replace("/", "").replace(" ", "_") for path, own in parts.items()}
+        if len(set(short.values())) == len(paths):
+            break
+    return short
+
+
+def _styles() -> Iterator[dict]:
+    return ({"color": colour, "marker": marker} for colour, marker in cycle(zip(COLOURS, MARKERS)))
+
+
+def _family(count: int) -> list:
+    """Colours of an ordered family, dark to light, all dark enough on white."""
+    return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.85, count)] if count > 1 else [COLOURS[0]]
+
+
+def _titles(runs: Mapping[str, Results]) -> dict[str, str]:
+    """What tells the runs from each other: the parameters that differ, or the directories."""
+    def parameters(run: Results) -> dict[str, str]:
+        job = run.parsed_job
+        learned = job.effective.model if job.sampling.method != "exact" else ""
+        return {"lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}", "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
+                "J": f"$J={job.hamiltonian.J:g}$", "mu": f"$\\mu={float(np.mean(run.mu)):.3g}$",
+                "how": {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method] + learned}
+
+    found = {name: parameters(run) for name, run in runs.items()}
+    differ = [key for key in next(iter(found.values())) if len({own[key] for own in found.values()}) > 1]
+    titles = {name: ", ".join(filter(None, (own[key] for key in differ))) for name, own in found.items()}
+    return titles if len(set(titles.values())) == len(runs) else _short_names(list(runs)) if len(runs) > 1 else {name: "" for name in runs}
+
+
+def observables(runs: Mapping[str, Results], against: str) -> Drawing:
+    """Means with errors against temperature ("T") or linear size ("L"), a curve for each set of other parameters; None if there is one point only."""
+    points: dict[tuple, list[tuple]] = {}
+    for run in runs.values():
+        job = run.parsed_job
+        length, how = float(np.sqrt(np.prod(job.lattice.shape))), job.sampling.method if job.sampling.method == "exact" else job.effective.model
+        for at in np.ndindex(run.temperature.shape):
+            temperature, filled = float(run.temperature[at]), job.ensemble.filling
+            electrons = f"$n={filled:g}$" if filled is not None else f"$\\mu={float(run.mu[at]):.3g}$"
+            key = (f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape)), f"$J={job.hamiltonian.J:g}$", electrons, how)
+            points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
+    curves = {key: sorted(curve, key=lambda point: point[0]) for key, curve in points.items()}
+    xs = sorted({x for curve in curves.values() for x, *_ in curve})
+    if max(len({x for x, *_ in curve}) for curve in curves.values()) < 2:
+        return None
+    first = next(iter(runs.values())).summary
+    names = [name for name in SHOWN if name in first.names and any(run.summary.of(name, "error").any() for run in runs.values() if name in run.summary.names)]
+    told = [k for k in range(4) if len({key[k] for key in curves}) > 1]
+    rows = -(-len(names) // 3)
+    figure = Figure(figsize=(PAGE, 1.75 * rows + 0.3))
+    panels = figure.subplots(rows, 3, squeeze=False).ravel()
+    for axes, name in zip(panels, names):
+        for (key, curve), style in zip(curves.items(), _styles()):
+            known = [(x, run.summary.of(name)[at], run.summary.of(name, "error")[at]) for x, run, at in curve if name in run.summary.names]
+            if known:
+                x, mean, error = zip(*known)
+                axes.errorbar(x, mean, error, label=", ".join(key[k] for k in told), **style)
+        axes.set(xlabel=r"temperature $T$ [$t$]" if against == "T" else r"linear size $L$ [$a$]", ylabel=SHOWN[name])
+        if against == "L":
+            axes.set_xticks(xs, labels=[f"{x:.3g}" for x in xs])
+        elif xs[-1] > 4.0 * xs[0]:
+            _log_axis(axes, xs)
+    for axes in panels[len(names):]:
+        axes.set_axis_off()
+    _legend(figure, panels[0])
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the panels, in no curve's way; none where there is nothing to tell apart."""
+    handles, labels = axes.get_legend_handles_labels()
+    if any(labels):
+        figure.legend(handles, labels, loc="outside upper center", ncols=4 if figure.get_figwidth() == PAGE else 3, columnspacing=1.2)
+
+
+def _log_axis(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis with plain numbers: the values themselves, or 1, 2, 5 of each decade where they are many."""
+    axes.set_xscale("log")
+    ticks = sorted(set(values))
+    if len(ticks) > 6 or min(b / a for a, b in pairwise(ticks)) < 1.3:
+        ticks = [m * 10.0**e for e in range(-5, 5) for m in (1, 2, 5) if 0.9 * ticks[0] <= m * 10.0**e <= 1.1 * ticks[-1]]
+    axes.set_xticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _chosen(run: Results) -> list[tuple]:
+    """Indices of at most ``MAPS`` temperatures, from end to end; the only one where there is no list."""
+    if not run.is_ladder:
+        return [()]
+    return [(int(k),) for k in np.unique(np.linspace(0, len(run.temperature) - 1, MAPS).round())]
+
+
+def _at(run: Results, at: tuple) -> str:
+    return f"$T={run.temperature[at]:.4g}$"
+
+
+def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(COLUMN if count == 1 else PAGE, height if count == 1 else 0.62 * height))
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def structure_factor(run: Results) -> Drawing:
+    """S(q) as a map over the Brillouin zone, (0, 0) in its middle."""
+    if "structure_factor" not in run.profiles:
+        return None
+    mean, chosen = run.profiles["structure_factor"].mean, _chosen(run)
+    figure, panels = _row(len(chosen), 2.9)
+    for axes, at in zip(panels, chosen):
+        steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
+        values = mean[:, :, *at][np.ix_(*(k % len(axis.values) for k, axis in zip(steps, run.profiles["structure_factor"].axes.values())))]
+        edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape)]
+        image = axes.pcolormesh(*edges, values.T, norm=PowerNorm(0.5, vmin=0.0), rasterized=True)  # a peak and what is around it
+        axes.set(xlabel=r"$q_x a$", ylabel=r"$q_y a$" if axes is panels[0] else "", title=_at(run, at), aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks([-np.pi, 0.0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
+        axes.set(xlim=(-np.pi, np.pi), ylim=(-np.pi, np.pi))
+        figure.colorbar(image, ax=axes, label="$S(q)$" if axes is panels[-1] else None, shrink=0.8 if len(chosen) == 1 else 0.6)
+    return figure
+
+
+def correlations(run: Results) -> Drawing:
+    """C(r) against distance, the two sublattices told apart."""
+    if "correlations" not in run.profiles:
+        return None
+    profile = run.profiles["correlations"]
+    lx, ly = profile.mean.shape[:2]
+    x, y = np.meshgrid(*(np.minimum(np.arange(n), n - np.arange(n)) for n in (lx, ly)), indexing="ij")
+    distance2, odd = x**2 + y**2, (x + y) % 2 == 1
+    figure = Figure(figsize=(COLUMN, 2.7))
+    axes = figure.subplots()
+    chosen = _chosen(run)
+    for at, colour in zip(chosen, _family(len(chosen))):
+        for parity, fill, label in ((False, "full", _at(run, at)), (True, "none", None)):
+            shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
+            by_chain = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
+            error = by_chain.std(0, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else None
+            axes.errorbar(np.sqrt(shells), by_chain.mean(0), error, marker="o" if not parity else "s", fillstyle=fill, linestyle="", color=colour, label=label)
+    axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
+    axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
+    axes.set_title("full: same sublattice, open: the other", fontsize=7)
+    _legend(figure, axes)
+    return figure
+
+
+def spins(run: Results) -> Drawing:
+    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour and as arrows."""
+    chosen = _chosen(run)
+    figure, panels = _row(len(chosen), 3.0)
+    for axes, at in zip(panels, chosen):
+        own = run.spins[0][:, :, *at]
+        shape = run.parsed_job.lattice.shape
+        turned = own @ np.linalg.eigh(own.T @ own)[1][:, ::-1]  # first axis: the main one
+        horizontal, vertical = (turned[:, k].reshape(shape) for k in (1, 0))
+        angle = np.arctan2(vertical, horizontal)
+        image = axes.imshow(angle.T, origin="lower", cmap="twilight", vmin=-np.pi, vmax=np.pi, alpha=0.9, interpolation="nearest")
+        x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
+        outline = "white" if max(shape) <= 16 else "none"
+        axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
+                    edgecolor=outline, linewidth=0.4)
+        axes.set(title=_at(run, at), xlabel=r"$x$ [$a$]", ylabel=r"$y$ [$a$]" if axes is panels[0] else "")
+        bar = figure.colorbar(image, ax=axes, shrink=0.8 if len(chosen) == 1 else 0.6, ticks=[-np.pi, 0.0, np.pi],
+                              label="direction in the plane" if axes is panels[-1] else None)
+        bar.ax.set_yticklabels([r"$-\pi$", "0", r"$\pi$"])
+    return figure
+
+
+def learning_curve(run: Results) -> Drawing:
+    """Validation error and loss along the gradient steps of all rounds."""
+    if not run.curve:
+        return None
+    table, temperatures = run.curve, np.atleast_1d(run.temperature)
+    figure = Figure(figsize=(COLUMN, 2.6))
+    axes = figure.subplots()
+    for temperature, colour in zip(temperatures, _family(len(temperatures))):
+        own = table["temperature"] == temperature
+        rounds, steps = table["round"][own], table["step"][own]
+        length = steps.max()
+        along = steps + (rounds - rounds.min()) * length
+        for number in np.unique(rounds):
+            part = rounds == number
+            label = (f"$T={temperature:.4g}$" if len(temperatures) > 1 else "validation MSE of $\\log W$") if number == rounds.min() else None
+            axes.plot(along[part], table["mse"][own][part], marker=".", color=colour, label=label)
+            if len(temperatures) == 1:
+                axes.plot(along[part], table["loss"][own][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
+    for number in np.unique(table["round"])[1:]:
+        axes.axvline((number - table["round"].min()) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
+    axes.set(xlabel="gradient step, all rounds", ylabel="validation MSE of $\\log W$" if len(temperatures) > 1 else "mean squared error", yscale="log")
+    _legend(figure, axes)
+    return figure
+
+
+def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
+    """Acceptance measured and predicted, and the validation error per site, after each round of learning."""
+    learned = {name: run for name, run in runs.items() if run.rounds}
+    if not learned:
+        return None
+    figure = Figure(figsize=(PAGE, 2.5))
+    left, right = figure.subplots(1, 2)
+    titles = _titles(learned)
+    for (name, run), style in zip(learned.items(), _styles()):
+        temperatures = np.atleast_1d(run.temperature)
+        for temperature, shade in zip(temperatures, _family(len(temperatures))):
+            table = {key: column[run.rounds["temperature"] == temperature] for key, column in run.rounds.items()}
+            style |= {"color": shade} if run.is_ladder and len(learned) == 1 else {}
+            title = ", ".join(filter(None, (titles[name], f"$T={temperature:.4g}$" if run.is_ladder else "")))
+            left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], label=title or "measured", **style)
+            left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
+            right.plot(table["evaluations"], table["mse_per_site"], **style)
+    left.plot([], [], color="#666666", linestyle="--", linewidth=0.8, label=r"predicted, erfc$(s/2)$")
+    left.set(xlabel="exact evaluations", ylabel="acceptance of the exact test", ylim=(0.0, 1.0))
+    right.set(xlabel="exact evaluations", ylabel=r"validation MSE of $\log W$ per site", yscale="log")
+    _legend(figure, left)
+    return figure
+
+
+def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
+    """Autocorrelation functions of the slow observables; errors from the spread of the chains."""
+    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name]) for run in runs.values())]
+    if not names:
+        return None
+    figure = Figure(figsize=(PAGE, 2.6))
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    titles = _titles(runs)
+    for axes, name in zip(panels, names):
+        longest = 1.0
+        for (run_name, run), style in zip(runs.items(), _styles()):
+            chosen = _chosen(run)
+            shades = [style["color"]] if len(chosen) == 1 else _family(len(chosen))
+            for at, colour in zip(chosen, shades):
+                draws = run.draws[name][:, :, *at]
+                if not fluctuates(draws):
+                    continue
+                tau = float(run.summary.of(name, "tau")[at])
+                lags = min(draws.shape[1] // 2, max(10, int(8.0 * tau / run.bin_size)))
+                rho, error = _autocorrelation(draws, lags)
+                label = ", ".join(filter(None, (titles[run_name], _at(run, at) if len(chosen) > 1 else "")))
+                time = np.arange(lags) * run.bin_size
+                axes.plot(time, rho, color=colour, label=label)
+                axes.fill_between(time, rho - error, rho + error, color=colour, alpha=0.25, linewidth=0)
+                longest = max(longest, time[-1])
+        axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
+        axes.set(xlabel="time [samples]", xlim=(0.0, longest), title=CORRELATED[name])
+    panels[0].set(ylabel="autocorrelation function")
+    _legend(figure, panels[0])
+    return figure
+
+
+def _autocorrelation(draws: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation function about the mean of all chains (chains, draws), and its standard error: (lags,) each."""
+    chains, count = draws.shape
+    transform = np.fft.rfft(draws - draws.mean(), 2 * count, axis=1)
+    each = np.fft.irfft(np.square(np.abs(transform)), 2 * count, axis=1)[:, :lags]
+    each = each / each[:, 0].mean()
+    rho = each.mean(0)
+    deviation = each - rho * each[:, :1]  # of the ratio, to first order
+    return rho, deviation.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else np.zeros(lags)
+
+
+def exchange(run: Results) -> Drawing:
+    """Acceptance of exchange between neighbouring temperatures, error bars from the spread of the ladders."""
+    if not run.exchange:
+        return None
+    shares = run.exchange["accepted"] / np.maximum(run.exchange["tried"], 1)
+    error = shares.std(0, ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else None
+    figure = Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    middle = np.sqrt(run.temperature[1:] * run.temperature[:-1])
+    axes.errorbar(middle, shares.mean(0), error, marker="o", color=COLOURS[0])
+    for temperature in run.temperature:
+        axes.axvline(temperature, color="#DDDDDD", linewidth=0.6, zorder=0)
+    axes.set(xlabel=r"temperature $T$ [$t$]", ylabel="acceptance of exchange", ylim=(0.0, 1.0))
+    _log_axis(axes, list(run.temperature))
+    return figure
+
+
+def energy_function(run: Results, name: str, xlabel: str, ylabel: str) -> Drawing:
+    """A function of energy with its error as a band."""
+    if name not in run.profiles:
+        return None
+    profile = run.profiles[name]
+    (axis,) = profile.axes.values()
+    figure = Figure(figsize=(COLUMN, 2.4))
+    axes = figure.subplots()
+    chosen = _chosen(run)
+    for at, colour in zip(chosen, _family(len(chosen))):
+        mean, error = profile.mean[:, *at], profile.error[:, *at]
+        axes.plot(axis.values, mean, color=colour, label=_at(run, at))
+        axes.fill_between(axis.values, mean - error, mean + error, color=colour, alpha=0.3, linewidth=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(axis.values[0], axis.values[-1]))
+    axes.set_ylim(bottom=0.0)
+    _legend(figure, axes)
+    return figure
+
+
+def spectral_function(run: Results) -> Drawing:
+    """A(k, omega) along (0,0), (pi,0), (pi,pi), (0,0)."""
+    if "spectral_function" not in run.profiles:
+        return None
+    profile, chosen = run.profiles["spectral_function"], _chosen(run)
+    path, corners = _path(profile)
+    energy = profile.axes["energy"].values
+    figure, panels = _row(len(chosen), 2.9)
+    for axes, at in zip(panels, chosen):
+        values = profile.mean[:, :, :, *at][path[:, 0], path[:, 1]]
+        image = axes.pcolormesh(np.arange(len(path)), energy, values.T, shading="nearest", cmap="magma_r", rasterized=True)
+        axes.axhline(float(run.mu[at]), color="#666666", linewidth=0.6, linestyle="--")
+        axes.set(ylabel=r"$\omega$ [$t$]" if axes is panels[0] else "", title=_at(run, at))
+        axes.set_xticks(corners, labels=[r"$\Gamma$", "X", "M", r"$\Gamma$"])
+        figure.colorbar(image, ax=axes, label=r"$A(k,\omega)$ [$1/t$]" if axes is panels[-1] else None)
+    return figure
+
+
+def _path(profile: ProfileResult) -> tuple[np.ndarray, list[int]]:
+    """Grid points (points, 2) of the path, and where its corners are."""
+    lx, ly = (len(profile.axes[name].values) for name in ("kx", "ky"))
+    hx, hy = lx // 2, ly // 2
+    diagonal = max(hx, hy)
+    legs = [[(k, 0) for k in range(hx)], [(hx, k) for k in range(hy)],
+            [(round(hx * (1 - k / diagonal)), round(hy * (1 - k / diagonal))) for k in range(diagonal + 1)]]
+    return np.array(sum(legs, [])), [0, hx, hx + hy, hx + hy + diagonal]

@@ -1,0 +1,111 @@
+"""Tables and figures of the report: what is in them is what was measured."""
+
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from small_jobs import make_job, run
+
+from hpcslmc import figures, results_file
+from hpcslmc.config import make_job as checked
+from hpcslmc.parallel import World
+from hpcslmc.report import Sheet
+from hpcslmc.results import Results, collect
+from hpcslmc.run import main
+
+MEASURE = {"fluctuations": 1, "structure_factor": 2, "correlations": 2, "density_of_states": 4, "spectral_function": 4, "optical_conductivity": 4,
+           "energies": 20}
+OF_ONE = {"acceptance_by_round", "autocorrelation", "structure_factor", "correlations", "spins", "learning_curve", "density_of_states",
+          "optical_conductivity", "spectral_function"}
+
+
+def found(shape=(4, 4), **keys) -> Results:
+    tables = make_job(samples=12, **keys).model_dump() | {"measure": MEASURE}
+    tables["lattice"]["shape"] = shape
+    return collect(run(checked(tables), World()), {"hpcslmc": "0"})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Results]:
+    """Two sizes and a ladder, on disk and in memory."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = {"small": found(), "long": found((6, 4)), "ladder": found(ensemble={"temperature": [0.5, 0.2]})}
+    for name, one in results.items():
+        (folder / name).mkdir()
+        results_file.write(folder / name / "results.h5", one)
+    return {str(folder / name): one for name, one in results.items()}
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Few panels of a third of the resolution, which are drawn faster."""
+    monkeypatch.setattr(figures, "MAPS", 2)
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 100)
+
+
+def test_the_report_of_one_run(runs, tmp_path, capsys):
+    path = next(iter(runs))
+    assert main(["report", path, "--to", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {f"{name}.{ending}" for name in OF_ONE for ending in ("png", "pdf")}
+    for name in OF_ONE:
+        picture = imread(tmp_path / f"{name}.png")
+        assert picture.shape[1] in (340, 700) and picture[..., :3].std() > 0.02, name  # one or two columns
+    assert "electronic energy" in capsys.readouterr().out
+
+
+def test_the_report_of_several_runs_compares_them(runs, tmp_path, capsys):
+    assert main(["report", *list(runs)[1:], "--to", str(tmp_path), "--markdown"]) == 0
+    out = capsys.readouterr()
+    table = [line for line in out.out.split("All runs")[1].splitlines() if line.startswith("| ")]
+    assert len(table) == 2 + 3 and "6x4" in out.out and out.out.count("**Obs") == 2 and out.out.count("**All") == 1
+    assert all(line.count(" | ") == table[0].count(" | ") for line in table)
+    names = {p.stem for p in tmp_path.iterdir()}
+    assert {"observables_temperature", "autocorrelation", "exchange_ladder", "spins_long", "spins_ladder"} <= names and "exchange_long" not in names
+
+
+def test_points_and_error_bars_are_means_and_errors(runs):
+    figure = figures.observables({"ladder": list(runs.values())[2]}, "T")
+    summary = list(runs.values())[2].summary
+    (container,) = figure.axes[0].containers
+    assert np.allclose(container.lines[0].get_xydata(), [[0.2, summary.of("energy")[1]], [0.5, summary.of("energy")[0]]])
+    (bars,) = container.lines[2]
+    assert np.allclose([np.ptp(segment[:, 1]) / 2.0 for segment in bars.get_segments()], summary.of("energy", "error")[::-1])
+    sizes = figures.observables(dict(list(runs.items())[:2]), "L")
+    assert np.allclose(sizes.axes[0].lines[0].get_xdata(), [4.0, 24.0**0.5])
+    assert figures.observables(dict(list(runs.items())[:1]), "L") is None
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_map_of_the_structure_factor_has_its_momenta_in_their_places(runs, which):
+    results = list(runs.values())[which]
+    mean, shape = results.profiles["structure_factor"].mean, results.parsed_job.lattice.shape
+    axes = figures.structure_factor(results).axes[0]
+    drawn = np.asarray(axes.collections[0].get_array())
+    ny, nx = drawn.shape
+    assert np.isclose(drawn[ny // 2, nx // 2], mean[0, 0])
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        assert np.isclose(drawn[corner], mean[shape[0] // 2, shape[1] // 2])
+    assert np.isclose(drawn[ny // 2, nx // 2 + 1], mean[1, 0]) and np.isclose(drawn[ny // 2 + 1, nx // 2], mean[0, 1])
+
+
+def test_the_autocorrelation_function_of_a_known_process():
+    rng, phi = np.random.default_rng(1), 0.8
+    draws = rng.standard_normal((200, 2000))
+    for k in range(1, draws.shape[1]):
+        draws[:, k] = phi * draws[:, k - 1] + np.sqrt(1.0 - phi**2) * draws[:, k]
+    rho, error = figures._autocorrelation(draws, 20)
+    z = (rho - phi ** np.arange(20))[1:] / error[1:]
+    assert np.abs(z).max() < 4.0 and error.max() < 0.01
+
+
+def test_without_matplotlib_the_tables_still_come(runs, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "hpcslmc.figures")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", next(iter(runs))]) == 2
+    out = capsys.readouterr()
+    assert "electronic energy" in out.out and len(out.err.splitlines()) == 1 and "pip install matplotlib" in out.err
+
+
+def test_bars_in_cells_do_not_break_a_table():
+    assert Sheet("t", ["|m|^2", "b"], [["1", "2"]], left=1).markdown().splitlines()[2:] == [r"| \|m\|^2 | b |", "| :-- | --: |", "| 1 | 2 |"]

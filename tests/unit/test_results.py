@@ -1,0 +1,146 @@
+"""results.h5: what its page says, what xarray and ArviZ make of it, runs merged into one."""
+
+import re
+from pathlib import Path
+
+import arviz_stats  # noqa: F401
+import h5py
+import numpy as np
+import pytest
+import xarray
+from small_jobs import make_job, run
+
+from hpcslmc import results_file
+from hpcslmc.config import Job
+from hpcslmc.errors import UserError
+from hpcslmc.parallel import World
+from hpcslmc.results import Results, collect, merge, write_results
+from hpcslmc.run import main
+
+PAGE = Path(results_file.__file__).parent / "docs/results.md"
+LADDER = {"temperature": [0.5, 0.2]}
+
+
+def found(seed: int = 1, **keys) -> Results:
+    return collect(run(make_job(seed=seed, method="exact", **{"samples": 8} | keys), World()), {"hpcslmc": "0"})
+
+
+@pytest.fixture(scope="module", params=["one temperature", "ladder"])
+def path(request, tmp_path_factory) -> Path:
+    """A file with every group."""
+    job = make_job(samples=12, ensemble=LADDER if request.param == "ladder" else None).model_dump()
+    job["measure"] |= dict.fromkeys(("structure_factor", "correlations", "density_of_states", "spectral_function", "optical_conductivity"), 4)
+    simulation = run(Job.model_validate(job), World())
+    path = tmp_path_factory.mktemp("results") / "results.h5"
+    write_results(path, simulation, {name: "0" for name in ("hpcslmc", "Python", "MPI", "HDF5", "torch", "numpy")})
+    return path
+
+
+def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
+    with h5py.File(path) as file:
+        ladder, items, attributes = file["temperature"].ndim > 0, {}, set(file.attrs)
+        file.visititems(lambda name, item: items.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        axes = {f"profiles/{name}": list(group.attrs["axes"]) for name, group in file["profiles"].items()}
+        rows = {}
+        for names, dims, units, _ in re.findall(r"^\| (`.*?`) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE):
+            rows |= {name: (dims, units) for name in re.findall("`(.*?)`", names)}
+        met = set()
+        for name, item in items.items():
+            group, _, own = name.rpartition("/")
+            row = name
+            if group in ("draws", "mean_squares") and own not in ("chain", "draw", "temperature"):
+                row = f"{group}/OBSERVABLE"
+            if group in axes:
+                row = f"profiles/PROFILE/{'AXIS' if own in axes[group] else own}"
+            dims, units = rows[row]
+            met.add(row)
+            expected = dims.replace(" [, temperature]", ", temperature" if ladder else "").replace("[temperature]", "temperature" if ladder else "")
+            expected = expected.replace("AXES", ", ".join(axes.get(group, []))) if dims not in ("themselves", "itself") else own
+            scales = [own] if item.is_scale else [dim[0].name.rpartition("/")[2] for dim in item.dims]
+            assert ", ".join(scales) == expected, name
+            assert units in ("its own", "its own, squared", item.attrs["units"]) and item.attrs["long_name"], name
+            assert all(dim[0].name.rpartition("/")[0].strip("/") == group for dim in item.dims if len(dim)), name
+        only_ladders = {row for row in rows if row.startswith("exchange/") or row.endswith("/temperature") and not row.startswith("learning")}
+        assert met == set(rows) - (set() if ladder else only_ladders)
+    phases = {f"cpu_seconds_{phase}" for phase in ("thermalise", "learn", "tune", "sample")}
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text().split("Attributes of the file")[1].split("##")[0]))
+    assert attributes - phases == named - {"merged_jobs", "cpu_seconds_PHASE"}
+
+
+def test_xarray_and_arviz_take_it_as_it_is(path):
+    draws, summary = (xarray.open_dataset(path, group=group, engine="h5netcdf") for group in ("draws", "summary"))
+    with h5py.File(path) as file:
+        assert np.array_equal(draws["energy"], file["draws/energy"]) and draws["energy"].attrs["units"] == "t"
+    assert draws["energy"].dims[:2] == ("chain", "draw")
+    energy = summary.sel(observable="energy")
+    assert np.allclose(energy["mean"], draws["energy"].mean(("chain", "draw")))
+    assert np.allclose(draws.azstats.ess(method="bulk")["energy"], energy["ess_bulk"])
+    assert set(xarray.open_datatree(path, engine="h5netcdf").children) >= {"draws", "summary", "profiles", "learning"}
+
+
+def test_what_is_read_is_what_was_written(path):
+    results, again = results_file.read(path), path.with_name("again.h5")
+    assert results.dataset().equals(xarray.open_dataset(path, group="draws", engine="h5netcdf"))
+    del results.__dict__["summary"]  # worked out anew from the draws
+    results_file.write(again, results)
+    with h5py.File(path) as one, h5py.File(again) as other:
+        names = []
+        one.visit(names.append)
+        for name in names:
+            if isinstance(one[name], h5py.Dataset):
+                assert np.array_equal(one[name][()], other[name][()], equal_nan=one[name].dtype.kind == "f"), name
+        assert dict(one.attrs) == dict(other.attrs)
+
+
+@pytest.mark.parametrize("ensemble", [None, LADDER])
+def test_merged_runs_are_one_run_of_all_chains(ensemble):
+    one, two = found(1, ensemble=ensemble), found(2, ensemble=ensemble)
+    merged = merge({"one": one, "two": two})
+    assert np.array_equal(merged.draws["energy"], np.concatenate([one.draws["energy"], two.draws["energy"]]))
+    assert np.allclose(merged.summary.of("energy"), (one.summary.of("energy") + two.summary.of("energy")) / 2.0)
+    profile = merged.profiles["structure_factor"] if merged.profiles else None
+    assert profile is None or np.allclose(profile.mean, (one.profiles["structure_factor"].mean + two.profiles["structure_factor"].mean) / 2.0)
+    assert merged.spins.shape[0] == 16 and merged.others == [two.job]
+    if ensemble:
+        assert merged.exchange["accepted"].sum() == one.exchange["accepted"].sum() + two.exchange["accepted"].sum()
+    with pytest.raises(UserError, match="same chains"):
+        merge({"merged": merged, "two": two})
+
+
+DIFFERENT = {
+    "temperature": ({"ensemble": {"temperature": 0.2}}, r"ensemble.temperature \(0.1 and 0.2\)"),
+    "samples": ({"samples": 9}, r"sampling.samples \(8 and 9\)"),
+    "the same seed": ({"seed": 1}, "the same chains"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
+    keys, expected = DIFFERENT[case]
+    for name, results in (("a", found(1)), ("b", found(**{"seed": 2} | keys))):
+        (tmp_path / name).mkdir()
+        results_file.write(tmp_path / name / "results.h5", results)
+    assert main(["merge", str(tmp_path / "out"), str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hpcslmc: ") and re.search(expected, line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_merges(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        (tmp_path / str(seed)).mkdir()
+        results_file.write(tmp_path / str(seed) / "results.h5", found(seed))
+    assert main(["merge", str(tmp_path / "out"), *(str(tmp_path / str(seed)) for seed in (1, 2, 3))]) == 0
+    assert "electronic energy" in capsys.readouterr().out
+    assert results_file.read(tmp_path / "out").draws["energy"].shape == (24, 8)
+
+
+@pytest.mark.parametrize("content", [None, b"nonsense", "format"])
+def test_what_cannot_be_read_is_one_sentence(tmp_path, content):
+    if content == "format":
+        with h5py.File(tmp_path / "results.h5", "w") as file:
+            file.attrs["format"] = "hpcslmc results 1"
+    elif content:
+        (tmp_path / "results.h5").write_bytes(content)
+    with pytest.raises(UserError, match="another version" if content == "format" else "no results to read"):
+        results_file.read(tmp_path)
