@@ -17,7 +17,6 @@ import math
 import sys
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
