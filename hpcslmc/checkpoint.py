@@ -19,6 +19,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular
 from hpcslmc.parallel import ChainBlock, World
 
 FORMAT = "hpcslmc checkpoint 2"
@@ -84,7 +86,8 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     checksums = world.gather(own_checksums)
 
     def cannot(error: Exception) -> UserError:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         return UserError(f"{path} cannot be written ({_reason(error)}); the checkpoints before it are as they were: "
                          "see to the disk, then run the same command to go on.")
 
@@ -248,6 +251,7 @@ def _encode(index: dict) -> bytes:
 def _read_index(path: Path) -> tuple[dict, int]:
     """A file's index, every entry of it checked against the file's size, and its length in bytes."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             line = file.read(FIRST_LINE)

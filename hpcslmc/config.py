@@ -13,9 +13,19 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular
+
+LARGEST_FILE = 2**15
+"""Bytes of a job file."""
+COLDEST = 1e-8
+"""Lowest temperature in units of the largest energy: below it log W, a sum of E/T, has no longer the accuracy that is promised."""
+SHOWN = 60
+"""Characters of a wrong value that a sentence repeats."""
 
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Side = Annotated[int, Strict(), Field(ge=2, le=1024)]
+PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 
 
 class _Section(BaseModel):
@@ -24,8 +34,8 @@ class _Section(BaseModel):
 
 
 class LatticeSection(_Section):
-    shape: Annotated[tuple[Annotated[int, Strict(), Field(ge=2)], Annotated[int, Strict(), Field(ge=2)]], Strict(False)]
-    """Sites in x and y of the periodic lattice, each at least 2."""
+    shape: Annotated[tuple[Side, Side], Strict(False)]
+    """Sites in x and y of the periodic lattice, each from 2 to 1024."""
 
 
 class HamiltonianSection(_Section):
@@ -45,9 +55,9 @@ class EnsembleSection(_Section):
     temperature: Annotated[Annotated[Positive, Tag("one")] | Annotated[tuple[Positive, ...], Strict(False), Tag("several")],
                            Discriminator(_one_or_several)]
     """Temperature in units of t (k_B = 1); a list, in order, is a ladder of temperatures, each with all chains."""
-    rungs: Annotated[int, Field(ge=2)] | None = None
+    rungs: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Temperatures of a ladder whose ends are the two of the list; thermalisation spaces the others for even exchange."""
-    exchange: Annotated[int, Field(ge=0)] = 1
+    exchange: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Samples between two turns of exchange between neighbouring temperatures of a list; 0 for independent runs."""
     filling: Annotated[float, Field(gt=0, lt=2)] | None = None
     """Electrons per site that thermalisation tunes the chemical potential to, starting at mu; it is frozen from then on."""
@@ -77,11 +87,11 @@ class EffectiveSection(_Section):
     """Architecture of log W_eff."""
     shells: Count = 6
     """Neighbour shells the model sees, nearest first."""
-    layers: Count | None = None
+    layers: Annotated[int, Field(ge=1, le=100)] | None = None
     """Blocks of attention, cnn or messages (3, messages 1, if not given); a linear model has none."""
-    channels: Count | None = None
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Width of messages (8 if not given); other models have none."""
-    start_from: Annotated[str, Field(min_length=1)] | None = None
+    start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model, of any lattice size, is where learning starts."""
 
 
@@ -91,7 +101,7 @@ class ThermalisationSection(_Section):
 
 
 class LearningSection(_Section):
-    rounds: Annotated[int, Field(ge=0)] = 5
+    rounds: Annotated[int, Field(ge=0, lt=2**31)] = 5
     """Most rounds of training and collecting; they end earlier when the acceptance stops rising. 0 takes start_from as it is."""
     configurations: Count = 80
     """Exact configurations that each chain adds to the data before the first round and in every round."""
@@ -101,7 +111,7 @@ class LearningSection(_Section):
     """Gradient steps of a round."""
     batch_size: Count = 256
     """Configurations of a gradient step, over all ranks."""
-    rate: Positive = 0.01
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Peak learning rate of the optimiser (SOAP)."""
     force_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
@@ -120,11 +130,11 @@ class SamplingSection(_Section):
     """Move under the exact weight: thermalises, gives the first data, and samples where method = "exact"."""
     inner_move: Literal["hmc", "metropolis"] = "hmc"
     """Move under the effective weight."""
-    trajectory: Positive = 1.5
+    trajectory: Annotated[float, Field(gt=0, le=1000)] = 1.5
     """Length of an HMC trajectory; a free spin turns by about that angle."""
     moves: Count = 4
     """Moves between two samples: inner moves of a proposal (slmc) or exact moves (guided, exact)."""
-    chains: Count = 64
+    chains: Annotated[int, Field(ge=1, le=10**6)] = 64
     """Markov chains over all ranks; groups of ranks must divide it."""
     ranks_per_chain: Count = 1
     """Ranks of a group, which shares the exact weight of its chains."""
@@ -136,7 +146,7 @@ class SamplingSection(_Section):
     """Seed of all random streams."""
 
 
-Interval = Annotated[int, Field(ge=0)]
+Interval = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class MeasureSection(_Section):
@@ -156,7 +166,7 @@ class MeasureSection(_Section):
     """...of A(k, omega) (a diagonalisation with eigenvectors each); 0 for none."""
     optical_conductivity: Interval = 0
     """...of the optical conductivity (a diagonalisation with eigenvectors each); 0 for none."""
-    energies: Count = 200
+    energies: Annotated[int, Field(ge=1, le=10**6)] = 200
     """Bins of energy of the functions of energy."""
 
     @property
@@ -172,7 +182,7 @@ class MeasureSection(_Section):
 
 
 class OutputSection(_Section):
-    directory: Annotated[str, Field(min_length=1)] = "out"
+    directory: PathName = "out"
     """Folder of checkpoint.h5 and results.h5, relative to where the program is started."""
     checkpoint_every_s: Positive = 300.0
     """Seconds between checkpoints."""
@@ -228,6 +238,7 @@ def load_job(path: str, ranks: int = 1) -> Job:
         One sentence that names the file, the key, what is wrong and what would be right.
     """
     try:
+        check_regular(Path(path), LARGEST_FILE)
         text = Path(path).read_bytes().decode()
     except OSError as error:
         raise UserError(f"{path}: cannot read the job file: {error.strerror}.") from None
@@ -235,8 +246,10 @@ def load_job(path: str, ranks: int = 1) -> Job:
         raise UserError(f"{path}: the job file is not UTF-8 text.") from None
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}.") from None
+    except ValueError as error:  # of tomllib, or of an integer with more digits than Python reads
+        raise UserError(f"{path}: not valid TOML: {_cut(str(error), 4 * SHOWN)}.") from None
+    except RecursionError:
+        raise UserError(f"{path}: not a job file: nested too deeply.") from None
     try:
         job = make_job(table)
     except UserError as error:
@@ -315,6 +328,10 @@ def resolve(job: Job) -> Job:
         if learning.batch_size < sampling.chains - validation:
             raise UserError(f"[learning] batch_size = {learning.batch_size}: every training chain gives at least one "
                             f"configuration to a batch, so use at least {sampling.chains - validation}.")
+    largest = 4.0 * abs(job.hamiltonian.t) + 0.5 * abs(job.hamiltonian.J) + abs(job.hamiltonian.mu)
+    if not min(job.ensemble.temperatures) >= COLDEST * largest:
+        raise UserError(f"[ensemble] temperature = {min(job.ensemble.temperatures):g} is too low for electrons of energies up to {largest:g} in "
+                        f"double precision: use at least {COLDEST * largest:g}.")
     for name, every in job.measure.profiles.items():
         if every > sampling.samples and not MeasureSection.model_fields[name].default:  # asked for by name
             raise UserError(f"[measure] {name} = {every}: that many samples lie between two measurements, "
@@ -341,7 +358,9 @@ def _check_ensemble(ensemble: EnsembleSection) -> None:
 def _check_thermalisation(job: Job) -> None:
     wanted = [f"[ensemble] {key}" for key in ("rungs", "filling") if getattr(job.ensemble, key) is not None]
     if wanted and job.thermalisation.moves < 10:
-        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} tuned in it, so use at least 10, better 100.")
+        verb = "is" if len(wanted) == 1 else "are"
+        raise UserError(f"[thermalisation] moves = {job.thermalisation.moves}: {' and '.join(wanted)} {verb} tuned in it, so use at "
+                        "least 10, better 100.")
     if job.ensemble.rungs is not None and not job.ensemble.exchange:
         raise UserError("[ensemble] exchange = 0: a ladder is spaced by its exchange; remove rungs, and give all temperatures.")
 
@@ -357,7 +376,11 @@ def _continued(effective: EffectiveSection) -> EffectiveSection:
         if getattr(effective, key) != found[key]:
             raise UserError(f"[effective] {key} = {getattr(effective, key)!r}: the model of start_from has {found[key]!r}; "
                             "remove the key.")
-    return EffectiveSection(**found, start_from=effective.start_from)
+    try:
+        return EffectiveSection(**found, start_from=effective.start_from)
+    except pydantic.ValidationError as error:
+        raise UserError(f"[effective] start_from = {effective.start_from!r}: the file's architecture is none, "
+                        f"{_sentence(error.errors()[0])}") from None
 
 
 def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
@@ -388,24 +411,34 @@ def _near_multiples(number: int, divisor: int) -> str:
     return f"{below} or {above}" if below else str(above)
 
 
+def _cut(text: str, length: int = SHOWN) -> str:
+    """A text on one line, cut to a length."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= length else f"{text[:length - 3]}..."
+
+
 def _sentence(error: dict) -> str:
     """One sentence from pydantic's description of an error."""
     location = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         section = Job.model_fields[location[0]].annotation if len(location) > 1 else Job
         known = list(section.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(location[-1][:SHOWN], known, n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}."
-        where = f"[{location[0]}] has no key '{location[-1]}'" if len(location) > 1 else f"no section or key '{location[0]}'"
+        key = _cut(location[-1])
+        where = f"[{location[0]}] has no key '{key}'" if len(location) > 1 else f"no section or key '{key}'"
         return f"{where}: {hint}"
     place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")
+    found = _cut(repr(error["input"]))
     if error["type"] == "missing":
         return f"{place} is missing and has no default."
     if error["type"] in ("model_type", "model_attributes_type"):
-        return f"{place} has to be a section of keys, not {error['input']!r}."
+        return f"{place} has to be a section of keys, not {found}."
     if error["type"] in ("too_short", "too_long", "tuple_type"):
-        return f"{place} = {error['input']!r}: input should be two integers, as in [6, 6]."
+        return f"{place} = {found}: input should be two integers, as in [6, 6]."
+    if error["type"] == "string_pattern_mismatch":
+        return f"{place} = {found}: a path has no control characters."
     wanted = error["msg"][0].lower() + error["msg"][1:]
     if len(location) > 2 and location[-1].isdigit():
         place += f" (entry {int(location[-1]) + 1})"
-    return f"{place} = {error['input']!r}: {wanted}."
+    return f"{place} = {found}: {wanted}."

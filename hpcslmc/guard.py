@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from hpcslmc.errors import Failure
 from hpcslmc.evaluation import Density, Evaluation
-
+from hpcslmc.sampling import LocalChanges
 
 FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)
 
@@ -24,10 +25,13 @@ class Guarded:
         Global chains of the rows of spins.
     folder : Path
         Where a configuration that fails is kept, as ``failed_chain_N.npy``: (sites, 3) float64.
+    alone : bool
+        Whether this rank evaluates alone. If not, a failed factorisation cannot be tried again chain by chain, since the other
+        ranks of the group know nothing of it: all chains are kept then.
     """
 
-    def __init__(self, density: Density, chains: Tensor, folder: Path) -> None:
-        self.density, self.folder = density, folder
+    def __init__(self, density: Density, chains: Tensor, folder: Path, alone: bool = True) -> None:
+        self.density, self.folder, self.alone = density, folder, alone
         self._chains = chains.tolist()
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
@@ -48,7 +52,7 @@ class Guarded:
         try:
             evaluation = evaluate(slice(None))
         except FACTORISATION_FAILURES as error:
-            self._fail(spins, next(row for row in range(len(spins)) if _breaks(evaluate, slice(row, row + 1))), str(error))
+            self.fail(spins, evaluate, error)
         fine = evaluation.log_weight.isfinite()
         if evaluation.forces is not None:
             fine = fine & evaluation.forces.isfinite().all((1, 2))
@@ -57,15 +61,41 @@ class Guarded:
             self._fail(spins, row, f"log W = {float(evaluation.log_weight[row])}, or its forces, are not finite")
         return evaluation
 
-    def _fail(self, spins: Tensor, row: int, what: str) -> None:
+    def fail(self, spins: Tensor, evaluate: Callable[[slice], object], error: Exception) -> NoReturn:
+        """End the job for an error in evaluating spins; ``evaluate`` tries some rows of them again, to find the chain."""
+        rows = range(len(spins)) if self.alone else ()
+        self._fail(spins, next((row for row in rows if _breaks(evaluate, slice(row, row + 1))), None), str(error))
+
+    def _fail(self, spins: Tensor, row: int | None, what: str) -> NoReturn:
         # a part of the chains is only asked for with spins that have passed before
-        chain = self._chains[row] if len(spins) == len(self._chains) else "unknown"
+        known = row is not None and len(spins) == len(self._chains)
+        chain = self._chains[row] if known else f"{self._chains[0]}-{self._chains[-1]}"
         path = self.folder / f"failed_chain_{chain}.npy"
-        np.save(path, spins[row].cpu().numpy())
+        np.save(path, spins[row if row is not None else slice(None)].cpu().numpy())
         raise Failure(f"the exact weight of chain {chain} failed: {what}; the configuration is kept in {path}")
 
 
-def _breaks(evaluate: Callable[[slice], Evaluation], row: slice) -> bool:
+class GuardedSweeps:
+    """Local changes whose failures are those of a guarded density.
+
+    Parameters
+    ----------
+    local : LocalChanges
+    guard : Guarded
+    """
+
+    def __init__(self, local: LocalChanges, guard: Guarded) -> None:
+        self.local, self.guard = local, guard
+
+    def sweep(self, spins: Tensor, log_weight: Tensor, *choices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `LocalChanges.sweep`; raises Failure where a factorisation fails or log W drifts."""
+        try:
+            return self.local.sweep(spins, log_weight, *choices)
+        except FACTORISATION_FAILURES as error:
+            self.guard.fail(spins, lambda rows: self.local.sweep(spins[rows], log_weight[rows], *(x[rows] for x in choices)), error)
+
+
+def _breaks(evaluate: Callable[[slice], object], row: slice) -> bool:
     try:
         evaluate(row)
     except FACTORISATION_FAILURES:

@@ -5,12 +5,14 @@ import os
 import socket
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular
 
-NAME = "running.lock"
+NAME, TAKEOVER = "running.lock", "running.takeover"
+LARGEST = 2**20
+"""Bytes beyond which a file is no lock."""
 BEAT_S = 15.0
 SILENCE_S = 120.0
 """Seconds without a beat after which a process on another host counts as dead."""
@@ -42,19 +44,34 @@ class Lock:
             If another job works in the directory.
         """
         note = ""
-        if not self._create():
+        if not self._create(self.path):
             holder = self._holder()
             if self._lives(holder):
                 raise UserError(f"{self.directory} is in use by another job ({_name(holder)}): wait for its end, or choose another [output] "
                                 f"directory; a lock without a sign of life for {SILENCE_S:.0f} s is ignored.")
+            self._take_over(holder)
             note = f"the lock of a dead job ({_name(holder)}) in {self.directory} is taken over"
-            self.path.unlink(missing_ok=True)
-            taken = self._create()
-            time.sleep(1.0)  # whoever else took it for dead has done the same by now; the last one holds it
-            if not taken or self._holder() != self._own:
-                raise UserError(f"{self.directory} was just taken by another job: wait for its end, or choose another [output] directory.")
         threading.Thread(target=self._beat, daemon=True).start()
         return note
+
+    def _take_over(self, dead: dict) -> None:
+        """Put the own lock in the place of a dead job's; of several who found it dead, one does.
+
+        Whoever creates the file ``TAKEOVER`` first, which is atomic on NFS too, has the turn; it becomes the lock by rename, which ends
+        the turn. Those who come later find that the lock is no longer the dead job's.
+        """
+        turn = self.directory / TAKEOVER
+        if not self._create(turn):
+            raise UserError(f"{self.directory} is just being taken over by another job: wait for its end, or choose another [output] "
+                            f"directory; if no job is starting, one died at that moment: remove {turn}.")
+        try:
+            holder = self._holder()
+            if holder != dead or self._lives(holder):
+                raise UserError(f"{self.directory} was just taken by another job: wait for its end, or choose another [output] directory.")
+            os.replace(turn, self.path)
+        except (UserError, OSError) as error:
+            turn.unlink(missing_ok=True)
+            raise error if isinstance(error, UserError) else self._unusable(self.path, error) from None
 
     def release(self) -> None:
         """Let go of the directory, if it is held."""
@@ -62,22 +79,28 @@ class Lock:
         if self._holder() == self._own:
             self.path.unlink(missing_ok=True)
 
-    def _create(self) -> bool:
+    def _create(self, path: Path) -> bool:
+        """Write who this is into a new file; False if it is there already."""
         try:
-            with self.path.open("x") as file:
+            with path.open("x") as file:
                 file.write(json.dumps(self._own))
         except FileExistsError:
             return False
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written ({error.strerror}): see to the disk, or choose another [output] directory.") from None
+            raise self._unusable(path, error) from None
         return True
+
+    @staticmethod
+    def _unusable(path: Path, error: OSError) -> UserError:
+        return UserError(f"{path} cannot be written ({error.strerror}): see to the disk, or choose another [output] directory.")
 
     def _holder(self) -> dict:
         """Who holds the lock; empty if that is not written there."""
         try:
+            check_regular(self.path, LARGEST)
             holder = json.loads(self.path.read_text())
             return holder if holder.keys() == self._own.keys() else {}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             return {}
 
     def _lives(self, holder: dict) -> bool:

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(job.toml(), end="")
             return 0
         directory = Path(job.output.directory)
-        world.on_root(lambda: _make(directory))
+        made = world.on_root(lambda: _make(directory))
         lock = Lock(directory)
         try:
             _say(world, world.on_root(lock.acquire))
@@ -93,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             if world.is_root:
                 lock.release()
+                if made:
+                    _remove_if_empty(directory)
     except UserError as error:
         # lower ranks lose patience first, so that one sentence is printed and not one from each
         together = world.all_arrive(PATIENCE_S * (1.0 + world.rank / world.size))
@@ -233,9 +235,18 @@ def _usable(directory: Path) -> Iterator[None]:
         raise UserError(f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}.") from None
 
 
-def _make(directory: Path) -> None:
+def _make(directory: Path) -> bool:
+    """Make the output directory; returns whether it was not there."""
     with _usable(directory):
+        made = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """A job that is refused leaves nothing behind."""
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _set_aside(directory: Path) -> None:

@@ -10,7 +10,7 @@ from hpcslmc.config import Job
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
 from hpcslmc.effective.files import check_parameters, load_model
 from hpcslmc.evaluation import Evaluation
-from hpcslmc.guard import Guarded
+from hpcslmc.guard import Guarded, GuardedSweeps
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
@@ -109,9 +109,9 @@ class Rung:
         self.temperature, self.mu = temperature, mu
         setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
         weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
-        self.weight = self.exact.density = Guarded(weight, self._chains, Path(setting.job.output.directory))
-        if sampling.exact_move == "metropolis":
-            self.exact.local = make_local(setting.hamiltonian, beta, mu, setting.group)
+        self.weight = self.exact.density = Guarded(weight, self._chains, Path(setting.job.output.directory), setting.group.size == 1)
+        if sampling.exact_move == "metropolis" and (local := make_local(setting.hamiltonian, beta, mu, setting.group)):
+            self.exact.local = GuardedSweeps(local, self.weight)
         self.evaluation: Evaluation | None = None
         self._stale = torch.ones(setting.block.count, dtype=torch.bool, device=setting.device)
         self._effective: Evaluation | None = None  # of the model at the spins, while it is frozen

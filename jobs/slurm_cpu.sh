@@ -15,16 +15,21 @@
 source "${HPCSLMC_VENV:-.venv}/bin/activate"
 export OMP_NUM_THREADS=1
 
-mpirun python -m hpcslmc.run "$1" &
+# "srun --mpi=pmix" where Slurm and MPI have PMIx in common: preemption then tells every rank. With mpirun it does where the cluster sets
+# preempt_send_user_signal; elsewhere what was done since the last checkpoint is done again.
+launch=${HPCSLMC_LAUNCH:-mpirun}
+
+$launch python -m hpcslmc.run "$1" &
 run=$!
-trap 'kill -USR1 $run' USR1 TERM   # before the time limit, on preemption; mpirun hands it on to every rank
+trap 'kill -USR1 $run' USR1 TERM   # before the time limit, on preemption; handed on to every rank
 wait $run
 code=$?
 while kill -0 $run 2>/dev/null; do # the signal ended the wait, not the run
     wait $run
     code=$?
 done
-if [ $code -eq 75 ]; then          # checkpointed, run me again
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+case $code in
+75 | 138 | 143)                    # checkpointed, or a signal came before the program could take it: run me again, unless cancelled
+    scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED || scontrol requeue "$SLURM_JOB_ID" ;;
+esac
 exit $code

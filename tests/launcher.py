@@ -37,6 +37,8 @@ bin_size = 4
 directory = "out"
 checkpoint_every_s = 0.1
 """
+QUIET = JOB.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000")
+"""With a checkpoint at the beginning and the end."""
 
 
 class Launcher:
@@ -73,6 +75,17 @@ class Launcher:
                         found.append(int(entry.name))
                 except OSError:
                     continue
+        return found
+
+    def ranks(self) -> dict[int, int]:
+        """Process of each rank of a running job."""
+        found = {}
+        for pid in self.processes():
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            found |= {int(entry.split(b"=")[1]): pid for entry in environment if entry.startswith(b"OMPI_COMM_WORLD_RANK=")}
         return found
 
     def kill(self, process: subprocess.Popen) -> None:

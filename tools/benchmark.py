@@ -100,7 +100,8 @@ def cost(results: Path) -> Cost:
         seconds = float(file.attrs["cpu_seconds_sample"])
         before = sum(float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune"))
         order, energy, acceptance = (file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance"))
-    return Cost(independent(order, seconds), independent(energy, seconds), seconds / order.size, before, estimate(order).tau, float(acceptance.mean()))
+    return Cost(independent(order, seconds), independent(energy, seconds), seconds / order.size, before, estimate(order).tau,
+                float(acceptance.mean()))
 
 
 def sweep_by_diagonalisation(length: int) -> float:
@@ -174,7 +175,8 @@ def main() -> None:
             made = changes(method, length, base)
             made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
-            costs[method, length] = cost(run(variant(base, made, OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")), options.ranks))
+            directory = OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")
+            costs[method, length] = cost(run(variant(base, made, directory), options.ranks))
             print(f"{length}x{length}, {method}: {bracket(*costs[method, length].order)} CPU s", flush=True)
         if (METROPOLIS, length) in costs:
             costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)

@@ -1,13 +1,15 @@
 """Fault injection: jobs that are killed, run out of disk or find damaged checkpoints, and what became of them.
 
-    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--folder FOLDER] [--seed 1]
+    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--elastic 12] [--folder FOLDER] [--seed 1]
 
 kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written, on 1, 2 and 4 ranks
 single   kill -9, or a segmentation fault, of one rank of 2 or 4
 full     a disk that is full in the middle of a run (a small tmpfs as root, else a limit on the size of files)
 damaged  checkpoints with flipped bits, cut short, or of another program
+elastic  jobs stopped by signals at random units of work and resumed, on 4, 2, 1 and again 4 ranks
 
-Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of an undisturbed one.
+Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of an undisturbed one; those of other
+ranks up to rounding: on other ranks sums over all chains (step sizes, gradients) are added in another order.
 The exit code is 1 if anything was lost, differed, hung or ended without a sentence.
 """
 
@@ -22,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,7 +48,16 @@ FAULTY_JOB = (JOB.replace("moves = 15", "moves = 60").replace("configurations = 
               .replace("steps = 60", "steps = 150").replace("samples = 150", "samples = 200")
               .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3"))
 """Every phase long enough to be hit, with a checkpoint every 0.3 s."""
-PHASES = ("thermalise", "learn", "sample")
+ELASTIC_JOB = (JOB.replace("steps = 60", "steps = 40").replace("samples = 150", "samples = 64\nmoves = 1\ntrajectory = 0.5")
+               .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3"))
+"""Every unit of work is told, and trajectories are short: four of length 1.5 multiply rounding about tenfold from sample to sample."""
+ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") for kind, keys in {
+    "slmc, hmc": "", "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"',
+    "exact, hmc": 'method = "exact"', "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"'}.items()}
+ELASTIC_RANKS = (4, 2, 1, 4)
+ROUNDING = 1e-9
+"""Largest difference of a draw that is one of rounding."""
+PHASES = ("thermalise", "learn", "tune", "sample")
 STAGES = ("explore", "train", "collect", "finished")
 IN_TIME_S = 10.0
 
@@ -64,6 +76,8 @@ class Tally:
         From the fault to the job's end.
     where : dict
         Faults by kind.
+    differences : dict
+        Largest difference of a draw on other ranks, by kind of job.
     """
 
     faults: int = 0
@@ -71,6 +85,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     where: dict[str, int] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
 
     def count(self, where: str) -> None:
         self.faults += 1
@@ -108,7 +123,7 @@ def position(plain: dict | None) -> tuple:
     """How far a run is; grows along a run."""
     if plain is None:
         return ()
-    learning = plain["learning"]
+    learning = plain["rungs"]["0"]["learning"]
     step = learning["trainer"].get("step", 0) if learning["stage"] == "train" else 0
     return (PHASES.index(plain["phase"]), learning["round"] + (learning["stage"] == "finished"), STAGES.index(learning["stage"]),
             int(step), learning["evaluations"], plain["done"])
@@ -126,10 +141,10 @@ class Victim:
         Undisturbed results.
     """
 
-    def __init__(self, folder: Path, ranks: int, whole: Path, tally: Tally) -> None:
+    def __init__(self, folder: Path, ranks: int, whole: Path, tally: Tally, job: str = FAULTY_JOB) -> None:
         folder.mkdir(parents=True)
         self.launcher, self.ranks, self.whole, self.tally = Launcher(folder), ranks, whole, tally
-        self.launcher.write(FAULTY_JOB)
+        self.launcher.write(job)
         self.output = folder / "out"
         self.position: tuple = ()
 
@@ -188,12 +203,12 @@ def communicate(launcher: Launcher, process: subprocess.Popen, within_s: float =
         return "", "hung"
 
 
-def undisturbed(folder: Path, ranks: int) -> Path:
+def undisturbed(folder: Path, ranks: int, job: str = FAULTY_JOB) -> Path:
     """Results of a job that nothing disturbs."""
     home = folder / f"whole-{ranks}"
     home.mkdir(parents=True)
     launcher = Launcher(home)
-    launcher.write(FAULTY_JOB.replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 1000"))
+    launcher.write(job.replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 1000"))
     process = launcher.start(ranks, "job.toml")
     _, said = communicate(launcher, process)
     if process.returncode:
@@ -220,7 +235,7 @@ def strike_until_enough(folder: Path, ranks: int, count: int, whole: Path, tally
 
 def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
     """kill -9 of mpirun and all ranks, every second time while a checkpoint is being written."""
-    turns = itertools.cycle((True, False))
+    turns = itertools.cycle(rng.sample((True, False), 2))
 
     def strike(victim: Victim, process: subprocess.Popen) -> str:
         writing = next(turns)
@@ -242,7 +257,7 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
     def strike(victim: Victim, process: subprocess.Popen) -> str:
         if victim.wait_for_checkpoint(process, False):
             time.sleep(rng.expovariate(3.0))
-        pids = rank_pids(victim.launcher)
+        pids = victim.launcher.ranks()
         if process.poll() is not None or len(pids) < ranks:
             return ""
         rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
@@ -258,20 +273,6 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
         return f"{number.name}, exit code {process.returncode}"
 
     strike_until_enough(folder / "single", ranks, count, whole, tally, strike)
-
-
-def rank_pids(launcher: Launcher) -> dict[int, int]:
-    """Process of each rank of a running job."""
-    found = {}
-    for pid in launcher.processes():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        for entry in environment:
-            if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
-                found[int(entry.split(b"=")[1])] = pid
-    return found
 
 
 def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
@@ -296,7 +297,7 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
                     except OSError:
                         pass
             else:
-                for pid in rank_pids(victim.launcher).values():
+                for pid in victim.launcher.ranks().values():
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, room))
             struck = time.monotonic()
             _, said = communicate(victim.launcher, process, 120.0)
@@ -380,10 +381,64 @@ def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def campaign(folder: Path, kills: int, single: int, full: int, damages: int, seed: int) -> dict[str, Tally]:
-    """All kinds of faults, as many as asked for; folder is empty or missing."""
-    rng, whole = random.Random(seed), {}
-    tallies = {"kill -9 of all ranks": Tally(), "one rank killed": Tally(), "disk full": Tally(), "damaged checkpoint": Tally()}
+def resume_on_other_ranks(folder: Path, count: int, rng: random.Random, tally: Tally) -> None:
+    """Jobs of every kind, in four lives on 4, 2, 1 and 4 ranks, against the same on 4 ranks in one life."""
+    whole: dict[str, Path] = {}
+    for journey, kind in zip(range(count), itertools.cycle(ELASTIC_JOBS)):
+        whole[kind] = whole.get(kind) or undisturbed(folder / kind, 4, ELASTIC_JOBS[kind])
+        victim = Victim(folder / f"elastic-{journey}", 4, whole[kind], tally, ELASTIC_JOBS[kind])
+        learning = ("learn: explore", "learn: train", "learn: collect") if kind.startswith("slmc") else ()
+        stages = ("thermalise", *learning, "sample", "sample")
+        for victim.ranks, stop in zip(ELASTIC_RANKS, sorted(rng.choices(range(len(stages)), k=len(ELASTIC_RANKS) - 1))):
+            if stop_at(victim, victim.start(), stages[stop], rng):
+                tally.count(f"{kind}, {stages[stop].removeprefix('learn: ')}")
+        victim.ranks = ELASTIC_RANKS[-1]
+        _, said = communicate(victim.launcher, victim.start())
+        results = victim.output / "results.h5"
+        tally.expect(results.exists(), f"{kind}: the last life did not finish: {said[-500:]}")
+        if results.exists():
+            compare_draws(whole[kind], results, kind, tally)
+        shutil.rmtree(victim.launcher.folder)
+
+
+def stop_at(victim: Victim, process: subprocess.Popen, stage: str, rng: random.Random) -> bool:
+    """Ask a job to stop after some units of a stage, by a signal to mpirun or to one rank; False if it ended before."""
+    units, struck = rng.randrange(1, 8), False
+    watchdog = threading.Timer(300.0, victim.launcher.kill, [process])
+    watchdog.start()
+    for line in process.stderr:
+        units -= line.startswith(stage)
+        if units == 0 and not struck:
+            pids = [process.pid, *victim.launcher.ranks().values()]
+            pid = rng.choice(pids)
+            os.kill(pid, signal.SIGUSR1 if pid == process.pid else rng.choice((signal.SIGUSR1, signal.SIGTERM)))
+            struck = True
+    process.communicate()
+    watchdog.cancel()
+    victim.tally.expect(process.returncode in (0, 75), f"stopped in {stage}: exit code {process.returncode}")
+    return process.returncode == 75
+
+
+def compare_draws(one: Path, other: Path, kind: str, tally: Tally) -> None:
+    """Every bin of every chain, up to rounding."""
+    with h5py.File(one) as first, h5py.File(other) as second:
+        names = [name for name in first["draws"]]
+        tally.expect(names == list(second["draws"]), f"{kind}: other observables")
+        for name in names:
+            a, b = first[f"draws/{name}"][()], second[f"draws/{name}"][()]
+            tally.expect(a.shape == b.shape, f"{kind}: {name} has bins {b.shape} instead of {a.shape}")
+            difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
+            tally.expect(difference <= ROUNDING, f"{kind}: {name} differs by {difference:.1e}")
+            tally.differences[kind] = max(tally.differences.get(kind, 0.0), difference)
+    tally.compared += 1
+
+
+def campaign(folder: Path, kills: int, single: int, full: int, damages: int, elastic: int, seed: int,
+             whole: dict[int, Path] | None = None) -> dict[str, Tally]:
+    """All kinds of faults, as many as asked for; folder is empty or missing, and undisturbed results by ranks may be there already."""
+    rng, whole = random.Random(seed), {} if whole is None else whole
+    tallies = {"kill -9 of all ranks": Tally(), "one rank killed": Tally(), "disk full": Tally(), "damaged checkpoint": Tally(),
+               "stopped, other ranks": Tally()}
     parts = [(kill_all, ranks, share, "kill -9 of all ranks") for ranks, share in zip((1, 2, 4), shares(kills, 3))]
     parts += [(kill_one, ranks, share, "one rank killed") for ranks, share in zip((2, 4), shares(single, 2))]
     for function, ranks, share, name in parts:
@@ -394,6 +449,7 @@ def campaign(folder: Path, kills: int, single: int, full: int, damages: int, see
         if share:
             whole[2] = whole.get(2) or undisturbed(folder, 2)
             function(folder, share, rng, whole[2], tallies[name])
+    resume_on_other_ranks(folder / "elastic", elastic, rng, tallies["stopped, other ranks"])
     return tallies
 
 
@@ -403,19 +459,22 @@ def shares(total: int, parts: int) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("kills", 200), ("single", 100), ("full", 10), ("damaged", 300), ("seed", 1)):
+    for name, default in (("kills", 200), ("single", 100), ("full", 10), ("damaged", 300), ("elastic", 12), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--folder", type=Path, help="an empty or missing one; default: a temporary one")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        tallies = campaign(options.folder or Path(temporary), options.kills, options.single, options.full, options.damaged, options.seed)
+        tallies = campaign(options.folder or Path(temporary), options.kills, options.single, options.full, options.damaged,
+                            options.elastic, options.seed)
     table = Table("fault", "injected", "of which", "job ended after (median, longest)", "ends compared", "problems", title="Faults and what came of them")
     for name, tally in tallies.items():
         ended = f"{np.median(tally.seconds):.2f} s, {max(tally.seconds):.2f} s" if tally.seconds else "-"
         where = "\n".join(f"{count} {where}" for where, count in sorted(tally.where.items()))
         table.add_row(name, str(tally.faults), where, ended, str(tally.compared), str(len(tally.problems)))
     CONSOLE.print(table)
+    for kind, difference in tallies["stopped, other ranks"].differences.items():
+        print(f"largest difference of a draw on other ranks, {kind}: {difference:.1e}")
     for name, tally in tallies.items():
         for problem in tally.problems:
             print(f"{name}: {problem}")

@@ -97,7 +97,7 @@ def layers_figure(results: dict[str, Result]) -> None:
         axes.errorbar([int(layers)], [acceptance], [error], marker=MARKERS["messages"], color=COLOURS["messages"], linestyle="",
                       label=LABELS["messages"] if channels.startswith("2 ") else None, capsize=2)
         shift = {"2": -12, "4": -4}.get(channels.split()[0], 2)  # else the labels would overlap
-        axes.annotate(channels, (int(layers), acceptance), xytext=(6, shift), textcoords="offset points", fontsize=7)
+        axes.annotate(channels, (int(layers), acceptance), xytext=(-6, shift), textcoords="offset points", fontsize=7, ha="right")
     axes.set(xlabel="layers (0: linear model)", ylabel="acceptance of the exact test", ylim=(0.0, 1.0))
     axes.legend(frameon=False, loc="lower right")
     save(figure, "acceptance_layers")
@@ -158,7 +158,8 @@ def main() -> None:
                   title="6x6, T = 0.05, J = 1: acceptance of the exact test while sampling; deviations from the reference in standard errors")
     for name, result in models.items():
         s = math.sqrt(result.mse)
-        scores = [(result.observables[o][0] - mean) / math.hypot(result.observables[o][1], error) for o in ("m2_staggered", "energy") for mean, error in [REFERENCE[o]]]
+        scores = [(result.observables[o][0] - REFERENCE[o][0]) / math.hypot(result.observables[o][1], REFERENCE[o][1])
+                  for o in ("m2_staggered", "energy")]
         table.add_row(name, str(result.parameters), f"{result.mse:.4g}", bracket(*result.observables["acceptance"]),
                       f"{math.erfc(s / 2.0):.3f}", f"{math.exp(-s):.3f}", *(f"{z:+.1f}" for z in scores))
     with open(OUT / "table.txt", "w") as file:

@@ -1,8 +1,9 @@
 """Learned models on disk: one small HDF5 file, read by jobs that start from it."""
 
 import json
+import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from torch import Tensor
 from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular
 
 FORMAT = "hpcslmc model 1"
 NAME = "model.h5"
@@ -46,23 +48,33 @@ def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:
     """
     file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
     try:
+        check_regular(file_path)
         with h5py.File(file_path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
-            described = json.loads(file.attrs["architecture"])
-            electrons = FreeElectrons(**described.pop("electrons"))
-            architecture = Architecture(**{**described, "shells": tuple(described["shells"])}, electrons=electrons)
+            architecture = _architecture(json.loads(file.attrs["architecture"]))
             datasets: dict[str, h5py.Dataset] = {}
             file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
             if sum(dataset.size for dataset in datasets.values()) * 8 > LARGEST:
                 raise UserError(f"{file_path} holds more than {LARGEST >> 20} MB of parameters and is refused.")
             parameters = {name.replace("/", "."): torch.as_tensor(np.asarray(dataset[()], dtype=np.float64))
                           for name, dataset in datasets.items()}
+            if not all(value.isfinite().all() for value in parameters.values()):
+                raise ValueError("not all are finite")
     except OSError as error:
-        raise UserError(f"[effective] start_from = {path!r}: cannot read {file_path}: {str(error).splitlines()[0]}.") from None
-    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"[effective] start_from = {path!r}: cannot read {file_path}: {error.strerror or str(error).splitlines()[0]}.") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{file_path} is damaged, its architecture or parameters cannot be read: {error}.") from None
     return architecture, parameters
+
+
+def _architecture(described: dict) -> Architecture:
+    """The architecture that a file describes; TypeError or ValueError if it describes none."""
+    electrons = FreeElectrons(**{name: float(value) for name, value in described.pop("electrons").items()})
+    shells = tuple(described["shells"])
+    if not all(map(math.isfinite, astuple(electrons))) or not all(type(shell) is int and shell > 0 for shell in shells):
+        raise ValueError("numbers that make no sense")
+    return Architecture(**{**described, "shells": shells}, electrons=electrons)
 
 
 def check_parameters(model: EffectiveModel, parameters: dict[str, Tensor], path: str) -> None:

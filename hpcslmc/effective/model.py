@@ -1,5 +1,6 @@
 """The protocol of effective models, and the shell-wise smearing they share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Architecture:
     electrons: FreeElectrons
 
 
-class EffectiveModel(nn.Module):
+class EffectiveModel(nn.Module, ABC):
     r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
 
     A subclass defines ``forward(spins) -> (chains,)``, twice differentiable, invariant under global
@@ -73,9 +74,9 @@ class EffectiveModel(nn.Module):
     def initialise(self, stream: Stream) -> None:
         """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on all ranks."""
 
+    @abstractmethod
     def correlations(self, spins: Tensor) -> Tensor:
         """What the couplings multiply, (chains, couplings): sums of S_i . S_j over pairs of sites."""
-        raise NotImplementedError
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""

@@ -12,7 +12,7 @@ from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
 from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
-__all__ = ["HMC", "SLMC", "Exchange", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
+__all__ = ["HMC", "SLMC", "Exchange", "LocalChanges", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
 
 
 def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None,

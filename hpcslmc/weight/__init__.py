@@ -11,7 +11,7 @@ from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
 
-__all__ = ["WEIGHTS", "choose_method", "make_local", "make_spectrum", "make_weight"]
+__all__ = ["WEIGHTS", "GreensFunctions", "choose_method", "make_local", "make_spectrum", "make_weight"]
 
 LOCAL_SITES = 16
 """From this many sites on, Green's functions sweep faster than one diagonalisation a site (tools/speed.py)."""

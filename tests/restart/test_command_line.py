@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from launcher import JOB
@@ -61,7 +60,7 @@ def test_what_is_lacking_is_one_sentence(launcher, monkeypatch, case):
     launcher.write(text)
     if petsc:
         (launcher.folder / "petsc4py.py").write_text(petsc)
-        monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+        monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     result = launcher.run(2, "job.toml")
@@ -87,7 +86,7 @@ def test_validate_prints_the_resolved_job(launcher):
 
 def test_a_crash_ends_the_job_and_names_the_rank(launcher, monkeypatch):
     (launcher.folder / "sitecustomize.py").write_text(CRASH)
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
     launcher.write()
     result = launcher.run(2, "job.toml")
     assert result.returncode == 1
@@ -110,7 +109,7 @@ def test_one_rank_alone_ends_the_job_in_time(launcher, monkeypatch, case, where)
     function, target = {"measure": ("add(self, values)", "Bins.add = add"),
                         "construct": ("__init__(self, *arguments)", "Bins.__init__ = __init__")}[where]
     (launcher.folder / "sitecustomize.py").write_text(ALONE.format(source=source, function=function, target=target))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
     launcher.write(SHORT)
     result = launcher.run(2, "job.toml")
     assert result.returncode == code, result.stderr
@@ -135,7 +134,7 @@ if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
 def test_a_segmentation_fault_of_one_rank(launcher, monkeypatch):
     (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
         function="add(self, values)", target="Bins.add = add", source="import ctypes; ctypes.string_at(0)"))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
     launcher.write(SHORT)
     result = launcher.run(2, "job.toml")
     assert result.returncode == 139 and "process rank 1 with PID" in result.stderr and "Segmentation fault" in result.stderr
@@ -146,12 +145,12 @@ def test_a_second_interrupt_ends_the_job_at_once(launcher, monkeypatch):
     """In a unit of work that takes a minute."""
     (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
         function="add(self, values)", target="Bins.add = add", source="time.sleep(60)"))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder))
+    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
     launcher.write(SHORT)
     process = launcher.start(2, "job.toml")
     while not (launcher.folder / "raised").exists() and process.poll() is None:
         time.sleep(0.05)
-    (rank,) = [pid for pid in launcher.processes() if b"OMPI_COMM_WORLD_RANK=1" in (Path("/proc") / str(pid) / "environ").read_bytes()]
+    rank = launcher.ranks()[1]
     os.kill(rank, signal.SIGINT)
     time.sleep(1.0)
     assert process.poll() is None

@@ -4,14 +4,11 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 from faults import campaign, differing
-from launcher import JOB
-
-QUIET = JOB.replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1000")
+from launcher import QUIET
 
 
 def assert_same_bits(one, other) -> None:
@@ -28,53 +25,32 @@ def stamp(launcher) -> tuple:
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else ()
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_signal_checkpoints_and_asks_to_be_run_again(launcher, number):
+def test_signals_checkpoint_and_ask_to_be_run_again(launcher, whole):
+    """To one rank in training, to mpirun in sampling."""
     launcher.write(QUIET)
+    for number, stage in ((signal.SIGTERM, "learn: train"), (signal.SIGUSR1, "sample")):
+        process = launcher.start(2, "job.toml")
+        for line in process.stderr:
+            if line.startswith(stage):
+                break
+        os.kill(launcher.ranks()[1] if number == signal.SIGTERM else process.pid, number)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 75 and "stopped, a signal came" in out
+        assert not (launcher.folder / "out/results.h5").exists()
     finish(launcher, 2)
-    shutil.move(launcher.folder / "out", launcher.folder / "whole")
-    process = launcher.start(2, "job.toml")
-    for line in process.stderr:
-        if line.startswith("learn: train"):
-            break
-    ranks = [pid for pid in launcher.processes() if pid != process.pid]
-    os.kill(ranks[-1], number)
-    assert process.wait(timeout=60) == 75
-    assert not (launcher.folder / "out/results.h5").exists()
-    finish(launcher, 2)
-    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+    assert_same_bits(whole / "results.h5", launcher.folder / "out/results.h5")
 
 
-def test_a_finished_run_is_extended(launcher):
-    launcher.write(QUIET)
-    finish(launcher, 2)
-    shutil.move(launcher.folder / "out", launcher.folder / "whole")
+def test_a_finished_run_is_extended(launcher, whole):
     launcher.write(QUIET.replace("samples = 150", "samples = 50"))
     finish(launcher, 2)
     launcher.write(QUIET)
     finish(launcher, 2)
-    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+    assert_same_bits(whole / "results.h5", launcher.folder / "out/results.h5")
 
 
-def test_a_run_goes_on_with_other_ranks(launcher):
-    """Chains keep their streams and bins; only rounding may differ."""
-    short = QUIET.replace("bin_size = 4", "bin_size = 2")
-    for samples, ranks in ((8, 4), (11, 1), (14, 2)):
-        launcher.write(short.replace("samples = 150", f"samples = {samples}"))
-        finish(launcher, ranks)
-        if samples == 8:
-            shutil.copytree(launcher.folder / "out", launcher.folder / "whole")
-    launcher.write(short.replace("samples = 150", "samples = 14").replace('"out"', '"whole"'))
-    finish(launcher, 4)
-    with h5py.File(launcher.folder / "whole/results.h5") as one, h5py.File(launcher.folder / "out/results.h5") as other:
-        for name in ("energy", "m2_staggered", "acceptance"):
-            assert one[f"draws/{name}"].shape == (8, 7)
-            assert np.allclose(one[f"draws/{name}"], other[f"draws/{name}"], rtol=0, atol=1e-6), name
-
-
-def test_other_physics_is_refused_and_nothing_is_lost(launcher):
-    launcher.write(QUIET)
-    finish(launcher, 2)
+def test_other_physics_is_refused_and_nothing_is_lost(launcher, whole):
+    shutil.copytree(whole, launcher.folder / "out")
     before = stamp(launcher)
     launcher.write(QUIET.replace("temperature = 0.1", "temperature = 0.2"))
     result = launcher.run(2, "job.toml")
@@ -86,28 +62,24 @@ def test_other_physics_is_refused_and_nothing_is_lost(launcher):
     assert (launcher.folder / "out/before-restart-1/results.h5").exists()
 
 
-def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_previous_used(launcher):
+def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_previous_used(launcher, whole):
     launcher.write(QUIET)
-    finish(launcher, 2)
-    shutil.copytree(launcher.folder / "out", launcher.folder / "whole")
+    shutil.copytree(whole, launcher.folder / "out")
     path = launcher.folder / "out/checkpoint.h5"
     path.write_bytes(path.read_bytes()[:3000])
     result = launcher.run(2, "job.toml")
     assert result.returncode == 0 and own_lines(result.stderr) == ["hpcslmc: out/checkpoint.h5 is truncated"]
     assert "going on from out/checkpoint.previous.h5" in result.stdout
     assert (launcher.folder / "out/checkpoint.damaged-1.h5").stat().st_size == 3000
-    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+    assert_same_bits(whole / "results.h5", launcher.folder / "out/results.h5")
 
 
 def own_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("hpcslmc:")]
 
 
-def test_the_wall_time(launcher):
-    """A run in several lives, each of a few seconds."""
-    launcher.write(QUIET)
-    finish(launcher, 2)
-    shutil.move(launcher.folder / "out", launcher.folder / "whole")
+def test_the_wall_time(launcher, whole):
+    """A run in two lives, the first of a second."""
     launcher.write(QUIET + "wall_time_s = 1.0\n")
     result = launcher.run(2, "job.toml")
     assert result.returncode == 75 and "the job's time is nearly over" in result.stdout
@@ -115,7 +87,7 @@ def test_the_wall_time(launcher):
     launcher.write(QUIET)
     result = launcher.run(2, "job.toml")
     assert result.returncode == 0 and "output.wall_time_s (was 1.0, is None)" in result.stderr
-    assert_same_bits(launcher.folder / "whole/results.h5", launcher.folder / "out/results.h5")
+    assert_same_bits(whole / "results.h5", launcher.folder / "out/results.h5")
 
 
 def test_slurms_time_limit(launcher, monkeypatch):
@@ -139,10 +111,16 @@ def test_a_second_job_in_the_same_directory_is_refused(launcher):
     assert not (launcher.folder / "out/running.lock").exists()
 
 
-@pytest.mark.parametrize("kills, single, full, damages", [(4, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 20)])
-def test_a_short_campaign_of_faults(tmp_path, kills, single, full, damages):
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[int, Path]:
+    """Results by ranks, of the first campaign that needs them."""
+    return {}
+
+
+@pytest.mark.parametrize("kills, single, full, damages, elastic", [(3, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 20, 0), (0, 0, 0, 0, 1)])
+def test_a_short_campaign_of_faults(tmp_path, undisturbed, kills, single, full, damages, elastic):
     """tools/faults.py runs the long one."""
-    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, seed=1)
+    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, elastic, seed=1, whole=undisturbed)
     assert [problem for tally in tallies.values() for problem in tally.problems] == []
-    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages
+    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages + elastic
     assert sum(tally.compared for tally in tallies.values()) >= 1

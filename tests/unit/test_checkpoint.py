@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, foreign or hostile: named in one sentence, never loaded, nothing touched."""
 
 import json
+import os
 import random
 import resource
 import zlib
@@ -60,6 +61,38 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(path):
             checkpoint.load(path, BLOCK, WORLD)
     path.write_bytes(good)
     assert checkpoint.load(path, BLOCK, WORLD)[1]["number"] == 1
+
+
+NO_FILES = {"a fifo": os.mkfifo, "a folder": os.mkdir, "endless zeros": lambda path: path.symlink_to("/dev/zero"),
+            "a link to itself": lambda path: path.symlink_to(path.name)}
+
+
+@pytest.mark.parametrize("case", NO_FILES)
+def test_something_else_in_place_of_the_file(path, case):
+    """It is named when read, and does not keep a new one from being written."""
+    save(path, 1)
+    path.rename(checkpoint.previous(path))
+    NO_FILES[case](path)
+    number, used, remarks = load_newest(path)
+    assert (number, used, len(remarks)) == (1, checkpoint.previous(path), 1) and str(path) in remarks[0]
+    path.rename(path.with_suffix(".aside"))
+    save(path, 2)
+    assert load_newest(path)[0] == 2
+
+
+@pytest.mark.parametrize("case", NO_FILES)
+def test_something_else_in_the_way_of_a_new_one(path, case):
+    save(path, 1)
+    before = path.read_bytes()
+    beside = path.with_suffix(".part")
+    NO_FILES[case](beside)
+    if beside.is_dir():
+        with pytest.raises(UserError, match="cannot be written .Is a directory.") as error:
+            save(path, 2)
+        assert "\n" not in str(error.value) and path.read_bytes() == before
+    else:
+        save(path, 2)
+        assert load_newest(path)[0] == 2
 
 
 FOREIGN = {

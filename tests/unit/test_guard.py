@@ -8,9 +8,12 @@ from small_jobs import make_job
 
 from hpcslmc.errors import Failure
 from hpcslmc.evaluation import Evaluation
-from hpcslmc.guard import Guarded
+from hpcslmc.guard import Guarded, GuardedSweeps
 from hpcslmc.parallel import World
+from hpcslmc.sampling import Metropolis
 from hpcslmc.simulation import Simulation
+from hpcslmc.streams import Stream
+from hpcslmc.weight import GreensFunctions
 
 
 class Broken:
@@ -40,6 +43,25 @@ def test_the_chain_is_named_and_its_configuration_kept(tmp_path, way):
     with pytest.raises(Failure, match="chain 10 failed"):
         guarded.evaluate(spins, forces=True)
     assert np.array_equal(np.load(tmp_path / "failed_chain_10.npy", allow_pickle=False), spins[2].numpy())
+
+
+def test_a_failed_sweep_names_its_chain_too(tmp_path):
+    exact = make_diagonalise((4, 4))
+    spins, local = random_spins(4, 16), GreensFunctions(exact.hamiltonian, exact.beta, exact.mu)
+    wrong = exact.log_weight(spins)
+    wrong[1] += 0.5
+    move = Metropolis(exact, Stream(1, torch.arange(4), "move"), 0.5, GuardedSweeps(local, Guarded(exact, torch.arange(8, 12), tmp_path)))
+    with pytest.raises(Failure, match="chain 9 failed"):
+        move.move(spins, Evaluation(wrong))
+    assert np.array_equal(np.load(tmp_path / "failed_chain_9.npy", allow_pickle=False), spins[1].numpy())
+
+
+def test_in_a_group_nothing_is_tried_again(tmp_path):
+    spins = random_spins(4, 16)
+    guarded = Guarded(Broken(spins[2], "factorisation"), torch.arange(8, 12), tmp_path, alone=False)
+    with pytest.raises(Failure, match="chain 8-11 failed"):
+        guarded.evaluate(spins, forces=True)
+    assert np.load(tmp_path / "failed_chain_8-11.npy", allow_pickle=False).shape == (4, 16, 3)
 
 
 def test_what_is_fine_passes_unchanged(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -90,6 +91,78 @@ def test_a_lock_that_says_nothing(tmp_path, text):
     assert not taken_over(lock)
     os.utime(lock.path, (0, 0))
     assert taken_over(lock)
+
+
+def test_of_several_who_find_it_dead_one_takes_it(tmp_path, monkeypatch):
+    """Each is held up between finding the lock dead and taking it, until all have found so."""
+    others = [Lock(tmp_path) for _ in range(8)]
+    for number, lock in enumerate(others):
+        lock._own["started"] = f"{number}"
+    write(others[0], pid=1, started="long ago")
+    found, lives = threading.Barrier(len(others)), Lock._lives
+
+    def lives_and_waits(lock, holder):
+        verdict = lives(lock, holder)
+        if holder.get("started") == "long ago" and threading.current_thread() not in waited:
+            waited.add(threading.current_thread())
+            found.wait(timeout=30)
+        return verdict
+
+    waited, notes, refusals = set(), [], []
+    monkeypatch.setattr(Lock, "_lives", lives_and_waits)
+
+    def take(lock):
+        try:
+            notes.append((lock, lock.acquire()))
+        except UserError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=take, args=(lock,)) for lock in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(notes) == 1 and len(refusals) == len(others) - 1
+    assert all("by another job" in refusal for refusal in refusals)
+    (winner, note), = notes
+    assert "dead job" in note and winner._holder() == winner._own
+    winner.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_who_comes_late_leaves_the_new_lock_alone(tmp_path):
+    dead, late, new = Lock(tmp_path), Lock(tmp_path), Lock(tmp_path)
+    write(dead, pid=1, started="long ago")
+    judged = late._holder()
+    new.acquire()
+    with pytest.raises(UserError, match="was just taken by another job"):
+        late._take_over(judged)
+    assert new._holder() == new._own and [path.name for path in tmp_path.iterdir()] == ["running.lock"]
+    new.release()
+
+
+def test_a_turn_that_nobody_ended_is_named(tmp_path):
+    lock = Lock(tmp_path)
+    write(lock, pid=1, started="long ago")
+    (tmp_path / "running.takeover").touch()
+    with pytest.raises(UserError, match="remove .*running.takeover"):
+        lock.acquire()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_something_else_in_place_of_the_lock(tmp_path, make):
+    lock = Lock(tmp_path)
+    make(lock.path)
+    assert lock._holder() == {}
+    with pytest.raises(UserError, match="in use by another job .which did not say who it is"):
+        lock.acquire()
+    os.utime(lock.path, (0, 0))
+    if make is os.mkdir:
+        with pytest.raises(UserError, match="cannot be written"):
+            lock.acquire()
+    else:
+        lock.acquire()
+        lock.release()
 
 
 def test_only_the_own_lock_is_released(tmp_path):

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.matsubara import Matsubara
-from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance
+from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance, spline
 
 MOST_NODES = {0.1: 1, 1.0: 2, 10.0: 5, 100.0: 10, 1000.0: 17, 10000.0: 25}
 
@@ -73,3 +74,9 @@ REFUSED = [(1.0, 1e4, 1e-13), (1.0, 1e9, 1e-11), (0.0, 1.0, 1e-11), (1.0, np.inf
 def test_what_cannot_be_reached_is_refused(beta, radius, tolerance):
     with pytest.raises(ValueError, match="tolerance"):
         matsubara_nodes(beta, radius, tolerance)
+
+
+@pytest.mark.parametrize("knots", [4, 5, 12, 30])
+def test_splines_are_those_of_scipy(knots):
+    y, x = np.random.default_rng(knots).normal(size=(2, knots)), np.linspace(0.0, knots - 1.0, 3 * knots)
+    assert np.allclose(spline(y, x), CubicSpline(np.arange(knots), y, axis=1)(x), rtol=0, atol=1e-14)
