@@ -118,14 +118,14 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
         for at in np.ndindex(run.temperature.shape):
             temperature, filled = float(run.temperature[at]), job.ensemble.filling
             electrons = f"$n={filled:g}$" if filled is not None else f"$\\mu={float(run.mu[at]):.3g}$"
-            key = (f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape)), f"$J={job.hamiltonian.J:g}$", electrons, how)
+            other = f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape))
+            key = (other, f"$J={job.hamiltonian.J:g}$", electrons, how)
             points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
     curves = {key: sorted(curve, key=lambda point: point[0]) for key, curve in points.items()}
     xs = sorted({x for curve in curves.values() for x, *_ in curve})
     if max(len({x for x, *_ in curve}) for curve in curves.values()) < 2:
         return None
-    first = next(iter(runs.values())).summary
-    names = [name for name in SHOWN if name in first.names and any(run.summary.of(name, "error").any() for run in runs.values() if name in run.summary.names)]
+    names = [name for name in SHOWN if any(name in run.summary.names and run.summary.of(name, "error").any() for run in runs.values())]
     told = [k for k in range(4) if len({key[k] for key in curves}) > 1]
     rows = -(-len(names) // 3)
     figure = Figure(figsize=(PAGE, 1.75 * rows + 0.3))
@@ -215,7 +215,7 @@ def correlations(run: Results) -> Drawing:
             shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
             by_chain = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
             error = by_chain.std(0, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else None
-            axes.errorbar(np.sqrt(shells), by_chain.mean(0), error, marker="o" if not parity else "s", fillstyle=fill, linestyle="", color=colour, label=label)
+            axes.errorbar(np.sqrt(shells), by_chain.mean(0), error, marker="s" if parity else "o", fillstyle=fill, linestyle="", color=colour, label=label)
     axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
     axes.set_title("full: same sublattice, open: the other", fontsize=7)
@@ -265,7 +265,7 @@ def learning_curve(run: Results) -> Drawing:
                 axes.plot(along[part], table["loss"][own][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
     for number in np.unique(table["round"])[1:]:
         axes.axvline((number - table["round"].min()) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
-    axes.set(xlabel="gradient step, all rounds", ylabel="validation MSE of $\\log W$" if len(temperatures) > 1 else "mean squared error", yscale="log")
+    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(temperatures) == 1 else "validation MSE of $\\log W$", yscale="log")
     _legend(figure, axes)
     return figure
 

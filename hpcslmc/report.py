@@ -86,7 +86,8 @@ def described(results: Results) -> str:
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
     model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
     chains, draws = next(iter(results.draws.values())).shape[:2]
-    return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]}, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, mu = {_range(results.mu)}, T = {temperatures}; "
+    lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
+    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {_range(results.mu)}, T = {temperatures}; "
             f"{job.sampling.method}{model}, {chains} chains of {draws * results.bin_size} samples{merged}")
 
 
@@ -116,7 +117,8 @@ def _ladder_sheet(results: Results) -> Sheet:
     summary, shown, mu = results.summary, _shown(results), results.mu
     exchange = results.exchange and results.exchange["accepted"].sum(0) / np.maximum(results.exchange["tried"] * len(results.spins), 1)
     tuned = bool(np.ptp(mu))
-    headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat", *(["exchange"] if results.exchange else [])]
+    headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat"]
+    headings += ["exchange"] if results.exchange else []
     rows = []
     for k, temperature in enumerate(results.temperature):
         row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if tuned else [])

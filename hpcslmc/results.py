@@ -18,6 +18,7 @@ from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
 if TYPE_CHECKING:
     import xarray
 
+    from hpcslmc.measure.profiles import ProfileSums
     from hpcslmc.simulation import Simulation
 
 NAME = "results.h5"
@@ -219,9 +220,12 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         mu=np.array([rung.mu for rung in rungs] if ladder else rungs[0].mu),
         draws={name: draws[:, :, k] for k, name in enumerate(names)}, mean_squares={name: squares[:, k] for k, name in enumerate(names)},
         labels=labels, spins=spins,
-        profiles={sums.profile.name: ProfileResult(sums.profile.label, {name: Axis(*axis) for name, axis in sums.profile.grid.items()}, means, sums.count)
-                  for sums, means in zip(rungs[0].profiles, profiles, strict=True) if sums.count},
+        profiles={sums.profile.name: _profile(sums, means) for sums, means in zip(rungs[0].profiles, profiles, strict=True) if sums.count},
         curve=_history(simulation, "curve"), rounds=_history(simulation, "history"), remarks=simulation.remarks, exchange=exchange)
+
+
+def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
+    return ProfileResult(sums.profile.label, {name: Axis(*axis) for name, axis in sums.profile.grid.items()}, chains, sums.count)
 
 
 def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:

@@ -88,7 +88,7 @@ def _state(status: dict, holder: str | None, now: float) -> str:
     if status["state"] == "finished":
         return f"finished {_duration(now - status['written'])} ago"
     if status["state"] == "running":
-        return f"does not run: it was ended without a word, last seen {_duration(now - status['written'])} ago; the same command goes on from the checkpoint"
+        return f"does not run: it ended without a word, last seen {_duration(now - status['written'])} ago; the same command goes on from the checkpoint"
     return f"stopped {_duration(now - status['written'])} ago, {status['state']}; the same command goes on"
 
 

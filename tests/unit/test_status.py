@@ -52,7 +52,7 @@ def test_the_time_left_is_what_the_pace_says(directory):
 
 
 def test_dead_stopped_and_finished_runs(directory):
-    assert "does not run: it was ended without a word" in describe(directory)[0]
+    assert "does not run: it ended without a word" in describe(directory)[0]
     file = StatusFile(directory, 0.0, {"job": "", "layout": ""})
     file.show("sample", 60, 100, **MORE)
     file.end("a signal came")
