@@ -202,8 +202,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float,
         status.end("finished", acceptance=float(results.summary.of("acceptance").mean()), convergence=convergence.text)
     if loud:
         print_tables({"": results})
-        if options.verbose:
-            print("processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items()))
+        print("Processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items() if seconds))
         print(f"Draws and summary: {directory}/results.h5")
     return 0
 
