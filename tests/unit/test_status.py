@@ -130,5 +130,5 @@ def test_a_quiet_run_leaves_its_status_and_a_verbose_one_says_more(tmp_path):
     assert (told["state"], told["done"], told["total"]) == ("finished", 40, 40) and "R-hat" in told["convergence"] and 0.0 < told["acceptance"] <= 1.0
     (tmp_path / "job.toml").write_text(job.replace("samples = 40", "samples = 60"))
     verbose = started("--verbose")
-    assert "checkpoint.h5 written in" in verbose.stderr and "processor time" in verbose.stdout and "sample: 60/60" in verbose.stderr
+    assert "checkpoint.h5 written in" in verbose.stderr and "Processor time" in verbose.stdout and "sample: 60/60" in verbose.stderr
     assert "finished" in describe(tmp_path / "out")[0]
