@@ -1,6 +1,7 @@
 """Tables of what runs have learned and measured, as text and as Markdown."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -173,12 +174,18 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
 
 
 def _doubts(results: Results) -> list[str]:
-    """A line for each doubt and the observables that share it; of a ladder, with the temperature where it is."""
-    summary, found = results.summary, {}
-    temperatures = np.atleast_1d(results.temperature)
-    for k, name in enumerate(summary.names):
-        for at, doubts in enumerate(np.atleast_1d(summary.doubts[k])):
-            if name not in INGREDIENTS and doubts:
-                where = f" at T = {temperatures[at]:.4g}" if results.is_ladder else ""
-                found.setdefault(doubts + where, []).append(summary.labels[name])
-    return [f"Doubtful errors ({doubt}): {', '.join(labels)}" for doubt, labels in found.items()]
+    """A line for each kind of doubt at each temperature: the worst case, and whom it concerns."""
+    summary, lines = results.summary, []
+    for at, temperature in enumerate(np.atleast_1d(results.temperature)):
+        kinds: dict[str, list[tuple[float, str, str]]] = {}
+        for k, name in enumerate(summary.names):
+            for doubt in np.atleast_1d(summary.doubts[k])[at].split("; ") if name not in INGREDIENTS else ():
+                if number := re.search(r"[\d.]+", doubt):
+                    size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0)
+                    kinds.setdefault(doubt.replace(number[0], "", 1), []).append((size, doubt, summary.labels[name]))
+        for found in kinds.values():
+            labels = [label for *_, label in found]
+            whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+            where = f" at T = {temperature:.4g}" if results.is_ladder else ""
+            lines.append(f"Doubtful errors{where} ({max(found)[1]}): {whom}")
+    return lines
