@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from hpcslmc.errors import UserError
@@ -105,7 +106,7 @@ class Lock:
 
     def _lives(self, holder: dict) -> bool:
         if holder and holder["host"] == self._own["host"]:
-            return holder["started"] is not None and _started(holder["pid"]) == holder["started"]
+            return _runs(holder)
         if holder and holder["slurm_job"] is not None and holder["slurm_job"] == self._own["slurm_job"]:
             return holder["slurm_restart"] >= self._own["slurm_restart"]
         with tempfile.TemporaryFile(dir=self.directory) as probe:  # by the file server's clock
@@ -118,6 +119,25 @@ class Lock:
                 os.utime(self.path)
             except OSError:
                 pass  # a server that is away for a moment; a silence is judged by who wants the lock
+
+
+def holder_name(directory: Path) -> str | None:
+    """Who works in a directory, None for nobody; writes nothing. A process of another host is judged by its silence, by this host's clock."""
+    path = directory / NAME
+    try:
+        silent = time.time() - path.stat().st_mtime
+        holder = json.loads(path.read_text())
+        lives = _runs(holder) if holder["host"] == socket.gethostname() else silent < SILENCE_S
+        return _name(holder) if lives else None
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return _name({}) if silent < SILENCE_S else None
+
+
+def _runs(holder: dict) -> bool:
+    """Whether the very process that holds a lock of this host still lives."""
+    return holder["started"] is not None and _started(holder["pid"]) == holder["started"]
 
 
 def _started(pid: int) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hpcslmc.config import Job
 from hpcslmc.errors import UserError
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import derived_quantities
+from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
 
 if TYPE_CHECKING:
@@ -26,13 +27,6 @@ ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
 SHARED = ("lattice", "hamiltonian", "ensemble", "measure", "sampling.samples", "sampling.bin_size")
 """Sections and keys of a job that runs have to share before their chains are put together: the physics, and which draws there are."""
-
-
-class Axis(NamedTuple):
-    """Values along one axis of a profile, and their unit."""
-
-    values: np.ndarray
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -225,7 +219,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
 
 
 def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
-    return ProfileResult(sums.profile.label, {name: Axis(*axis) for name, axis in sums.profile.grid.items()}, chains, sums.count)
+    return ProfileResult(sums.profile.label, dict(sums.profile.grid), chains, sums.count)
 
 
 def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:

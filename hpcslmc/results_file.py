@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 
 from hpcslmc.errors import UserError
-from hpcslmc.results import ESTIMATES, NAME, Axis, ProfileResult, Results, Summary, name_and_unit
+from hpcslmc.measure.grid import Axis
+from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
 FORMAT = "hpcslmc results 2"
 TEXT = h5py.string_dtype()

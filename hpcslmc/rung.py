@@ -262,7 +262,8 @@ class Rung:
 
     def measure(self, sample: int) -> None:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group."""
-        due = [o for o in self.observables if o.name in self.bins.due]
+        names = set(self.bins.due)
+        due = [o for o in self.observables if o.name in names]
         if any(o.needs is Needs.ENERGIES for o in due):
             self.know_electrons()
         self.bins.add({o.name: o.measure(self.spins, self.evaluation) for o in due} | {"acceptance": self.acceptance})

@@ -3,14 +3,12 @@
 import json
 import math
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from hpcslmc.errors import UserError
-from hpcslmc.lock import NAME as LOCK
-from hpcslmc.lock import SILENCE_S, _name, _started
+from hpcslmc.lock import holder_name
 from hpcslmc.progress import Pace
 
 NAME = "status.json"
@@ -66,7 +64,7 @@ def describe(directory: Path) -> list[str]:
     UserError
         If there is no run.
     """
-    now, holder, status = time.time(), _holder(directory), _read(directory / NAME)
+    now, holder, status = time.time(), holder_name(directory), _read(directory / NAME)
     checkpoints = [_file(directory / name, now) for name in CHECKPOINTS]
     if not status and not any(checkpoints) and holder is None:
         raise UserError(f"{directory} holds no run: status wants the [output] directory of a job.")
@@ -116,21 +114,6 @@ def _read(path: Path) -> dict:
         return status if status["format"] == FORMAT else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _holder(directory: Path) -> str | None:
-    """Who works in the directory, None for nobody. A process of this host is looked up, one of another is judged by its silence."""
-    path = directory / LOCK
-    try:
-        silent = time.time() - path.stat().st_mtime
-        holder = json.loads(path.read_text())
-        if holder["host"] == socket.gethostname():
-            return _name(holder) if holder["started"] is not None and _started(holder["pid"]) == holder["started"] else None
-        return _name(holder) if silent < SILENCE_S else None
-    except OSError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return "which did not say who it is" if silent < SILENCE_S else None
 
 
 def _file(path: Path, now: float) -> str:

@@ -25,6 +25,7 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
+from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.measure.statistics import bracket
 from hpcslmc.parallel import ChainBlock, World, limit_threads
 from hpcslmc.sampling import SLMC, make_move
@@ -75,11 +76,6 @@ def learned(path: str, lattice: Lattice) -> EffectiveModel:
     return model
 
 
-def order(spins: torch.Tensor, lattice: Lattice) -> np.ndarray:
-    """|m(pi,pi)|^2, (chains,)."""
-    return (spins * torch.as_tensor(lattice.staggered_sign)[:, None]).mean(1).square().sum(-1).numpy()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=6)
@@ -96,7 +92,7 @@ def main() -> None:
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     weight = make_weight(choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world)
     data = DataSet(ChainBlock.of(world, options.chains), 0.2)
-    recorder = Recorder(weight, data)
+    recorder, order = Recorder(weight, data), StaggeredMagnetisation2(lattice, "cpu")
     exact = make_move("hmc", recorder, Stream(1, chains, "exact"), 1.5)
     start = Stream(1, chains, "start").directions(lattice.sites)
     evaluation = exact.evaluate(start)
@@ -135,8 +131,8 @@ def main() -> None:
                 inner.tune(float(step.inner_acceptance.mean()))
             else:
                 accepted.append(step.acceptance.mean().item())
-                before.append(order(spins, lattice))
-                after.append(order(step.proposal, lattice))
+                before.append(order.measure(spins, known).numpy())
+                after.append(order.measure(step.proposal, known).numpy())
             spins, known = step.spins, step.evaluation
         force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
         effective = inner.evaluate(spins)

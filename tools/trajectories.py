@@ -19,6 +19,7 @@ from hpcslmc.effective import make_model
 from hpcslmc.effective.files import load_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
+from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.measure.statistics import estimate
 from hpcslmc.parallel import World, limit_threads
 from hpcslmc.sampling import SLMC, Move, make_move
@@ -30,21 +31,16 @@ TRAJECTORIES = (1, 2, 3, 4, 6, 8)
 TUNING = 40
 
 
-def order(spins: torch.Tensor, lattice: Lattice) -> np.ndarray:
-    """|m(pi,pi)|^2, (chains,)."""
-    return (spins * torch.as_tensor(lattice.staggered_sign)[:, None]).mean(1).square().sum(-1).numpy()
-
-
 def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int, tuned: Move) -> tuple[np.ndarray, float, torch.Tensor]:
     """|m(pi,pi)|^2 (chains, samples) after tuning, mean acceptance, and where the chains end."""
-    evaluation, found, accepted = move.evaluate(spins), [], []
+    evaluation, found, accepted, order = move.evaluate(spins), [], [], StaggeredMagnetisation2(lattice, "cpu")
     for k in range(TUNING + samples):
         step = move.move(spins, evaluation)
         spins, evaluation = step.spins, step.evaluation
         if k < TUNING:
             tuned.tune(float(getattr(step, "inner_acceptance", step.acceptance).mean()))
         else:
-            found.append(order(spins, lattice))
+            found.append(order.measure(spins, evaluation).numpy())
             accepted.append(float(step.acceptance.mean()))
     return np.stack(found, 1), float(np.mean(accepted)), spins
 

@@ -1,7 +1,5 @@
 """The electrons' density of states and spectral function."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -17,10 +15,8 @@ class DensityOfStates:
 
     Parameters
     ----------
-    spectrum : callable
-        All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3).
-    bound : float
-        No eigenvalue is beyond it, whatever the spins (``Hamiltonian.bound``).
+    electrons : Electrons
+        Has to know a spectrum.
     energies : int
         Bins of energy in [-bound, bound].
     every : int
@@ -33,14 +29,14 @@ class DensityOfStates:
 
     name, label, needs = "density_of_states", "density of states / N [1/t]", Needs.LEVELS
 
-    def __init__(self, spectrum: Callable[[Tensor], Tensor], bound: float, energies: int, every: int) -> None:
-        self.spectrum, self.every = spectrum, every
-        self.bins = EnergyBins(-bound, bound, energies)
+    def __init__(self, electrons: Electrons, energies: int, every: int) -> None:
+        self.electrons, self.every = electrons, every
+        self.bins = EnergyBins(-electrons.hamiltonian.bound, electrons.hamiltonian.bound, energies)
         self.grid = {"energy": self.bins.axis}
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        levels = self.spectrum(spins)
+        levels = self.electrons.levels(spins)
         return self.bins.density(levels, torch.full_like(levels, 1.0 / spins.shape[1]))
 
 

@@ -1,31 +1,14 @@
 """Observables that are functions (of energy, of momentum): averaged for each chain, not kept draw by draw."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.lattice import Lattice
+from hpcslmc.measure.grid import Axis, Grid
 from hpcslmc.measure.observables import Needs
-
-
-class Axis(NamedTuple):
-    """One axis of a grid.
-
-    Attributes
-    ----------
-    values : (points,) float64
-    unit : str
-    """
-
-    values: np.ndarray
-    unit: str
-
-
-Grid = Mapping[str, Axis]
-"""Axes by name, in the order of a profile's dimensions."""
 
 
 class Profile(Protocol):
@@ -114,10 +97,3 @@ class ProfileSums:
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states."""
         self._sum, self.count = chain_state["sum"], state["count"]
-
-
-def mean_and_error(chain_means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over chains (chains, *grid) and its standard error (*grid); chains are independent. nan for a single chain."""
-    chains = len(chain_means)
-    error = chain_means.std(axis=0, ddof=1) / np.sqrt(chains) if chains > 1 else np.full(chain_means.shape[1:], np.nan)
-    return chain_means.mean(axis=0), error

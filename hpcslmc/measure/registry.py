@@ -49,6 +49,4 @@ def make_profile(name: str, electrons: Electrons, energies: int, every: int) -> 
     kind, hamiltonian = PROFILES[name], electrons.hamiltonian
     if kind.needs is Needs.SPINS:
         return kind(hamiltonian.lattice, every)
-    if kind.needs is Needs.LEVELS:
-        return kind(electrons.levels, hamiltonian.bound, energies, every)
     return kind(electrons, energies, every)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.observables import Needs
-from hpcslmc.measure.profiles import Axis, momenta
+from hpcslmc.measure.grid import Axis
+from hpcslmc.measure.profiles import momenta
 
 
 class StructureFactor:

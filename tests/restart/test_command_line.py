@@ -84,9 +84,18 @@ def test_validate_prints_the_resolved_job(launcher):
     assert "force_weight = 0.0" in result.stdout and result.stdout.count("[lattice]") == 1
 
 
-def test_a_crash_ends_the_job_and_names_the_rank(launcher, monkeypatch):
-    (launcher.folder / "sitecustomize.py").write_text(CRASH)
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
+@pytest.fixture
+def sabotage(launcher, monkeypatch):
+    """sabotage(source): code that every rank runs when its Python starts."""
+    def install(source: str) -> None:
+        (launcher.folder / "sitecustomize.py").write_text(source)
+        monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
+
+    return install
+
+
+def test_a_crash_ends_the_job_and_names_the_rank(launcher, sabotage):
+    sabotage(CRASH)
     launcher.write()
     result = launcher.run(2, "job.toml")
     assert result.returncode == 1
@@ -103,13 +112,12 @@ FAULTS = {  # what a rank does at its first sample: source, exit code, lines tha
 
 @pytest.mark.parametrize("case", FAULTS)
 @pytest.mark.parametrize("where", ["measure", "construct"])
-def test_one_rank_alone_ends_the_job_in_time(launcher, monkeypatch, case, where):
+def test_one_rank_alone_ends_the_job_in_time(launcher, sabotage, case, where):
     """The other rank waits in a collective."""
     source, code, lines = FAULTS[case]
     function, target = {"measure": ("add(self, values)", "Bins.add = add"),
                         "construct": ("__init__(self, *arguments)", "Bins.__init__ = __init__")}[where]
-    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(source=source, function=function, target=target))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
+    sabotage(ALONE.format(source=source, function=function, target=target))
     launcher.write(SHORT)
     result = launcher.run(2, "job.toml")
     assert result.returncode == code, result.stderr
@@ -131,21 +139,17 @@ if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
 """
 
 
-def test_a_segmentation_fault_of_one_rank(launcher, monkeypatch):
-    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
-        function="add(self, values)", target="Bins.add = add", source="import ctypes; ctypes.string_at(0)"))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
+def test_a_segmentation_fault_of_one_rank(launcher, sabotage):
+    sabotage(ALONE.format(function="add(self, values)", target="Bins.add = add", source="import ctypes; ctypes.string_at(0)"))
     launcher.write(SHORT)
     result = launcher.run(2, "job.toml")
     assert result.returncode == 139 and "process rank 1 with PID" in result.stderr and "Segmentation fault" in result.stderr
     assert time.time() - float((launcher.folder / "raised").read_text()) < 10.0
 
 
-def test_a_second_interrupt_ends_the_job_at_once(launcher, monkeypatch):
+def test_a_second_interrupt_ends_the_job_at_once(launcher, sabotage):
     """In a unit of work that takes a minute."""
-    (launcher.folder / "sitecustomize.py").write_text(ALONE.format(
-        function="add(self, values)", target="Bins.add = add", source="time.sleep(60)"))
-    monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=os.pathsep)
+    sabotage(ALONE.format(function="add(self, values)", target="Bins.add = add", source="time.sleep(60)"))
     launcher.write(SHORT)
     process = launcher.start(2, "job.toml")
     while not (launcher.folder / "raised").exists() and process.poll() is None:

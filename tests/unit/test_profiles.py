@@ -7,13 +7,16 @@ from small_jobs import make_job, run
 from hpcslmc.config import Job, resolve
 from hpcslmc.errors import UserError
 from hpcslmc.measure.density_of_states import DensityOfStates
-from hpcslmc.measure.profiles import Axis, ProfileSums, mean_and_error
+from hpcslmc.measure.electrons import Electrons
+from hpcslmc.measure.grid import Axis
+from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.results import ProfileResult
 from hpcslmc.parallel import World
 
 
 def test_density_of_states_against_a_histogram():
     weight, spins = make_diagonalise((4, 6), 2.0), random_spins(3, 24)
-    profile = DensityOfStates(weight.spectrum, weight.hamiltonian.bound, 37, 1)
+    profile = DensityOfStates(Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 37, 1)
     density = profile.measure(spins)
     for chain, levels in enumerate(weight.spectrum(spins).numpy()):
         counts, edges = np.histogram(levels, bins=37, range=(-5.0, 5.0))
@@ -25,7 +28,7 @@ def test_density_of_states_against_a_histogram():
 def test_levels_on_the_bound_are_counted():
     weight = make_diagonalise((4, 4), 2.0)
     ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)  # its extreme levels are the bound
-    profile = DensityOfStates(weight.spectrum, weight.hamiltonian.bound, 10, 1)
+    profile = DensityOfStates(Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 10, 1)
     assert float(profile.measure(ferromagnet).sum()) * profile.bins.width == pytest.approx(2.0)
 
 
@@ -46,7 +49,8 @@ def test_sums_average_what_is_due_and_survive_a_restart():
         resumed.add(sample, values[sample - 1])
     assert resumed.count == 2
     assert np.array_equal(resumed.chain_means, values[[2, 5]].mean(0).numpy())
-    mean, error = mean_and_error(resumed.chain_means)
+    result = ProfileResult("", {}, resumed.chain_means, 1)
+    mean, error = result.mean, result.error
     assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
 
 
@@ -61,9 +65,10 @@ def test_sums_on_a_grid_of_two_axes():
     values = torch.arange(48.0, dtype=torch.float64).reshape(2, 4, 2, 3)
     for sample in (1, 2):
         sums.add(sample, values[sample - 1])
-    mean, error = mean_and_error(sums.chain_means)
+    result = ProfileResult("", {}, sums.chain_means, 1)
+    mean, error = result.mean, result.error
     assert np.array_equal(mean, values.mean((0, 1))) and error.shape == (2, 3)
-    assert np.isnan(mean_and_error(sums.chain_means[:1])[1]).all()
+    assert np.isnan(ProfileResult("", {}, sums.chain_means[:1], 1).error).all()
 
 
 def test_a_job_measures_it_at_its_interval():
