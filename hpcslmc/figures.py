@@ -1,6 +1,7 @@
 """Figures of finished runs, for print: width of one or two columns, colours of Okabe and Ito, error bars, units."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle, pairwise
 from pathlib import Path
 
@@ -213,9 +214,9 @@ def correlations(run: Results) -> Drawing:
     for at, colour in zip(chosen, _family(len(chosen))):
         for parity, fill, label in ((False, "full", _at(run, at)), (True, "none", None)):
             shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
-            by_chain = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
-            error = by_chain.std(0, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else None
-            axes.errorbar(np.sqrt(shells), by_chain.mean(0), error, marker="s" if parity else "o", fillstyle=fill, linestyle="", color=colour, label=label)
+            by_shell = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
+            averaged = replace(profile, chains=by_shell)
+            axes.errorbar(np.sqrt(shells), averaged.mean, averaged.error, marker="s" if parity else "o", fillstyle=fill, linestyle="", color=colour, label=label)
     axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
     axes.set_title("full: same sublattice, open: the other", fontsize=7)
@@ -245,27 +246,36 @@ def spins(run: Results) -> Drawing:
     return figure
 
 
+def _by_model(run: Results, table: Mapping[str, np.ndarray]) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The rows of a learning history of each model, by temperature and merged run, and what tells them apart."""
+    number, found = table.get("run", np.ones(len(table["round"]))), []
+    for one in np.unique(number):
+        for temperature in np.atleast_1d(run.temperature):
+            own = (number == one) & (table["temperature"] == temperature)
+            label = ", ".join(filter(None, (f"$T={temperature:.4g}$" if run.is_ladder else "", f"run {one}" if run.others else "")))
+            if own.any():
+                found.append((label, {key: column[own] for key, column in table.items()}))
+    return found
+
+
 def learning_curve(run: Results) -> Drawing:
     """Validation error and loss along the gradient steps of all rounds."""
     if not run.curve:
         return None
-    table, temperatures = run.curve, np.atleast_1d(run.temperature)
     figure = Figure(figsize=(COLUMN, 2.6))
     axes = figure.subplots()
-    for temperature, colour in zip(temperatures, _family(len(temperatures))):
-        own = table["temperature"] == temperature
-        rounds, steps = table["round"][own], table["step"][own]
-        length = steps.max()
-        along = steps + (rounds - rounds.min()) * length
-        for number in np.unique(rounds):
-            part = rounds == number
-            label = (f"$T={temperature:.4g}$" if len(temperatures) > 1 else "validation MSE of $\\log W$") if number == rounds.min() else None
-            axes.plot(along[part], table["mse"][own][part], marker=".", color=colour, label=label)
-            if len(temperatures) == 1:
-                axes.plot(along[part], table["loss"][own][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
-    for number in np.unique(table["round"])[1:]:
-        axes.axvline((number - table["round"].min()) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
-    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(temperatures) == 1 else "validation MSE of $\\log W$", yscale="log")
+    models, first, length = _by_model(run, run.curve), run.curve["round"].min(), run.curve["step"].max()
+    for (title, table), colour in zip(models, _family(len(models))):
+        along = table["step"] + (table["round"] - first) * length
+        for number in np.unique(table["round"]):
+            part = table["round"] == number
+            label = title or "validation MSE of $\\log W$" if number == first else None
+            axes.plot(along[part], table["mse"][part], marker=".", color=colour, label=label)
+            if len(models) == 1:
+                axes.plot(along[part], table["loss"][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
+    for number in np.unique(run.curve["round"])[1:]:
+        axes.axvline((number - first) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
+    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$", yscale="log")
     _legend(figure, axes)
     return figure
 
@@ -279,11 +289,10 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
     left, right = figure.subplots(1, 2)
     titles = _titles(learned)
     for (name, run), style in zip(learned.items(), _styles()):
-        temperatures = np.atleast_1d(run.temperature)
-        for temperature, shade in zip(temperatures, _family(len(temperatures))):
-            table = {key: column[run.rounds["temperature"] == temperature] for key, column in run.rounds.items()}
-            style |= {"color": shade} if run.is_ladder and len(learned) == 1 else {}
-            title = ", ".join(filter(None, (titles[name], f"$T={temperature:.4g}$" if run.is_ladder else "")))
+        models = _by_model(run, run.rounds)
+        for (own, table), shade in zip(models, _family(len(models))):
+            style |= {"color": shade} if len(models) > 1 and len(learned) == 1 else {}
+            title = ", ".join(filter(None, (titles[name], own)))
             left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], label=title or "measured", **style)
             left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
             right.plot(table["evaluations"], table["mse_per_site"], **style)
@@ -296,7 +305,7 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
 
 def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     """Autocorrelation functions of the slow observables; errors from the spread of the chains."""
-    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name]) for run in runs.values())]
+    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name][run.there]) for run in runs.values())]
     if not names:
         return None
     figure = Figure(figsize=(PAGE, 2.6))
@@ -309,11 +318,11 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
             shades = [style["color"]] if len(chosen) == 1 else _family(len(chosen))
             for at, colour in zip(chosen, shades):
                 draws = run.draws[name][:, :, *at]
-                if not fluctuates(draws):
+                if not fluctuates(draws[run.there]):
                     continue
                 tau = float(run.summary.of(name, "tau")[at])
-                lags = min(draws.shape[1] // 2, max(10, int(8.0 * tau / run.bin_size)))
-                rho, error = _autocorrelation(draws, lags)
+                lags = min(int(run.there.sum(1).min()) // 2, max(10, int(8.0 * tau / run.bin_size)))
+                rho, error = _autocorrelation(draws, run.there, lags)
                 label = ", ".join(filter(None, (titles[run_name], _at(run, at) if len(chosen) > 1 else "")))
                 time = np.arange(lags) * run.bin_size
                 axes.plot(time, rho, color=colour, label=label)
@@ -326,10 +335,10 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     return figure
 
 
-def _autocorrelation(draws: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Autocorrelation function about the mean of all chains (chains, draws), and its standard error: (lags,) each."""
+def _autocorrelation(draws: np.ndarray, there: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation function about the mean of all draws (chains, draws) that are ``there``, and its standard error: (lags,) each."""
     chains, count = draws.shape
-    transform = np.fft.rfft(draws - draws.mean(), 2 * count, axis=1)
+    transform = np.fft.rfft(np.where(there, draws - draws[there].mean(), 0.0), 2 * count, axis=1)
     each = np.fft.irfft(np.square(np.abs(transform)), 2 * count, axis=1)[:, :lags]
     each = each / each[:, 0].mean()
     rho = each.mean(0)
@@ -341,12 +350,14 @@ def exchange(run: Results) -> Drawing:
     """Acceptance of exchange between neighbouring temperatures, error bars from the spread of the ladders."""
     if not run.exchange:
         return None
-    shares = run.exchange["accepted"] / np.maximum(run.exchange["tried"], 1)
-    error = shares.std(0, ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else None
+    accepted, tried = run.exchange["accepted"], run.exchange["tried"]
+    share, chains = run.exchange_acceptance, len(accepted)
+    deviation = (accepted - share * tried) / np.maximum(tried.mean(0), 1)  # of the ratio of sums, to first order
+    error = deviation.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else None
     figure = Figure(figsize=(COLUMN, 2.2))
     axes = figure.subplots()
     middle = np.sqrt(run.temperature[1:] * run.temperature[:-1])
-    axes.errorbar(middle, shares.mean(0), error, marker="o", color=COLOURS[0])
+    axes.errorbar(middle, share, error, marker="o", color=COLOURS[0])
     for temperature in run.temperature:
         axes.axvline(temperature, color="#DDDDDD", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"temperature $T$ [$t$]", ylabel="acceptance of exchange", ylim=(0.0, 1.0))

@@ -86,15 +86,16 @@ def described(results: Results) -> str:
     temperatures = ", ".join(f"{t:.4g}" for t in np.atleast_1d(results.temperature))
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
     model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
-    chains, draws = next(iter(results.draws.values())).shape[:2]
+    samples = results.there.sum(1) * results.bin_size
+    long = _span(samples.min(), samples.max())
     lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
-    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {_range(results.mu)}, T = {temperatures}; "
-            f"{job.sampling.method}{model}, {chains} chains of {draws * results.bin_size} samples{merged}")
+    mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")
+    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {mu}, T = {temperatures}; "
+            f"{job.sampling.method}{model}, {len(samples)} chains of {long} samples{merged}")
 
 
-def _range(values: np.ndarray) -> str:
-    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
-    return low if low == high else f"{low} to {high}"
+def _span(low: object, high: object) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _parts(results: Results) -> list[Sheet | str]:
@@ -116,7 +117,7 @@ def _shown(results: Results) -> list[str]:
 def _ladder_sheet(results: Results) -> Sheet:
     """What is asked for most, by temperature."""
     summary, shown, mu = results.summary, _shown(results), results.mu
-    exchange = results.exchange and results.exchange["accepted"].sum(0) / np.maximum(results.exchange["tried"] * len(results.spins), 1)
+    exchange = results.exchange_acceptance if results.exchange else []
     tuned = bool(np.ptp(mu))
     headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat"]
     headings += ["exchange"] if results.exchange else []
@@ -134,8 +135,8 @@ def _ladder_sheet(results: Results) -> Sheet:
 def _exchange_line(results: Results) -> str:
     """How replicas travelled along the ladder."""
     exchange = results.exchange
-    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:2].sum())
-    often = f"{trips} journeys, one in {turns * exchange['trips'].size / trips:.0f} turns of a replica" if trips else "none"
+    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1]
+    often = f"{trips} journeys, one in {turns / trips:.0f} turns of a replica" if trips else "none"
     return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
 
 
@@ -149,6 +150,8 @@ def _learning_sheet(results: Results) -> Sheet:
                      f"{columns['predicted_exp'][k]:.3f}"])
     if results.is_ladder:
         headings, rows = ["T", *headings], [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)]
+    if "run" in columns:
+        headings, rows = ["run", *headings], [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)]
     return Sheet("Learning: acceptance of the exact test in each round", headings, rows)
 
 

@@ -94,7 +94,7 @@ def test_the_autocorrelation_function_of_a_known_process():
     draws = rng.standard_normal((200, 2000))
     for k in range(1, draws.shape[1]):
         draws[:, k] = phi * draws[:, k - 1] + np.sqrt(1.0 - phi**2) * draws[:, k]
-    rho, error = figures._autocorrelation(draws, 20)
+    rho, error = figures._autocorrelation(draws, np.ones(draws.shape, dtype=bool), 20)
     z = (rho - phi ** np.arange(20))[1:] / error[1:]
     assert np.abs(z).max() < 4.0 and error.max() < 0.01
 
