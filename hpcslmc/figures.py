@@ -8,8 +8,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hpcslmc.measure.statistics import fluctuates
 from hpcslmc.results import ProfileResult, Results
@@ -31,6 +32,11 @@ SHOWN = {  # observables against temperature or size, and their axes' labels
 CORRELATED = {"energy": "energy", "m2_staggered": r"$|m_{(\pi,\pi)}|^2$", "m2_uniform": r"$|m_{(0,0)}|^2$"}
 MAPS = 4
 """Most temperatures of a ladder that are shown side by side."""
+
+PEAK = 5.0
+"""Ratio of largest to smallest S(q) from which on it is shown on a logarithmic scale."""
+OUTLINED, ARROWS = 16, 24
+"""Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there are colours alone."""
 
 Drawing = Figure | None
 
@@ -152,7 +158,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     """Above the panels, in no curve's way; none where there is nothing to tell apart."""
     handles, labels = axes.get_legend_handles_labels()
     if any(labels):
-        figure.legend(handles, labels, loc="outside upper center", ncols=4 if figure.get_figwidth() == PAGE else 3, columnspacing=1.2)
+        rows = -(-len(labels) // (4 if figure.get_figwidth() == PAGE else 3))
+        figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), columnspacing=1.2)
 
 
 def _log_axis(axes: Axes, values: list[float]) -> None:
@@ -177,8 +184,12 @@ def _at(run: Results, at: tuple) -> str:
 
 
 def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
+    """Panels side by side with a common axis upwards."""
     figure = Figure(figsize=(COLUMN if count == 1 else PAGE, height if count == 1 else 0.62 * height))
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for axes in panels[1:]:
+        axes.tick_params(labelleft=False)
+    return figure, panels
 
 
 def structure_factor(run: Results) -> Drawing:
@@ -191,7 +202,8 @@ def structure_factor(run: Results) -> Drawing:
         steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
         values = mean[:, :, *at][np.ix_(*(k % len(axis.values) for k, axis in zip(steps, run.profiles["structure_factor"].axes.values())))]
         edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape)]
-        image = axes.pcolormesh(*edges, values.T, norm=PowerNorm(0.5, vmin=0.0), rasterized=True)  # a peak and what is around it
+        peaked = values.max() > PEAK * values.min() > 0.0  # a logarithmic scale shows what is around a peak
+        image = axes.pcolormesh(*edges, values.T, norm=LogNorm() if peaked else Normalize(vmin=0.0), rasterized=True)
         axes.set(xlabel=r"$q_x a$", ylabel=r"$q_y a$" if axes is panels[0] else "", title=_at(run, at), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks([-np.pi, 0.0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
@@ -216,7 +228,8 @@ def correlations(run: Results) -> Drawing:
             shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
             by_shell = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
             averaged = replace(profile, chains=by_shell)
-            axes.errorbar(np.sqrt(shells), averaged.mean, averaged.error, marker="s" if parity else "o", fillstyle=fill, linestyle="", color=colour, label=label)
+            axes.errorbar(np.sqrt(shells), averaged.mean, averaged.error, marker="s" if parity else "o", fillstyle=fill, linestyle="",
+                          color=colour, label=label)
     axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
     axes.set_title("full: same sublattice, open: the other", fontsize=7)
@@ -225,7 +238,7 @@ def correlations(run: Results) -> Drawing:
 
 
 def spins(run: Results) -> Drawing:
-    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour and as arrows."""
+    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour, and as arrows where they have room."""
     chosen = _chosen(run)
     figure, panels = _row(len(chosen), 3.0)
     for axes, at in zip(panels, chosen):
@@ -236,9 +249,11 @@ def spins(run: Results) -> Drawing:
         angle = np.arctan2(vertical, horizontal)
         image = axes.imshow(angle.T, origin="lower", cmap="twilight", vmin=-np.pi, vmax=np.pi, alpha=0.9, interpolation="nearest")
         x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
-        outline = "white" if max(shape) <= 16 else "none"
-        axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
-                    edgecolor=outline, linewidth=0.4)
+        if max(shape) <= ARROWS:
+            axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
+                        edgecolor="white" if max(shape) <= OUTLINED else "none", linewidth=0.4)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(title=_at(run, at), xlabel=r"$x$ [$a$]", ylabel=r"$y$ [$a$]" if axes is panels[0] else "")
         bar = figure.colorbar(image, ax=axes, shrink=0.8 if len(chosen) == 1 else 0.6, ticks=[-np.pi, 0.0, np.pi],
                               label="direction in the plane" if axes is panels[-1] else None)
@@ -259,8 +274,8 @@ def _by_model(run: Results, table: Mapping[str, np.ndarray]) -> list[tuple[str, 
 
 
 def learning_curve(run: Results) -> Drawing:
-    """Validation error and loss along the gradient steps of all rounds."""
-    if not run.curve:
+    """Validation error and loss along the gradient steps of all rounds; None without any."""
+    if not run.curve or not run.curve["step"].any():
         return None
     figure = Figure(figsize=(COLUMN, 2.6))
     axes = figure.subplots()

@@ -282,17 +282,22 @@ def _unused(pattern: Path) -> Path:
 
 def _physics(job: Job) -> str:
     effective = job.effective
-    layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
-    model = f"{effective.model} ({layers}{effective.shells} {'shell' if effective.shells == 1 else 'shells'})"
+    layers = f"{_counted(effective.layers, 'layer')}, " if effective.layers else ""
+    model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
     how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
     temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
     return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, "
             f"mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}")
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _layout(job: Job, world: parallel.World, weight: str, device: str, threads: int) -> str:
     groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
-    return f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank"
+    return f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on {_counted(world.size, 'rank')}{groups}, {device}, " \
+           f"{_counted(threads, 'thread')} a rank"
 
 
 if __name__ == "__main__":
