@@ -67,7 +67,8 @@ class Progress:
 
             console = Console(file=sys.stderr, force_terminal=True, width=min(width, WIDEST))
             self._bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(),
-                            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"), TimeRemainingColumn(compact=True), console=console, expand=True)
+                            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"), TimeRemainingColumn(compact=True),
+                            console=console, expand=True)
             self._task = self._bar.add_task("", note="", rate="")
             self._bar.start()
 

@@ -207,7 +207,8 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
         for at in np.ndindex(results.temperature.shape):
             cells = [bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else "" for o in shown]
             rows.append([name, f"{shape[0]}x{shape[1]}", f"{results.temperature[at]:.4g}", f"{results.mu[at]:.4g}", *cells])
-    return Sheet("All runs: mean (standard error in brackets)", ["run", "lattice", "T", "mu", *(labels[name] for name in shown)], rows, left=1, keys=4)
+    headings = ["run", "lattice", "T", "mu", *(labels[name] for name in shown)]
+    return Sheet("All runs: mean (standard error in brackets)", headings, rows, left=1, keys=4)
 
 
 def _doubts(results: Results) -> list[str]:

@@ -100,7 +100,7 @@ def tutorial(page: str) -> Iterator[Command]:
 
 
 def readme(page: str) -> Iterator[Command]:
-    """The commands of the README's text: indented lines that start with a program or with an executable file of the project, and tools in sentences."""
+    """The commands of the README's text: indented lines that start with a program or an executable file of the project, and tools in sentences."""
     outside = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
     for line, inside in re.findall(r"^    (\S.*)$|`(python tools/[^`\n]+)`", outside, re.MULTILINE):
         text = (line or inside).partition(" #")[0].rstrip()

@@ -165,7 +165,8 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
     )
 
 
-def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int, lengths: np.ndarray | None = None) -> tuple[float, float, int]:
+def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int,
+              lengths: np.ndarray | None = None) -> tuple[float, float, int]:
     r"""A function of several observables' means, free of its leading bias, and its standard error.
 
     .. math:: \hat\theta_b = \frac{N}{n_b} \theta - \Big(\frac{N}{n_b} - 1\Big) \theta_b, \qquad

@@ -158,8 +158,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
 @pytest.mark.parametrize("ensemble", [None, LADDER])
 def test_runs_of_different_lengths_are_merged_sample_by_sample(tmp_path, ensemble):
     measure = {"structure_factor": 3, "correlations": 0}
-    one, two = (collect(run(checked(make_job(seed=seed, samples=samples, ensemble=ensemble).model_dump() | {"measure": measure}), World()), {"hpcslmc": "0"})
-                for seed, samples in ((1, 12), (2, 8)))
+    jobs = [make_job(seed=seed, samples=samples, ensemble=ensemble).model_dump() | {"measure": measure} for seed, samples in ((1, 12), (2, 8))]
+    one, two = (collect(run(checked(job), World()), {"hpcslmc": "0"}) for job in jobs)
     merged = merge({"one": one, "two": two})
     assert merged.lengths.tolist() == [12] * 8 + [8] * 8 and merged.there.sum() == 160
     for name in ("energy", "m2_staggered", "acceptance"):

@@ -41,7 +41,7 @@ def test_lengths_that_are_all_the_same_change_nothing():
 
 
 def test_errors_of_chains_of_several_lengths():
-    """Of the mean and of a jackknifed ratio: the spread of many sets of autoregressive chains, three quarters of whose draws are in half the chains."""
+    """Of the mean and of a jackknifed variance, against the spread of many sets of autoregressive chains."""
     rng, phi, lengths = np.random.default_rng(12), 0.7, np.array([300, 300, 100, 100])
     known, means, ratios = there(np.empty((4, 300)), lengths), [], []
     for _ in range(300):

@@ -57,7 +57,8 @@ def test_the_walkthrough_meets_every_command():
 
 
 def test_formulas_and_trees_are_no_commands():
-    page = "    H = -t sum\n    tools/test   # all\n```toml\n    python no\n```\nsay `python tools/speed.py` or\n    tools/              set-up\n    source a\n"
+    page = ("    H = -t sum\n    tools/test   # all\n```toml\n    python no\n```\nsay `python tools/speed.py` or\n"
+            "    tools/              set-up\n    source a\n")
     assert [command.text for command in readme(page)] == ["tools/test", "python tools/speed.py", "source a"]
 
 
@@ -69,7 +70,8 @@ def test_a_page_that_changes_what_is_not_there_is_noticed():
 
 def test_the_walkthrough_times_commands_in_one_session_and_notices_failures(tmp_path, monkeypatch):
     (tmp_path / "settings").write_text("export A_SETTING=7\n")
-    texts = ["source ./settings", "test $A_SETTING = 7 && cat job.toml", "false; true", "python tools/walkthrough.py", "python tools/accuracy.py", "sleep 5"]
+    texts = ["source ./settings", "test $A_SETTING = 7 && cat job.toml", "false; true", "python tools/walkthrough.py", "python tools/accuracy.py",
+             "sleep 5"]
     monkeypatch.setattr(walkthrough, "commands", lambda: [Command("page", text, "the job\n" if "cat" in text else "") for text in texts])
     monkeypatch.setitem(REDUCED, "python tools/accuracy.py", ("exit 3", "why", 3))
     monkeypatch.setattr(walkthrough, "LONGEST_S", 0.5)
