@@ -30,14 +30,14 @@ LONGEST_S = 3600.0
 REDUCED = {  # command: (what is run in its place, why, the exit code that is right)
     "tools/test": ("tools/test -k test_readme", "of the serial tests only those of the README; tests/mpi in full", 0),
     "jobs/curriculum/run 2": ("timeout --preserve-status -s USR1 60 mpirun -n 2 python -m hpcslmc.run jobs/curriculum/8x8.toml",
-                              "hours; its first job, asked to leave after a minute (exit code 75)", 75),
+                              "of its six jobs the first, asked to leave after a minute (exit code 75)", 75),
     "python tools/weights.py": ("python tools/weights.py --lengths 6 8", "small lattices", 0),
     "python tools/accuracy.py": ("python tools/accuracy.py --quick --lattices 4x4", "one small lattice", 0),
     "python tools/speed.py": ("python tools/speed.py --chains 4", "few chains", 0),
     "python tools/study_models.py": ("python tools/study_models.py --length 4 --chains 8 --configurations 8 --steps 20 --shells 5 --designs linear",
                                      "one small design", 0),
-    "python tools/study_models.py --length 16": ("python tools/study_models.py --length 4 --chains 8 --configurations 8 --steps 20 --shells 5 "
-                                                 "--designs messages-8", "one small design", 0),
+    "python tools/study_models.py --length 16": ("python tools/study_models.py --length 16 --chains 8 --configurations 16 --steps 20 --designs linear",
+                                                 "one design, few data", 0),
     "python tools/benchmark.py": ("python tools/benchmark.py --sizes 6 --scale 0.02 --methods 'exact HMC'", "one sampler, few samples", 0),
     "python tools/trajectories.py": ("python tools/trajectories.py --length 4 --chains 8 --temperatures 0.5", "one small lattice", 0),
     "python tools/observable_cost.py": ("python tools/observable_cost.py --lengths 8", "one lattice", 0),
@@ -52,10 +52,10 @@ LEFT_OUT = {  # command: why
     "python -m hpcslmc.run merge OUT DIR DIR": "names stand in it; the tutorial has it with some",
     "sbatch jobs/slurm_cpu.sh job.toml": "needs a cluster; tools/slurm_trial.py runs the template under a Slurm of its own",
     "sbatch jobs/slurm_gpu.sh job.toml": "needs a cluster with GPUs",
-    "python tools/verify_6x6.py": "four samplers, half an hour; the quickstart runs the first of them",
-    "python tools/talk_figures.py": "learns twenty models, an hour and more",
-    "python tools/verify_scan.py": "a ladder and three runs, an hour",
-    "python tools/slurm_trial.py": "needs Slurm installed, a quarter of an hour",
+    "python tools/verify_6x6.py": "four samplers with all their samples; the quickstart runs the first of them",
+    "python tools/talk_figures.py": "learns some twenty models",
+    "python tools/verify_scan.py": "a ladder and three runs, with all their samples",
+    "python tools/slurm_trial.py": "needs Slurm installed",
     "python tools/walkthrough.py": "is this",
 }
 
