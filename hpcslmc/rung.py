@@ -296,18 +296,8 @@ class Rung:
         return state
 
     def load(self, chain_state: dict, state: dict) -> None:
-        """Restore both states.
-
-        Raises
-        ------
-        KeyError, ValueError, ...
-            Where they do not fit the job.
-        """
-        if (state["temperature"], state["mu"]) != (self.temperature, self.mu):
-            self.set_ensemble(state["temperature"], state["mu"])
+        """Restore both states, of the rung's own temperature and chemical potential."""
         device = self.setting.device
-        if chain_state["spins"].shape != self.spins.shape or chain_state["spins"].dtype != self.spins.dtype:
-            raise ValueError("spins of another shape")
         to = {key: value.to(device) for key, value in chain_state["evaluation"].items()}
         self.spins, self.evaluation, self._stale = chain_state["spins"].to(device), Evaluation(**to), chain_state["stale"].to(device)
         self.exact.load_state_dict(state["exact"])

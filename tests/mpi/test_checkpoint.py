@@ -89,7 +89,7 @@ def test_damage_in_one_ranks_chains_is_seen_by_all(world, agree, path):
     world.barrier()
     with pytest.raises(checkpoint.Damaged, match="checksum of chains/spins"):
         checkpoint.load(path, block, world)
-    chains, shared, used, remarks = checkpoint.load_newest(path, block, world, lambda plain: None)
+    (chains, shared), used, remarks = checkpoint.load_newest(path, lambda candidate: checkpoint.load(candidate, block, world))
     agree(shared == {"number": 1} and used == checkpoint.previous(path) and len(remarks) == 1)
     agree(same(of(whole_tree(), block), chains), "chains of the previous one")
 
