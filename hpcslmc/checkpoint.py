@@ -31,7 +31,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.files import check_regular
 from hpcslmc.parallel import ChainBlock, World
 
-FORMAT = "hpcslmc checkpoint 2"
+FORMAT = "hpcslmc checkpoint 3"
 FIRST_LINE = len(FORMAT) + 20
 """Bytes of the format, the index's length and its checksum."""
 LARGEST_INDEX = LARGEST_REST = 2**25

@@ -36,7 +36,7 @@ LARGEST_WORD = 2**62
 LONGEST_TEXT = 1000
 ROUNDING = 1e-6
 """Most by which rounding changes the length of a spin, or an acceptance."""
-FLOAT, INTEGER, BOOLEAN = (np.dtype(kind).str for kind in (np.float64, np.int64, np.bool_))
+FLOAT, INTEGER = np.dtype(np.float64).str, np.dtype(np.int64).str
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
     if _goes_on_by_forces(rung, shared):
         needed.add("forces")
     kinds = {
-        "spins": Array(FLOAT, (sites, 3)), "stale": Array(BOOLEAN, ()),
+        "spins": Array(FLOAT, (sites, 3)),
         "evaluation": {name: Array(FLOAT, shape) for name, shape in known.items() if name in needed | saved["evaluation"].keys()},
         "bins": {"complete": Array(FLOAT, (sampled // bins.size, len(bins.names))), "squares": Array(FLOAT, (len(bins.names),)),
                  "partial": Array(FLOAT, (2, len(bins.names)))},
@@ -262,9 +262,9 @@ def check_values(chains: dict, shared: dict) -> None:
     """Check the values of this rank's arrays, whose outline is right; raises ValueError as ``check_state``."""
     for number, rung in chains["rungs"].items():
         where = f"chains/rungs/{number}"
-        evaluation = {name: value[~rung["stale"]] if name in ("energy", "density") else value for name, value in rung["evaluation"].items()}
-        for place, tensor in _tensors(rung | {"evaluation": evaluation}, where):
-            _require(tensor.isfinite(), place)
+        for place, tensor in _tensors(rung, where):
+            unknown = tensor.isnan() if place.endswith(("/evaluation/energy", "/evaluation/density")) else False
+            _require(tensor.isfinite() | unknown, place)
         _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"{where}/spins")
     for place, tensor in _tensors(shared, "shared"):
         _require(tensor.isfinite() & (tensor.is_floating_point() | (tensor >= 0)), place)

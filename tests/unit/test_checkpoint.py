@@ -97,7 +97,7 @@ def test_something_else_in_the_way_of_a_new_one(path, case):
 
 FOREIGN = {
     "nothing": b"", "text": b"not HDF5", "a zip": b"PK\x03\x04" + bytes(5000), "zeros": bytes(10_000),
-    "an earlier format": b"hpcslmc checkpoint 1" + bytes(100), "only the first line": b"hpcslmc checkpoint 2      2048 02d6ec39\n",
+    "an earlier format": b"hpcslmc checkpoint 2" + bytes(100), "only the first line": b"hpcslmc checkpoint 3      2048 02d6ec39\n",
     "a pickle": b"\x80\x04\x95\x1b\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
 }
 
