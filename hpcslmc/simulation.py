@@ -340,5 +340,5 @@ def _restoring(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) if type(error) is ValueError else repr(error)
+        reason = str(error) if type(error) is ValueError else f"it lacks {error}" if type(error) is KeyError else repr(error)
         raise checkpoint.Damaged(f"{path} does not hold the state of this job: {reason:.200}") from None
