@@ -16,7 +16,6 @@ that ``previous`` gives.
 
 import json
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason
 from hpcslmc.parallel import ChainBlock, World
 
 FORMAT = "hpcslmc checkpoint 3"
@@ -44,8 +43,6 @@ NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
 HDF5_BYTES = 2048
 """More than HDF5 needs to describe one dataset."""
-HDF5_FAILURES = (OSError, RuntimeError)
-"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
 
 
 Read, Leaf = TypeVar("Read"), TypeVar("Leaf")
@@ -99,7 +96,7 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
     by one rank and in time.
     """
-    beside = path.with_suffix(".part")
+    part = beside(path)
     mine, plain = _split(chains)
     if plain:
         raise TypeError(f"only arrays belong to chains, not {sorted(plain)}")
@@ -110,43 +107,43 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
 
     def cannot(error: Exception) -> UserError:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        return UserError(f"{path} cannot be written ({_reason(error)}); the checkpoints before it are as they were: "
+            part.unlink(missing_ok=True)
+        return UserError(f"{path} cannot be written ({reason(error)}); the checkpoints before it are as they were: "
                          "see to the disk, then run the same command to go on.")
 
     def lay_out() -> dict:
         try:
-            return _lay_out(beside, mine, common, checksums, block.total)
-        except HDF5_FAILURES as error:
+            return _lay_out(part, mine, common, checksums, block.total)
+        except WRITE_FAILURES as error:
             raise cannot(error) from None
 
     def write() -> None:
         problem = None
         try:
-            with _open(beside, world) as file:
+            with _open(part, world) as file:
                 try:
                     for name, array in mine.items():
                         file[f"chains/{name}"][block.first:block.first + block.count] = array
-                except HDF5_FAILURES as error:  # the other ranks wait in what follows
+                except WRITE_FAILURES as error:  # the other ranks wait in what follows
                     problem = error
                 file.flush()
-        except HDF5_FAILURES as error:
+        except WRITE_FAILURES as error:
             problem = error
         if problem:
             raise cannot(problem)
 
     def publish() -> None:
         try:
-            _finish(beside, index)
+            _finish(part, index)
             if path.exists():
                 os.replace(path, previous(path))
-            os.replace(beside, path)
+            os.replace(part, path)
             _flush_to_disk(path.parent)
         except OSError as error:
             raise cannot(error) from None
 
     def read_back() -> None:
-        read = _read_chains(beside, index, block)
+        read = _read_chains(part, index, block)
         if not np.array_equal(_chain_checksums(read, block.count), own_checksums):
             raise cannot(OSError("the disk gives back other bytes than were written"))
 
@@ -429,12 +426,6 @@ def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
     for name, column in zip(names, checksums.T, strict=True):
         if zlib.crc32(column.tobytes()) != index["arrays"][name][2]:
             raise Damaged(f"{path} is damaged (checksum of {name})")
-
-
-def _reason(error: Exception) -> str:
-    """What the operating system said, also where HDF5 tells it in the middle of a story of its own."""
-    quoted = re.search(r"error message = '([^']+)'", str(error))
-    return quoted[1] if quoted else getattr(error, "strerror", None) or str(error)
 
 
 def _open(path: Path, world: World) -> h5py.File:
