@@ -21,6 +21,7 @@ from hpcslmc.effective.files import NAME as MODEL
 from hpcslmc.effective.files import save_model
 from hpcslmc.ensemble import SPACING, TUNED, TUNINGS, Filling, spaced_evenly
 from hpcslmc.errors import UserError
+from hpcslmc.files import make_folder
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.replay import NAME as DATA
@@ -101,14 +102,16 @@ class Simulation:
         self.acceptance = math.nan
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
-        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it."""
+        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
         job = self.job
         if job.weight.method != "auto":
             return job.weight.method, "as asked for"
         if before:  # a cost table or a device that has changed must not change the bits
             return before, "as before"
-        return choose_method(hamiltonian, 1.0 / min(job.ensemble.temperatures), job.hamiltonian.mu, torch.device(self.device).type,
-                             job.sampling.ranks_per_chain, job.sampling.by_forces)
+        beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.device).type
+        # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and cannot choose another method
+        return self.group.on_root(lambda: self.world.on_root(
+            lambda: choose_method(hamiltonian, beta, job.hamiltonian.mu, device, job.sampling.ranks_per_chain, job.sampling.by_forces)))
 
     @property
     def learns(self) -> bool:
@@ -191,9 +194,8 @@ class Simulation:
         """Write the models, and the data if the job asks for them, which are forgotten after that. Collective."""
         for rung in self.rungs:
             place = directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
-            if self.world.is_root:
-                place.mkdir(exist_ok=True)
-                save_model(place / MODEL, rung.learning.model, versions)
+            self.world.on_root(lambda: make_folder(place))
+            self.world.on_root(lambda: save_model(place / MODEL, rung.learning.model, versions))
             if self.job.learning.keep_data:
                 write_data(place / DATA, rung.learning.data, self.lattice.shape, rung.physics, versions, self.world)
             rung.learning.data.clear()
