@@ -241,8 +241,9 @@ class Rung:
         """
         if evaluation.energy is None:
             before, unknown = self.evaluation, torch.full_like(evaluation.log_weight, torch.nan)
-            known = {name: unknown if (value := getattr(before, name)) is None else torch.where(moved, unknown, value) for name in ("energy", "density")}
-            evaluation = replace(evaluation, **known)
+            kept = {name: unknown if (value := getattr(before, name)) is None else torch.where(moved, unknown, value)
+                    for name in ("energy", "density")}
+            evaluation = replace(evaluation, **kept)
         self.spins, self.evaluation = spins, evaluation
 
     def know_electrons(self) -> None:

@@ -143,7 +143,8 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     chain_kinds: dict = {"rungs": {str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)]) for rung in rungs}}
     if simulation.swaps:
         kinds["exchange"] = {"turn": whole(0), "stream": STREAM, "tried": Array(INTEGER, (ladder - 1,))}
-        chain_kinds["exchange"] = dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,))) | {"accepted": Array(INTEGER, (ladder - 1,))}
+        chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)),
+                                   **dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,)))}
     check(shared, kinds, "shared")
     check(chains, chain_kinds, "chains")
 

@@ -441,11 +441,14 @@ def is_known(path: tuple[str, ...], value: object) -> bool:
 TAMPERED: dict[str, tuple[Callable[[tuple[str, ...], object], bool], Callable[[dict, str, object], object]]] = {
     "missing": (lambda path, value: True, lambda holder, key, value: holder.pop(key)),
     "unknown": (lambda path, value: value != {}, lambda holder, key, value: holder.update({f"{key}s": value})),
-    "another type": (is_plain, put(lambda value: {"0": True})), "text": (is_plain, put(lambda value: "__import__('os').system('touch written')")),
-    "negative": (is_count, put(lambda value: -1 - value)), "huge": (is_count, put(lambda value: 2**80)), "a fraction": (is_count, put(lambda value: value + 0.5)),
+    "another type": (is_plain, put(lambda value: {"0": True})),
+    "text": (is_plain, put(lambda value: "__import__('os').system('touch written')")),
+    "negative": (is_count, put(lambda value: -1 - value)), "huge": (is_count, put(lambda value: 2**80)),
+    "a fraction": (is_count, put(lambda value: value + 0.5)),
     "a name": (lambda path, value: path[-1] in ("phase", "stage", "method"), put(lambda value: "finish\nhpcslmc: \x1b[31m")),
     "another shape": (is_array, put(lambda value: value.reshape(*value.shape, 1, 1))),
-    "another precision": (is_array, put(lambda value: value.to(torch.uint8))), "nan": (is_known, put(lambda value: torch.full_like(value, torch.nan))),
+    "another precision": (is_array, put(lambda value: value.to(torch.uint8))),
+    "nan": (is_known, put(lambda value: torch.full_like(value, torch.nan))),
 }
 """Kinds of tampering: which entries they suit, by path and value, and what becomes of one."""
 DAMAGES = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign", *TAMPERED)

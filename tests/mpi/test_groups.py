@@ -56,7 +56,8 @@ def test_a_group_sweeps_as_one_rank(world, agree):
 
 
 def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
-    monkeypatch.setattr("hpcslmc.simulation.choose_method", lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"))
+    monkeypatch.setattr("hpcslmc.simulation.choose_method",
+                        lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"))
     copy, group = world.split(2)
     simulation = Simulation(make_job("auto", ranks_per_chain=2), copy, group=group)
     agree((simulation.method, simulation.method_reason) == ("blocks", "by rank 0"), simulation.method_reason)

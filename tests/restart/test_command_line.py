@@ -82,7 +82,8 @@ def test_help_is_printed_once(launcher):
     assert result.returncode == 0 and result.stdout.count("usage: python -m hpcslmc.run") == 1 and result.stderr == ""
 
 
-OBSTACLES = ("results.h5", "results.part", "model.h5", "data.part", "checkpoint.h5", "checkpoint.part", "checkpoint.previous.h5", "status.part", "running.lock")
+OBSTACLES = ("results.h5", "results.part", "model.h5", "data.part", "checkpoint.h5", "checkpoint.part", "checkpoint.previous.h5", "status.part",
+             "running.lock")
 
 
 @pytest.mark.parametrize("name, ranks", [(name, 4 if k % 3 == 0 else 1) for k, name in enumerate(OBSTACLES)])

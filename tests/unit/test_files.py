@@ -9,7 +9,8 @@ import pytest
 from hpcslmc.errors import UserError
 from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing
 
-OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"), "a link to itself": lambda path: path.symlink_to(path.name),
+OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"),
+             "a link to itself": lambda path: path.symlink_to(path.name),
              "a link to another file": lambda path: path.symlink_to("other"), "a link to a folder": lambda path: path.symlink_to(".")}
 
 
