@@ -227,7 +227,7 @@ def _moments(rows: int, columns: int) -> dict[str, Array]:
 
 
 def _like(parameters: dict[str, Tensor]) -> dict[str, Array]:
-    return {name: Array(FLOAT, tuple(value.shape)) for name, value in parameters.items()}
+    return {name: Array(value.cpu().numpy().dtype.str, tuple(value.shape)) for name, value in parameters.items()}
 
 
 def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
@@ -268,7 +268,8 @@ def check_values(chains: dict, shared: dict) -> None:
             _require(tensor.isfinite() | unknown, place)
         _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"{where}/spins")
     for place, tensor in _tensors(shared, "shared"):
-        _require(tensor.isfinite() & (tensor.is_floating_point() | (tensor >= 0)), place)
+        counts = place.endswith(("/step", "/tried"))
+        _require(tensor.isfinite() & (tensor >= 0 if counts else True), place)
     if exchange := chains.get("exchange"):
         replica = exchange["replica"]
         _require(replica.sort(1).values == replica.new_tensor(range(replica.shape[1])), "chains/exchange/replica")
