@@ -8,8 +8,8 @@ effective number of samples of |m(pi,pi)|^2 (and of the energy): that of the exa
 What comes before sampling is shown apart: thermalisation and learning together, and their share when 10,000 independent samples are taken.
 
 Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by number; its time of a sample is theirs with
-a sweep's time replaced by that of one diagonalisation a site, measured here. Models of message passing are learned on 12x12 at most, by
-jobs/curriculum/run, and used unchanged on larger lattices. Errors are those of a jackknife over eight groups of chains.
+a sweep's time replaced by that of one diagonalisation a site, measured here. Models are learned on 12x12 at most, those of message
+passing by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at each size. Errors are those of a jackknife over eight groups of chains.
 
 The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see REFERENCES.
 """
@@ -70,6 +70,11 @@ class Cost:
     acceptance: float
 
 
+def directory(method: str, length: int) -> Path:
+    """Where a sampler's run is."""
+    return OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")
+
+
 def changes(method: str, length: int, base: Job) -> dict[str, dict]:
     """What makes the base job one of a sampler."""
     shells = len(Lattice((length, length)).shells)
@@ -78,6 +83,8 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
         return {"sampling": {"method": "exact", "exact_move": "hmc" if method == EXACT else "metropolis", "moves": 1}}
     if method == LINEAR:
         return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
+    if method == ATTENTION and length > 12:
+        return {"effective": {"start_from": str(directory(method, 12))}, "learning": {"rounds": 0, "configurations": 20}}
     if method == ATTENTION:
         return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
     if length < 12:
@@ -181,8 +188,7 @@ def main() -> None:
             made = changes(method, length, base) | {"thermalisation": {"moves": THERMALISATION}}
             made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
-            directory = OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")
-            costs[method, length] = cost(run(variant(base, made, directory), options.ranks))
+            costs[method, length] = cost(run(variant(base, made, directory(method, length)), options.ranks))
             print(f"{length}x{length}, {method}: {bracket(*costs[method, length].order)} CPU s", flush=True)
         if (METROPOLIS, length) in costs:
             costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)
