@@ -16,35 +16,55 @@ that ``previous`` gives.
 
 import json
 import os
-import re
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason
 from hpcslmc.parallel import ChainBlock, World
 
-FORMAT = "hpcslmc checkpoint 2"
+FORMAT = "hpcslmc checkpoint 3"
 FIRST_LINE = len(FORMAT) + 20
 """Bytes of the format, the index's length and its checksum."""
 LARGEST_INDEX = LARGEST_REST = 2**25
 """Bytes of an index, and of what lies between arrays, beyond which a file is refused."""
+LARGEST_PLAIN = 2**27
+"""Bytes of the plain values beyond which a file is refused."""
+DEEPEST = 16
+"""Groups of groups of arrays."""
 NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
 HDF5_BYTES = 2048
 """More than HDF5 needs to describe one dataset."""
-HDF5_FAILURES = (OSError, RuntimeError)
-"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
+
+
+Read, Leaf = TypeVar("Read"), TypeVar("Leaf")
 
 
 class Damaged(UserError):
-    """A file is not a complete, undamaged checkpoint of this format."""
+    """A file is not a complete, undamaged checkpoint of this format, or holds what the job cannot go on from."""
+
+
+class Array(NamedTuple):
+    """What the index says of an array.
+
+    Attributes
+    ----------
+    dtype : str
+        As NumPy writes it.
+    shape : tuple of int
+        Of an array of chains, one chain's part of it.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
 
 
 def previous(path: Path) -> Path:
@@ -76,7 +96,7 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
     by one rank and in time.
     """
-    beside = path.with_suffix(".part")
+    part = beside(path)
     mine, plain = _split(chains)
     if plain:
         raise TypeError(f"only arrays belong to chains, not {sorted(plain)}")
@@ -87,43 +107,43 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
 
     def cannot(error: Exception) -> UserError:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        return UserError(f"{path} cannot be written ({_reason(error)}); the checkpoints before it are as they were: "
+            part.unlink(missing_ok=True)
+        return UserError(f"{path} cannot be written ({reason(error)}); the checkpoints before it are as they were: "
                          "see to the disk, then run the same command to go on.")
 
     def lay_out() -> dict:
         try:
-            return _lay_out(beside, mine, common, checksums, block.total)
-        except HDF5_FAILURES as error:
+            return _lay_out(part, mine, common, checksums, block.total)
+        except WRITE_FAILURES as error:
             raise cannot(error) from None
 
     def write() -> None:
         problem = None
         try:
-            with _open(beside, world) as file:
+            with _open(part, world) as file:
                 try:
                     for name, array in mine.items():
                         file[f"chains/{name}"][block.first:block.first + block.count] = array
-                except HDF5_FAILURES as error:  # the other ranks wait in what follows
+                except WRITE_FAILURES as error:  # the other ranks wait in what follows
                     problem = error
                 file.flush()
-        except HDF5_FAILURES as error:
+        except WRITE_FAILURES as error:
             problem = error
         if problem:
             raise cannot(problem)
 
     def publish() -> None:
         try:
-            _finish(beside, index)
+            _finish(part, index)
             if path.exists():
                 os.replace(path, previous(path))
-            os.replace(beside, path)
+            os.replace(part, path)
             _flush_to_disk(path.parent)
         except OSError as error:
             raise cannot(error) from None
 
     def read_back() -> None:
-        read = _read_chains(beside, index, block)
+        read = _read_chains(part, index, block)
         if not np.array_equal(_chain_checksums(read, block.count), own_checksums):
             raise cannot(OSError("the disk gives back other bytes than were written"))
 
@@ -133,12 +153,13 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     world.on_root(publish)
 
 
-def load_newest(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], None]) -> tuple[dict, dict, Path, list[str]]:
-    """The checkpoint at ``path``, or the one kept before it if that is damaged; as ``load``. Collective.
+def load_newest(path: Path, read: Callable[[Path], Read]) -> tuple[Read, Path, list[str]]:
+    """What is read from the checkpoint at ``path``, or from the one kept before it if that is damaged. Collective if ``read`` is.
 
     Returns
     -------
-    chains, shared : dict
+    read : object
+        What ``read`` returned.
     path : Path
         Of the file that was read.
     remarks : list of str
@@ -152,13 +173,14 @@ def load_newest(path: Path, block: ChainBlock, world: World, accept: Callable[[d
     remarks: list[str] = []
     for candidate in (path, previous(path)):
         try:
-            return *load(candidate, block, world, accept), candidate, remarks
+            return read(candidate), candidate, remarks
         except Damaged as damage:
             remarks.append(str(damage))
     raise UserError(f"there is no good checkpoint ({'; '.join(remarks)}): put a good one there, or start over with --restart.")
 
 
-def load(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], None] = lambda plain: None) -> tuple[dict, dict]:
+def load(path: Path, block: ChainBlock, world: World,
+         accept: Callable[[dict, dict], None] = lambda chains, shared: None) -> tuple[dict, dict]:
     """Read a checkpoint: this rank's chains, and what is shared, as saved (arrays as tensors). Collective.
 
     Every byte of the file is checked, and the memory taken is at most the size of this rank's part of it.
@@ -169,7 +191,7 @@ def load(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], N
     block : ChainBlock
     world : World
     accept : callable
-        Given the plain values before anything else is read; raises UserError if they do not suit.
+        Given both trees before any array is read, with an ``Array`` in place of each; raises UserError if they do not suit.
 
     Raises
     ------
@@ -178,15 +200,15 @@ def load(path: Path, block: ChainBlock, world: World, accept: Callable[[dict], N
     UserError
         If ``accept`` refuses it, or it holds another number of chains.
     """
-    index, common = world.on_root(lambda: _read_shared(path))
-    plain = json.loads(common.pop("plain_json").tobytes())
-    accept(plain)
+    index, plain, outline = world.on_root(lambda: _read_plain(path))
+    accept(*outline)
     if index["chains"] != block.total:
         raise UserError(f"{path} holds {index['chains']} chains, the job file asks for {block.total}.")
+    common = world.on_root(lambda: _read_shared(path, index))
     mine = world.on_all(lambda: _read_chains(path, index, block))
     checksums = world.gather(_chain_checksums(mine, block.count))
     world.on_root(lambda: _compare(path, index, checksums))
-    return _nest(mine), _merge(plain, _nest(common))
+    return _nest(_tensors(mine)), _merge(plain, _nest(_tensors(common)))
 
 
 def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.ndarray], checksums: np.ndarray, total: int) -> dict:
@@ -278,7 +300,11 @@ def _read_index(path: Path) -> tuple[dict, int]:
 
 def _check_arrays(index: dict, room: int) -> None:
     """Raise ValueError unless all arrays are of numbers and lie in the file, apart from each other."""
+    if type(index["chains"]) is not int:
+        raise ValueError
     for name, (dtype, shape, _, place) in index["arrays"].items():
+        if name.count("/") > DEEPEST or name != str(PurePosixPath(name)):
+            raise ValueError
         if dtype not in NUMBERS or not all(type(n) is int and n >= 0 for n in (*shape, place)):
             raise ValueError
         if name.startswith("chains/") and shape[0] != index["chains"]:
@@ -318,55 +344,75 @@ def _checksum_of_rest(path: Path, index: dict, room: int) -> int:
     return checksum
 
 
-def _read_shared(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Index and shared arrays, with all checksums compared that need no chains."""
+def _read_plain(path: Path) -> tuple[dict, dict, tuple[dict, dict]]:
+    """Index, plain values, and the outline of both trees, which has an ``Array`` in place of every array."""
     index, room = _read_index(path)
     try:
-        if _checksum_of_rest(path, index, room) != index["rest"]:
-            raise Damaged(f"{path} is damaged (checksum of what lies between its arrays)")
-        shared: dict[str, np.ndarray] = {}
-        for name, (dtype, shape, checksum, place) in index["arrays"].items():
-            if name.startswith("shared/"):
-                array = _read(path, dtype, shape, place)
-                if zlib.crc32(array.tobytes()) != checksum:
-                    raise Damaged(f"{path} is damaged (checksum of {name})")
-                shared[name.removeprefix("shared/")] = array
-        if not isinstance(json.loads(shared["plain_json"].tobytes()), dict):
+        with _reading(path):
+            if _checksum_of_rest(path, index, room) != index["rest"]:
+                raise Damaged(f"{path} is damaged (checksum of what lies between its arrays)")
+            dtype, shape, *_ = index["arrays"]["shared/plain_json"]
+            if _bytes(dtype, shape) > LARGEST_PLAIN:
+                raise Damaged(f"{path} holds more than {LARGEST_PLAIN >> 20} MB of plain values")
+            plain = json.loads(_read_checked(path, index, "shared/plain_json").tobytes())
+        if not isinstance(plain, dict):
             raise ValueError
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
-    except MemoryError:
-        raise Damaged(f"{path} holds more than this machine's memory") from None
+        arrays = {name: Array(dtype, tuple(shape[name.startswith("chains/"):])) for name, (dtype, shape, *_) in index["arrays"].items()}
+        outline = _nest(_below("chains/", arrays)), _merge(plain, _nest(_below("shared/", arrays)))
+        del outline[1]["plain_json"]
     except (KeyError, ValueError, RecursionError):
         raise Damaged(f"{path} is damaged (its plain values make no sense)") from None
-    return index, shared
+    return index, plain, outline
+
+
+def _read_shared(path: Path, index: dict) -> dict[str, np.ndarray]:
+    """All shared arrays but the plain values."""
+    names = [name for name in _below("shared/", index["arrays"]) if name != "plain_json"]
+    with _reading(path):
+        _check_memory(index["arrays"][f"shared/{name}"][:2] for name in names)
+        return {name: _read_checked(path, index, f"shared/{name}") for name in names}
 
 
 def _read_chains(path: Path, index: dict, block: ChainBlock) -> dict[str, np.ndarray]:
     """This rank's part of all chain arrays."""
-    read: dict[str, np.ndarray] = {}
+    arrays = _below("chains/", index["arrays"])
+    with _reading(path):
+        _check_memory((dtype, [block.count, *shape[1:]]) for dtype, shape, *_ in arrays.values())
+        return {name: _read(path, dtype, [block.count, *shape[1:]], place + block.first * _bytes(dtype, shape[1:]))
+                for name, (dtype, shape, _, place) in arrays.items()}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What keeps a file from being read is a fault of the file."""
     try:
-        for name, (dtype, shape, _, place) in index["arrays"].items():
-            if name.startswith("chains/"):
-                own = [block.count, *shape[1:]]
-                read[name.removeprefix("chains/")] = _read(path, dtype, own, place + block.first * _bytes(dtype, shape[1:]))
+        yield
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from None
     except MemoryError:
         raise Damaged(f"{path} holds more than this machine's memory") from None
-    except ValueError:
-        raise Damaged(f"{path} is truncated") from None
-    return read
+
+
+def _check_memory(arrays: Iterable[tuple[str, list[int]]]) -> None:
+    """Raise MemoryError if arrays of these types and shapes do not fit into this machine together."""
+    if sum(_bytes(dtype, shape) for dtype, shape in arrays) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise MemoryError
+
+
+def _read_checked(path: Path, index: dict, name: str) -> np.ndarray:
+    dtype, shape, checksum, place = index["arrays"][name]
+    array = _read(path, dtype, shape, place)
+    if zlib.crc32(array.tobytes()) != checksum:
+        raise Damaged(f"{path} is damaged (checksum of {name})")
+    return array
 
 
 def _read(path: Path, dtype: str, shape: list[int], place: int) -> np.ndarray:
-    if _bytes(dtype, shape) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise MemoryError
     array = np.empty(shape, dtype)
     with path.open("rb") as file:
         file.seek(place)
         if array.nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
-            raise ValueError
+            raise Damaged(f"{path} is truncated")
     return array
 
 
@@ -380,12 +426,6 @@ def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
     for name, column in zip(names, checksums.T, strict=True):
         if zlib.crc32(column.tobytes()) != index["arrays"][name][2]:
             raise Damaged(f"{path} is damaged (checksum of {name})")
-
-
-def _reason(error: Exception) -> str:
-    """What the operating system said, also where HDF5 tells it in the middle of a story of its own."""
-    quoted = re.search(r"error message = '([^']+)'", str(error))
-    return quoted[1] if quoted else getattr(error, "strerror", None) or str(error)
 
 
 def _open(path: Path, world: World) -> h5py.File:
@@ -420,21 +460,33 @@ def _split(tree: dict, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
     return arrays, plain
 
 
-def _nest(arrays: dict[str, np.ndarray]) -> dict:
-    """Arrays by path as a nested dict of tensors (copied, so aligned as torch aligns them)."""
+def _below(prefix: str, arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Those whose path begins so, by the rest of it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Copied, so aligned as torch aligns them."""
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def _nest(leaves: Mapping[str, object]) -> dict:
+    """Leaves by path as a nested dict."""
     tree: dict = {}
-    for path, array in arrays.items():
+    for path, leaf in leaves.items():
         *groups, name = path.split("/")
         inner = tree
         for group in groups:
             inner = inner.setdefault(group, {})
-        inner[name] = torch.tensor(array)
+        inner[name] = leaf
     return tree
 
 
 def _merge(first: dict, second: dict) -> dict:
-    """Two nested dicts of disjoint leaves as one."""
+    """Two nested dicts as one; ValueError unless their leaves are disjoint."""
     merged = dict(first)
     for key, value in second.items():
-        merged[key] = _merge(merged[key], value) if isinstance(merged.get(key), dict) else value
+        if key in merged and not (isinstance(merged[key], dict) and isinstance(value, dict)):
+            raise ValueError
+        merged[key] = _merge(merged[key], value) if key in merged else value
     return merged

@@ -146,6 +146,11 @@ class SamplingSection(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seed of all random streams."""
 
+    @property
+    def by_forces(self) -> bool:
+        """Whether the moves between samples need exact forces."""
+        return self.method == "guided" or (self.method == "exact" and self.exact_move == "hmc")
+
 
 Interval = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -402,7 +407,7 @@ def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
     taken, refused = [], []
     for key in sorted(after):
         if before[key] != after[key]:
-            (taken if key in STEERING_KEYS else refused).append(f"{key} (was {before[key]!r}, is {after[key]!r})")
+            (taken if key in STEERING_KEYS else refused).append(f"{key} (was {_cut(repr(before[key]))}, is {_cut(repr(after[key]))})")
     return taken, refused
 
 

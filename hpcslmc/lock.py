@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.files import check_places, check_regular
 
 NAME, TAKEOVER = "running.lock", "running.takeover"
 LARGEST = 2**20
@@ -42,9 +42,10 @@ class Lock:
         Raises
         ------
         UserError
-            If another job works in the directory.
+            If another job works in the directory, or nothing can be written there.
         """
         note = ""
+        check_places((self.path,))
         if not self._create(self.path):
             holder = self._holder()
             if self._lives(holder):
@@ -73,6 +74,18 @@ class Lock:
         except (UserError, OSError) as error:
             turn.unlink(missing_ok=True)
             raise error if isinstance(error, UserError) else self._unusable(self.path, error) from None
+
+    def check(self) -> None:
+        """Make sure that the directory is still this job's.
+
+        Raises
+        ------
+        UserError
+            If another job has taken it, as from one that was suspended and silent for too long.
+        """
+        if (holder := self._holder()) and holder != self._own:
+            raise UserError(f"{self.directory} was taken by another job ({_name(holder)}) while this one gave no sign of life: this one ends, "
+                            "and has written nothing since.")
 
     def release(self) -> None:
         """Let go of the directory, if it is held."""
@@ -109,8 +122,11 @@ class Lock:
             return _runs(holder)
         if holder and holder["slurm_job"] is not None and holder["slurm_job"] == self._own["slurm_job"]:
             return holder["slurm_restart"] >= self._own["slurm_restart"]
-        with tempfile.TemporaryFile(dir=self.directory) as probe:  # by the file server's clock
-            now = os.fstat(probe.fileno()).st_mtime
+        try:
+            with tempfile.TemporaryFile(dir=self.directory) as probe:  # by the file server's clock
+                now = os.fstat(probe.fileno()).st_mtime
+        except OSError as error:
+            raise self._unusable(self.path, error) from None
         return self.path.exists() and now - self.path.stat().st_mtime < SILENCE_S
 
     def _beat(self) -> None:
@@ -126,12 +142,13 @@ def holder_name(directory: Path) -> str | None:
     path = directory / NAME
     try:
         silent = time.time() - path.stat().st_mtime
+        check_regular(path, LARGEST)
         holder = json.loads(path.read_text())
         lives = _runs(holder) if holder["host"] == socket.gethostname() else silent < SILENCE_S
         return _name(holder) if lives else None
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _name({}) if silent < SILENCE_S else None
 
 

@@ -257,9 +257,7 @@ def write_results(path: Path, simulation: "Simulation", versions: Mapping[str, s
     from hpcslmc.results_file import write
 
     results = collect(simulation, versions)
-    if results is not None:
-        write(path, results)
-    simulation.world.barrier()
+    simulation.world.on_root(lambda: write(path, results))
 
 
 def merge(runs: Mapping[str, Results]) -> Results:

@@ -1,6 +1,5 @@
 """results.h5 on disk: HDF5 with the named dimensions of netCDF, which xarray opens. Every group and dataset: docs/results.md."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import h5py
 import numpy as np
 
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular, publishing
 from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
@@ -60,8 +60,7 @@ class _Variables:
 
 def write(path: Path, results: Results) -> None:
     """Write a results file and publish it by rename."""
-    beside = path.with_suffix(".part")
-    with h5py.File(beside, "w") as file:
+    with publishing(path) as part, h5py.File(part, "w") as file:
         file.attrs.update({"format": FORMAT, "job": results.job, "bin_size": results.bin_size, **results.versions})
         file.attrs.update({PHASES + phase: seconds for phase, seconds in results.cpu_seconds.items()})
         if results.others:
@@ -75,7 +74,6 @@ def write(path: Path, results: Results) -> None:
             _write_learning(file.create_group("learning"), results)
         if results.exchange:
             _write_exchange(file.create_group("exchange"), results)
-    os.replace(beside, path)
 
 
 def _temperature(results: Results) -> dict[str, tuple]:
@@ -160,13 +158,14 @@ def read(path: Path | str) -> Results:
     """
     file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
     try:
+        check_regular(file_path)
         with h5py.File(file_path, "r") as file:
             if file.attrs.get("format") not in READ:
                 raise UserError(f"{file_path} was written by another version of the program, not as {FORMAT}: run its job's command again, "
                                 "which writes it anew from the checkpoint.")
             return _read(file)
     except OSError as error:
-        raise UserError(f"{path}: there are no results to read ({file_path}: {str(error).splitlines()[0]}).") from None
+        raise UserError(f"{path}: there are no results to read ({file_path}: {error.strerror or str(error).splitlines()[0]}).") from None
     except (KeyError, ValueError) as error:
         raise UserError(f"{file_path} is damaged: {error}.") from None
 

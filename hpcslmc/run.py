@@ -22,6 +22,7 @@ from hpcslmc import commands, parallel
 from hpcslmc.commands import ALONE
 from hpcslmc.config import Job, load_job
 from hpcslmc.errors import Failure, UserError
+from hpcslmc.files import check_places
 from hpcslmc.lock import Lock
 from hpcslmc.registry import import_module
 from hpcslmc.status import NAME as STATUS
@@ -48,7 +49,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; usage: {self.format_usage().removeprefix('usage: ').strip()}")
 
 
-def _arguments(arguments: list[str]) -> argparse.Namespace:
+def _arguments(arguments: list[str]) -> argparse.Namespace | None:
+    """What the command line asks for; None if that was help, which is printed."""
     parser = Parser(prog="python -m hpcslmc.run", description="Self-learning Monte Carlo of spin-fermion lattice models.")
     subcommands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = subcommands.add_parser("run", help="run a job, or go on from its checkpoint (the default command)")
@@ -64,7 +66,10 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     commands.add_to(subcommands)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["run", *arguments]
-    return parser.parse_args(arguments)
+    try:
+        return parser.parse_args(arguments)
+    except SystemExit:
+        return None
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
@@ -78,7 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ALONE:
         try:
-            commands.execute(_arguments(arguments))
+            if options := _arguments(arguments):
+                commands.execute(options)
         except UserError as error:
             print(f"hpcslmc: {error}", file=sys.stderr)
             return EXIT_USER_ERROR
@@ -87,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     world = parallel.MPIWorld()
     try:
         options = world.on_root(lambda: _arguments(arguments))
+        if options is None:
+            return 0
         imported = world.on_all(lambda: [import_module(name) for name in options.imports])
         job = world.on_root(lambda: load_job(options.job, world.size))
         if options.command == "validate":
@@ -98,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         lock = Lock(directory)
         try:
             _say(world, world.on_root(lock.acquire))
-            return _run(job, directory, options, imported, _ends_at(job, started), world)
+            return _run(job, directory, options, imported, _ends_at(job, started), world, lock)
         finally:
             if world.is_root:
                 lock.release()
@@ -112,8 +120,6 @@ def main(arguments: list[str] | None = None) -> int:
         if not together:
             world.abort(EXIT_USER_ERROR)
         return EXIT_USER_ERROR
-    except SystemExit:
-        raise
     except BaseException as error:
         time.sleep(0.5 * world.rank / world.size)  # the lowest of several ranks speaks and ends the others
         where = "" if isinstance(error, Failure) else traceback.format_exc()
@@ -123,9 +129,11 @@ def main(arguments: list[str] | None = None) -> int:
         raise
 
 
-def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], ends_at: float, world: parallel.World) -> int:
+def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], ends_at: float, world: parallel.World,
+         lock: Lock) -> int:
     if options.restart:
         world.on_root(lambda: _set_aside(directory))
+    world.on_root(lambda: check_places(directory / name for name in OUTPUT))
     threads = parallel.limit_threads()
     watch = parallel.Watch(world, job.output.checkpoint_every_s, ends_at)
 
@@ -175,6 +183,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
 
     def save() -> None:
         began = time.monotonic()
+        copy.on_root(lock.check)
         simulation.save(newest, about)
         if options.verbose:
             progress.say(f"{newest} written in {time.monotonic() - began:.2f} s, {newest.stat().st_size / 1e6:.3g} MB")
@@ -204,8 +213,9 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     if writes and not written:
         save()
     results = collect(simulation, about) if writes else None
+    if writes:
+        copy.on_root(lambda: write(directory / "results.h5", results))
     if results:
-        write(directory / "results.h5", results)
         convergence.finish(results.summary)
         status.show(*simulation.progress, rounds=_rounds(simulation))
         status.end("finished", acceptance=float(results.summary.of("acceptance").mean()), convergence=convergence.text)

@@ -113,7 +113,6 @@ class Rung:
         if sampling.exact_move == "metropolis" and (local := make_local(setting.hamiltonian, beta, mu, setting.group)):
             self.exact.local = GuardedSweeps(local, self.weight)
         self.evaluation: Evaluation | None = None
-        self._stale = torch.ones(setting.block.count, dtype=torch.bool, device=setting.device)
         self._effective: Evaluation | None = None  # of the model at the spins, while it is frozen
         self._prepare_measurements()
         self.learning, self.guided = None, None
@@ -204,7 +203,6 @@ class Rung:
     def learn(self) -> None:
         """One unit of work of learning. Collective."""
         self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
-        self._stale[:] = True
 
     def tune(self) -> None:
         """One guided move, for its step size."""
@@ -237,28 +235,25 @@ class Rung:
             self._take(spins, evaluation, exchanged)
 
     def _take(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> None:
-        """New spins and a new evaluation of them. Energies of chains that did not move stay known where the evaluation lacks them."""
-        before = self.evaluation
-        if evaluation.energy is not None:
-            self._stale[:] = False
-        elif before.energy is not None:
-            evaluation = replace(evaluation, energy=before.energy, density=before.density)
-            self._stale |= moved
-        else:
-            unknown = torch.full_like(evaluation.log_weight, torch.nan)
-            evaluation = replace(evaluation, energy=unknown, density=unknown)
-            self._stale[:] = True
+        """New spins and a new evaluation of them, whose energies are nan where they are not known.
+
+        Energies of chains that did not move stay known where the evaluation lacks them.
+        """
+        if evaluation.energy is None:
+            before, unknown = self.evaluation, torch.full_like(evaluation.log_weight, torch.nan)
+            kept = {name: unknown if (value := getattr(before, name)) is None else torch.where(moved, unknown, value)
+                    for name in ("energy", "density")}
+            evaluation = replace(evaluation, **kept)
         self.spins, self.evaluation = spins, evaluation
 
     def know_electrons(self) -> None:
-        """Work out energy and density of the chains that moved, where the weight gives them with forces only."""
-        stale = self._stale
-        if stale.any():
+        """Work out energy and density of the chains where they are not known: the weight may give them with forces only."""
+        unknown = self.evaluation.energy.isnan()
+        if unknown.any():
             energy, density = self.evaluation.energy.clone(), self.evaluation.density.clone()
-            fresh = self.weight.evaluate(self.spins[stale], forces=True)
-            energy[stale], density[stale] = fresh.energy, fresh.density
+            fresh = self.weight.evaluate(self.spins[unknown], forces=True)
+            energy[unknown], density[unknown] = fresh.energy, fresh.density
             self.evaluation = replace(self.evaluation, energy=energy, density=density)
-            self._stale = torch.zeros_like(stale)
 
     def measure(self, sample: int) -> None:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group."""
@@ -276,7 +271,6 @@ class Rung:
         state = {
             "spins": self.spins,
             "evaluation": {name: value for name, value in evaluation.items() if value is not None},
-            "stale": self._stale,
             "bins": self.bins.chain_state(),
             **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
         }
@@ -296,20 +290,10 @@ class Rung:
         return state
 
     def load(self, chain_state: dict, state: dict) -> None:
-        """Restore both states.
-
-        Raises
-        ------
-        KeyError, ValueError, ...
-            Where they do not fit the job.
-        """
-        if (state["temperature"], state["mu"]) != (self.temperature, self.mu):
-            self.set_ensemble(state["temperature"], state["mu"])
+        """Restore both states, of the rung's own temperature and chemical potential."""
         device = self.setting.device
-        if chain_state["spins"].shape != self.spins.shape or chain_state["spins"].dtype != self.spins.dtype:
-            raise ValueError("spins of another shape")
         to = {key: value.to(device) for key, value in chain_state["evaluation"].items()}
-        self.spins, self.evaluation, self._stale = chain_state["spins"].to(device), Evaluation(**to), chain_state["stale"].to(device)
+        self.spins, self.evaluation = chain_state["spins"].to(device), Evaluation(**to)
         self.exact.load_state_dict(state["exact"])
         self.bins.load(chain_state["bins"], state["bins"])
         for sums in self.profiles:

@@ -7,6 +7,9 @@ kept). Work comes in units (a move, a gradient step, a sample), and a checkpoint
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from hpcslmc.effective.files import NAME as MODEL
 from hpcslmc.effective.files import save_model
 from hpcslmc.ensemble import SPACING, TUNED, TUNINGS, Filling, spaced_evenly
 from hpcslmc.errors import UserError
+from hpcslmc.files import make_folder
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.replay import NAME as DATA
@@ -25,12 +29,9 @@ from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.rung import Rung, Setting
 from hpcslmc.sampling import Exchange
+from hpcslmc.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
-
-PHASES = ("thermalise", "learn", "tune", "sample")
-GUIDED_TUNING = 20
-"""Moves of the phase ``tune``."""
 
 
 class Simulation:
@@ -73,44 +74,44 @@ class Simulation:
 
     def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,
                  resume: Path | None = None) -> None:
-        self.job, self.world = job, world
+        self.job, self.world, self.group, self.device = job, world, group or World(), device
         self.block = ChainBlock.of(world, job.sampling.chains)
         self.lattice = Lattice(job.lattice.shape)
-        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, device)
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
-        saved = self._load(resume) if resume else None
-        self.method, self.method_reason = self._choose(hamiltonian, saved and saved[1], torch.device(device).type)
-        shells = tuple(saved[1]["shells"]) if saved and saved[1]["shells"] else None
-        setting = Setting(job, world, group or World(), device, self.block, hamiltonian, self.method, shells)
-        ensemble = job.ensemble
+        if resume:
+            _, self.resumed_from, damage = checkpoint.load_newest(resume, self._resume)
+            self.resume_remarks = damage + self.resume_remarks
+        else:
+            self._start()
+
+    def _start(self, method: str | None = None, shells: tuple[int, ...] | None = None) -> None:
+        """Chains that have done nothing yet; with the method and the model's shells of a checkpoint, if there is one. Collective."""
+        job, ensemble = self.job, self.job.ensemble
+        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, self.device)
+        self.method, self.method_reason = self._choose(hamiltonian, method)
+        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian, self.method, shells)
         self.rungs = [Rung(setting, k, temperature, job.hamiltonian.mu) for k, temperature in enumerate(ensemble.temperatures)]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:
-            stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=device), "exchange")
+            stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=self.device), "exchange")
             self.swaps = Exchange(stream, len(self.rungs), self.block.count)
         self._fillings = [Filling(ensemble.filling) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
         self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance = math.nan
-        if saved:
-            self._restore(*saved)
 
-    def _choose(self, hamiltonian: Hamiltonian, saved: dict | None, device: str) -> tuple[str, str]:
-        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it."""
+    def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
+        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
         job = self.job
         if job.weight.method != "auto":
             return job.weight.method, "as asked for"
-        if saved:  # a cost table or a device that has changed must not change the bits
-            return saved["method"], "as before"
-        return choose_method(hamiltonian, 1.0 / min(job.ensemble.temperatures), job.hamiltonian.mu, device, job.sampling.ranks_per_chain,
-                             self._samples_by_forces)
-
-    @property
-    def _samples_by_forces(self) -> bool:
-        """Whether the moves between samples need exact forces."""
-        sampling = self.job.sampling
-        return sampling.method == "guided" or (sampling.method == "exact" and sampling.exact_move == "hmc")
+        if before:  # a cost table or a device that has changed must not change the bits
+            return before, "as before"
+        beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.device).type
+        # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and cannot choose another method
+        return self.group.on_root(lambda: self.world.on_root(
+            lambda: choose_method(hamiltonian, beta, job.hamiltonian.mu, device, job.sampling.ranks_per_chain, job.sampling.by_forces)))
 
     @property
     def learns(self) -> bool:
@@ -193,9 +194,8 @@ class Simulation:
         """Write the models, and the data if the job asks for them, which are forgotten after that. Collective."""
         for rung in self.rungs:
             place = directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
-            if self.world.is_root:
-                place.mkdir(exist_ok=True)
-                save_model(place / MODEL, rung.learning.model, versions)
+            self.world.on_root(lambda: make_folder(place))
+            self.world.on_root(lambda: save_model(place / MODEL, rung.learning.model, versions))
             if self.job.learning.keep_data:
                 write_data(place / DATA, rung.learning.data, self.lattice.shape, rung.physics, versions, self.world)
             rung.learning.data.clear()
@@ -215,7 +215,7 @@ class Simulation:
         self.acceptance = float(np.mean([float(rung.acceptance.mean()) for rung in self.rungs]))
         self.done += 1
         if self.swaps and self.done % self.job.ensemble.exchange == 0:
-            self._exchange(self._samples_by_forces)
+            self._exchange(self.job.sampling.by_forces)
         for rung in self.rungs:
             rung.measure(self.done)
 
@@ -284,19 +284,36 @@ class Simulation:
             chains["exchange"], shared["exchange"] = self.swaps.chain_state(), self.swaps.state_dict()
         checkpoint.save(path, chains, shared, self.block, self.world)
 
-    def _load(self, path: Path) -> tuple[dict, dict]:
-        """The trees of the newest good checkpoint, if it is of this job."""
-        chains, shared, self.resumed_from, remarks = checkpoint.load_newest(path, self.block, self.world, self._accept)
-        self.resume_remarks = remarks + self.resume_remarks
-        return chains, shared
+    def _resume(self, path: Path) -> None:
+        """Go on from a checkpoint of this job. Collective.
 
-    def _accept(self, plain: dict) -> None:
-        """Refuse the checkpoint of another job, before its arrays are read."""
+        Raises
+        ------
+        Damaged
+            If it is damaged, or holds what this job cannot go on from.
+        UserError
+            If it is of another job.
+        """
+        chains, shared = checkpoint.load(path, self.block, self.world, partial(self._accept, path))
+        self.world.on_all(lambda: self._restore(path, chains, shared))
+
+    def _accept(self, path: Path, chains: dict, shared: dict) -> None:
+        """Refuse what the job cannot go on from, before the arrays are read, and make room for the rest. Collective."""
+        self._compare_jobs(shared)
+        with _restoring(path):
+            check_setup(self, shared)
+        self._start(shared["method"], tuple(shared["shells"]) or None)
+        with _restoring(path):
+            check_state(self, chains, shared)
+        for rung in self.rungs:
+            saved = shared["rungs"][str(rung.number)]
+            if (saved["temperature"], saved["mu"]) != (rung.temperature, rung.mu):
+                rung.set_ensemble(saved["temperature"], saved["mu"])
+
+    def _compare_jobs(self, shared: dict) -> None:
         try:
-            before = Job.model_validate(plain["job"])
-            if not isinstance(plain["method"], str) or not all(type(shell) is int for shell in plain["shells"]):
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
+            before = Job.model_validate(shared["job"])
+        except (KeyError, ValueError):
             raise UserError("the checkpoint is of another version of the program: go on with that one, or start over with --restart.") from None
         taken, refused = changed_keys(before, self.job)
         if refused:
@@ -304,18 +321,26 @@ class Simulation:
                             "change them back, choose another [output] directory, or start over with --restart.")
         self.resume_remarks = [f"changed since the checkpoint: {', '.join(taken)}"] if taken else []
 
-    def _restore(self, chains: dict, shared: dict) -> None:
-        """Take over a checkpoint's state; what does not fit the job is refused."""
-        try:
+    def _restore(self, path: Path, chains: dict, shared: dict) -> None:
+        """Take over a checkpoint's state."""
+        with _restoring(path):
+            check_values(chains, shared)
             self.phase, self.done = shared["phase"], shared["done"]
             if self.world.is_root:
-                self._cpu_seconds = np.array([float(shared["cpu_seconds"][phase]) for phase in PHASES])
+                self._cpu_seconds = np.array([shared["cpu_seconds"][phase] for phase in PHASES])
             for filling, points in zip(self._fillings, shared["fillings"], strict=True):
                 filling.points = [tuple(point) for point in points]
             for rung in self.rungs:
                 rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
             if self.swaps:
                 self.swaps.load(chains["exchange"], shared["exchange"])
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise UserError(f"{self.resumed_from} does not hold the state of this job ({error!r}): "
-                            "put a good one there, or start over with --restart.") from None
+
+
+@contextmanager
+def _restoring(path: Path) -> Iterator[None]:
+    """Whatever fails here is a fault of the checkpoint."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if type(error) is ValueError else f"it lacks {error}" if type(error) is KeyError else repr(error)
+        raise checkpoint.Damaged(f"{path} does not hold the state of this job: {reason:.200}") from None

@@ -2,17 +2,20 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular, publishing
 from hpcslmc.lock import holder_name
 from hpcslmc.progress import Pace
 
 NAME = "status.json"
 FORMAT = "hpcslmc status 1"
+LARGEST = 2**26
+"""Bytes beyond which a file is no status."""
 CHECKPOINTS = ("checkpoint.h5", "checkpoint.previous.h5")
 INDENT = 15
 """Columns before what a line says."""
@@ -50,12 +53,8 @@ class StatusFile:
         self._write()
 
     def _write(self) -> None:
-        beside = self.path.with_suffix(".part")
-        try:
-            beside.write_text(json.dumps(self._known | {"written": time.time()}))
-            os.replace(beside, self.path)
-        except OSError:
-            beside.unlink(missing_ok=True)  # a full disk is for the checkpoint to complain of
+        with suppress(UserError), publishing(self.path) as part:  # a full disk is for the checkpoint to complain of
+            part.write_text(json.dumps(self._known | {"written": time.time()}))
 
 
 def describe(directory: Path) -> list[str]:
@@ -112,9 +111,10 @@ def _details(status: dict, now: float) -> list[str]:
 def _read(path: Path) -> dict:
     """A status file; empty where there is none that can be read."""
     try:
+        check_regular(path, LARGEST)
         status = json.loads(path.read_text())
         return status if status["format"] == FORMAT else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

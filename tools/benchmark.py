@@ -8,8 +8,8 @@ effective number of samples of |m(pi,pi)|^2 (and of the energy): that of the exa
 What comes before sampling is shown apart: thermalisation and learning together, and their share when 10,000 independent samples are taken.
 
 Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by number; its time of a sample is theirs with
-a sweep's time replaced by that of one diagonalisation a site, measured here. Models of message passing are learned on 12x12 at most, by
-jobs/curriculum/run, and used unchanged on larger lattices. Errors are standard errors over eight groups of chains.
+a sweep's time replaced by that of one diagonalisation a site, measured here. Models are learned on 12x12 at most, those of message
+passing by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at each size. Errors are those of a jackknife over eight groups of chains.
 
 The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see REFERENCES.
 """
@@ -44,9 +44,14 @@ GROUPS = 8
 AMORTISED = 10_000
 SIZES = {6: (64, 400), 8: (64, 250), 12: (32, 150), 16: (16, 150), 24: (8, 120), 32: (8, 80)}
 """Chains and samples of a chain, by length of the lattice."""
+THERMALISATION = 30
+"""Exact moves before anything is learned or kept: more than 20 autocorrelation times of |m(pi,pi)|^2 for either move."""
 EXACT, METROPOLIS, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED, DENSE = (
     "exact HMC", "Metropolis, Green's functions", "SLMC, linear", "SLMC, attention", "SLMC, messages", "SLMC, messages, 1 trajectory",
     "HMC guided by messages", "Metropolis, diagonalisation")
+FEWER = {METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)}, EXACT: {24: (8, 50), 32: (4, 40)}, LINEAR: {32: (4, 80)},
+         ATTENTION: {32: (4, 80)}}
+"""...of samplers that are slow, or slow to thermalise."""
 COLOURS = dict(zip((DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
                    ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00")))
 REFERENCES = {6: 0.0101, 8: 0.067, 12: 1.03, 16: 9.8}
@@ -65,6 +70,11 @@ class Cost:
     acceptance: float
 
 
+def directory(method: str, length: int) -> Path:
+    """Where a sampler's run is."""
+    return OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")
+
+
 def changes(method: str, length: int, base: Job) -> dict[str, dict]:
     """What makes the base job one of a sampler."""
     shells = len(Lattice((length, length)).shells)
@@ -73,6 +83,8 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
         return {"sampling": {"method": "exact", "exact_move": "hmc" if method == EXACT else "metropolis", "moves": 1}}
     if method == LINEAR:
         return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
+    if method == ATTENTION and length > 12:
+        return {"effective": {"start_from": str(directory(method, 12))}, "learning": {"rounds": 0, "configurations": 20}}
     if method == ATTENTION:
         return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
     if length < 12:
@@ -86,12 +98,13 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
 
 
 def independent(draws: np.ndarray, seconds: float) -> tuple[float, float]:
-    """Seconds of an independent sample from draws (chains, draws) that took so many seconds, and the standard error."""
+    """Seconds of an independent sample from draws (chains, draws) that took so many seconds, and its standard error by jackknife."""
     def cost(part: np.ndarray) -> float:
         return seconds * len(part) / len(draws) / estimate(part).ess
 
-    groups = [cost(part) for part in np.array_split(draws, min(GROUPS, len(draws) // 2))]
-    return cost(draws), float(np.std(groups, ddof=1) / np.sqrt(len(groups)))
+    groups = np.array_split(np.arange(len(draws)), min(GROUPS, len(draws)))
+    without = [cost(np.delete(draws, group, 0)) for group in groups]
+    return cost(draws), float(np.std(without) * np.sqrt(len(groups) - 1))
 
 
 def cost(results: Path) -> Cost:
@@ -169,14 +182,13 @@ def main() -> None:
     limit_threads()
     costs: dict[tuple[str, int], Cost] = {}
     for length in options.sizes:
-        chains, samples = SIZES[length]
         base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
         for method in options.methods:
-            made = changes(method, length, base)
+            chains, samples = FEWER.get(method, {}).get(length, SIZES[length])
+            made = changes(method, length, base) | {"thermalisation": {"moves": THERMALISATION}}
             made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
-            directory = OUT / f"{length}x{length}" / method.replace(" ", "_").replace(",", "")
-            costs[method, length] = cost(run(variant(base, made, directory), options.ranks))
+            costs[method, length] = cost(run(variant(base, made, directory(method, length)), options.ranks))
             print(f"{length}x{length}, {method}: {bracket(*costs[method, length].order)} CPU s", flush=True)
         if (METROPOLIS, length) in costs:
             costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)

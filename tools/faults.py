@@ -5,7 +5,7 @@
 kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written, on 1, 2 and 4 ranks
 single   kill -9, or a segmentation fault, of one rank of 2 or 4
 full     a disk that is full in the middle of a run (a small tmpfs as root, else a limit on the size of files)
-damaged  checkpoints with flipped bits, cut short, or of another program
+damaged  checkpoints with flipped bits, cut short, of another program, or with a value of their state tampered with and right checksums
 elastic  jobs stopped by signals at random units of work and resumed, on 4, 2, 1 and again 4 ranks
 
 Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of an undisturbed one; those of other
@@ -26,18 +26,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from hpcslmc import checkpoint
+from hpcslmc.config import load_job
 from hpcslmc.errors import UserError
 from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.simulation import Simulation
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import JOB, Launcher
@@ -116,7 +119,12 @@ def newest_plain(output: Path) -> dict | None:
     newest = output / "checkpoint.h5"
     if not newest.exists() and not checkpoint.previous(newest).exists():
         return None
-    return checkpoint.load_newest(newest, ChainBlock(CHAINS, 0, CHAINS), World(), lambda plain: None)[1]
+    return checkpoint.load_newest(newest, load)[0][1]
+
+
+def load(path: Path) -> tuple[dict, dict]:
+    """Both trees of a checkpoint, with all chains."""
+    return checkpoint.load(path, ChainBlock(CHAINS, 0, CHAINS), World())
 
 
 def position(plain: dict | None) -> tuple:
@@ -322,7 +330,7 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
 
 
 def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
-    """Checkpoints of a real job, damaged at random: read in this process; then four of them by whole jobs."""
+    """Checkpoints of a real job, damaged at random: taken up in this process; then five of them by whole jobs."""
     victim = Victim(folder / "damaged", 2, whole, tally)
     process = victim.start()
     for _ in range(2):
@@ -332,18 +340,19 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
     before = checkpoint.previous(path)
     newest_plain(victim.output)
     good, kept = path.read_bytes() if path.exists() else before.read_bytes(), before.read_bytes()
-    for k in range(count):
-        kind = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign")[k % 5]
+    job = load_job(str(victim.launcher.folder / "job.toml"))
+    for kind in itertools.islice(itertools.cycle(DAMAGES), count):
         path.write_bytes(damaged(good, kind, rng))
         try:
-            *_, used, remarks = checkpoint.load_newest(path, ChainBlock(CHAINS, 0, CHAINS), World(), lambda plain: None)
-            tally.expect(used == before and len(remarks) == 1, f"{kind}: loaded silently")
+            simulation = Simulation(job, World(), resume=path)
+            remarks = simulation.resume_remarks
+            tally.expect(simulation.resumed_from == before and len(remarks) == 1 and remarks[0].isprintable(), f"{kind}: {remarks}")
         except UserError as error:
             tally.problems.append(f"{kind}: previous one not used: {error}")
         except Exception as error:
             tally.problems.append(f"{kind}: {error!r}")
         tally.count(kind)
-    for kind in ("bit anywhere", "truncated", "foreign"):
+    for kind in ("bit anywhere", "truncated", "foreign", "nan"):
         path.write_bytes(damaged(good, kind, rng))
         before.write_bytes(damaged(kept, kind, rng))
         stamps = path.read_bytes(), before.read_bytes()
@@ -360,14 +369,22 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
 
 
 def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
-    """A checkpoint's bytes after an accident."""
+    """A checkpoint's bytes after an accident, or after somebody changed its state and made the checksums right again."""
+    if kind in TAMPERED:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "checkpoint.h5"
+            path.write_bytes(good)
+            chains, shared = load(path)
+            tamper(chains, shared, kind, rng)
+            checkpoint.save(path, chains, shared, ChainBlock(CHAINS, 0, CHAINS), World())
+            return path.read_bytes()
     room = int(good[len(checkpoint.FORMAT):checkpoint.FIRST_LINE - 9])
     index = json.loads(good[checkpoint.FIRST_LINE:room])
     ranges = {"bit in the index": (0, room), "bit anywhere": (0, len(good))}
     if kind == "truncated":
         return good[:rng.randrange(len(good))]
     if kind == "foreign":
-        return rng.choice((b"", b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000), rng.randbytes(5000), good[room:], b"hpcslmc checkpoint 1" + good[20:]))
+        return rng.choice((b"", b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000), rng.randbytes(5000), good[room:], b"hpcslmc checkpoint 2" + good[20:]))
     if kind == "bit in HDF5's own":
         covered = np.zeros(len(good), bool)
         covered[:room] = True
@@ -379,6 +396,62 @@ def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
     changed = bytearray(good)
     changed[place] ^= 1 << rng.randrange(8)
     return bytes(changed)
+
+
+def entries(tree: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict, object]]:
+    """Everything in a nested dict, groups too: its path, the dict that holds it, and itself."""
+    for key, value in tree.items():
+        yield (*where, key), tree, value
+        if isinstance(value, dict):
+            yield from entries(value, (*where, key))
+
+
+def tamper(chains: dict, shared: dict, kind: str, rng: random.Random) -> None:
+    """Change one entry of a checkpoint's trees, drawn from those that the kind suits; of the job and the versions none."""
+    suits, change = TAMPERED[kind]
+    found = [entry for entry in (*entries(chains, ("chains",)), *entries(shared, ("shared",))) if entry[0][1] not in ("job", "versions")]
+    # a group of arrays has no end but that of its last one
+    path, holder, value = rng.choice([(path, holder, value) for path, holder, value in found if len(holder) > 1 and suits(path, value)])
+    change(holder, path[-1], value)
+
+
+def put(change: Callable[[object], object]) -> Callable[[dict, str, object], None]:
+    """What puts something else in the place of a value."""
+    return lambda holder, key, value: holder.update({key: change(value)})
+
+
+def is_count(path: tuple[str, ...], value: object) -> bool:
+    return type(value) is int
+
+
+def is_array(path: tuple[str, ...], value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def is_plain(path: tuple[str, ...], value: object) -> bool:
+    """Whether it may be replaced by a plain value: in a checkpoint chains have arrays alone."""
+    return path[0] == "shared"
+
+
+def is_known(path: tuple[str, ...], value: object) -> bool:
+    """Whether nan is wrong there: energies of chains that have moved are not known."""
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0 and path[-1] not in ("energy", "density")
+
+
+TAMPERED: dict[str, tuple[Callable[[tuple[str, ...], object], bool], Callable[[dict, str, object], object]]] = {
+    "missing": (lambda path, value: True, lambda holder, key, value: holder.pop(key)),
+    "unknown": (lambda path, value: value != {}, lambda holder, key, value: holder.update({f"{key}s": value})),
+    "another type": (is_plain, put(lambda value: {"0": True})),
+    "text": (is_plain, put(lambda value: "__import__('os').system('touch written')")),
+    "negative": (is_count, put(lambda value: -1 - value)), "huge": (is_count, put(lambda value: 2**80)),
+    "a fraction": (is_count, put(lambda value: value + 0.5)),
+    "a name": (lambda path, value: path[-1] in ("phase", "stage", "method"), put(lambda value: "finish\nhpcslmc: \x1b[31m")),
+    "another shape": (is_array, put(lambda value: value.reshape(*value.shape, 1, 1))),
+    "another precision": (is_array, put(lambda value: value.to(torch.uint8))),
+    "nan": (is_known, put(lambda value: torch.full_like(value, torch.nan))),
+}
+"""Kinds of tampering: which entries they suit, by path and value, and what becomes of one."""
+DAMAGES = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign", *TAMPERED)
 
 
 def resume_on_other_ranks(folder: Path, count: int, rng: random.Random, tally: Tally) -> None:

@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -37,6 +39,8 @@ from launcher import Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
 IN_TIME_S = 15.0
+AT_ONCE = 2
+"""Jobs that run side by side."""
 LONGEST_SENTENCE = 600
 MOST_MEMORY = 2**32
 """Bytes that a process may take to refuse a file."""
@@ -312,15 +316,16 @@ class Hung(Exception):
     """The parser was not over in time."""
 
 
-def parse_in_time(case: Case, folder: Path, ranks: int) -> str:
-    """As ``parse``, but a parser that hangs is a problem like others."""
+def parse_in_time(case: Case, folder: Path, ranks: int) -> tuple[str, float]:
+    """As ``parse``, but a parser that hangs is a problem like others; with the seconds it took."""
     def hung(number: int, frame: object) -> None:
         raise Hung
 
     signal.signal(signal.SIGALRM, hung)
     signal.alarm(int(IN_TIME_S))
+    started = time.monotonic()
     try:
-        return parse(case, folder, ranks)
+        return parse(case, folder, ranks), time.monotonic() - started
     finally:
         signal.alarm(0)
 
@@ -331,19 +336,24 @@ def run(case: Case, folder: Path, ranks: int) -> tuple[str, float]:
     launcher, there, started = Launcher(folder), listing(folder), time.monotonic()
     process = launcher.start(ranks, "job.toml")
     try:
-        _, said = process.communicate(timeout=2.0 * IN_TIME_S)
+        _, said = process.communicate(timeout=IN_TIME_S)
     except subprocess.TimeoutExpired:
         launcher.kill(process)
-        return f"not over after {2.0 * IN_TIME_S:.0f} s", 2.0 * IN_TIME_S
+        return f"not over after {IN_TIME_S:.0f} s", IN_TIME_S
     seconds = time.monotonic() - started
     own = [line for line in said.splitlines() if line.startswith("hpcslmc:")]
     if process.returncode != 2 or "Traceback" in said or len(own) != 1:
         return f"exit code {process.returncode}, {len(own)} sentences: {' '.join(said[-400:].split())}", seconds
     if listing(folder) != there:
         return f"written: {sorted(listing(folder).keys() ^ there.keys())}", seconds
-    if seconds > IN_TIME_S:
-        return f"took {seconds:.0f} s", seconds
     return problems_of(own[0], case), seconds
+
+
+def attempt(refuse: Callable[[Case, Path, int], tuple[str, float]], trial: tuple[Case, int]) -> tuple[str, float]:
+    """Give a case to the parser or to mpirun, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        case, ranks = trial
+        return refuse(case, Path(folder), ranks)
 
 
 def listing(folder: Path) -> dict[str, int]:
@@ -367,16 +377,15 @@ def main() -> int:
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     cases = [case for case in choose(options.count, random.Random(options.seed)) if options.only in f"{case.kind}: {case.what}"]
-    tallies: dict[str, Tally] = {}
-    problems, started = [], time.monotonic()
+    tallies = {case.kind: Tally() for case in cases}
     for case in cases:
-        tally = tallies.setdefault(case.kind, Tally())
-        tally.cases += 1
-        for ranks in options.ranks:
-            if ranks < case.least_ranks or options.parse and not case.parsed:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                problem, seconds = (parse_in_time(case, Path(folder), ranks), 0.0) if options.parse else run(case, Path(folder), ranks)
+        tallies[case.kind].cases += 1
+    trials = [(case, ranks) for case in cases for ranks in options.ranks if ranks >= case.least_ranks and (case.parsed or not options.parse)]
+    problems, started = [], time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        outcomes = (map if options.parse else threads.map)(partial(attempt, parse_in_time if options.parse else run), trials)
+        for (case, ranks), (problem, seconds) in zip(trials, outcomes, strict=True):
+            tally = tallies[case.kind]
             tally.seconds = max(tally.seconds, seconds)
             tally.refused[ranks] = tally.refused.get(ranks, 0) + (not problem)
             if problem:
@@ -386,7 +395,8 @@ def main() -> int:
     for kind, tally in tallies.items():
         table.add_row(kind, str(tally.cases), *(str(tally.refused.get(ranks, "-")) for ranks in options.ranks), f"{tally.seconds:.1f} s")
     CONSOLE.print(table)
-    print(f"{len(cases)} files, {len(problems)} problems, {time.monotonic() - started:.0f} s in all")
+    longest = max((tally.seconds for tally in tallies.values()), default=0.0)
+    print(f"{len(cases)} files, {len(trials)} trials, {len(problems)} problems, the longest took {longest:.1f} s, {time.monotonic() - started:.0f} s in all")
     return int(bool(problems))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, astuple
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.files import check_regular, publishing
 
 FORMAT = "hpcslmc model 1"
 NAME = "model.h5"
@@ -24,14 +23,12 @@ LARGEST = 2**27
 
 def save_model(path: Path, model: EffectiveModel, versions: dict[str, str]) -> None:
     """Write a model's architecture (attribute ``architecture``, JSON) and parameters (datasets), and publish it by rename."""
-    beside = path.with_suffix(".part")
-    with h5py.File(beside, "w") as file:
+    with publishing(path) as part, h5py.File(part, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["architecture"] = json.dumps(asdict(model.architecture))
         file.attrs.update(versions)
         for name, value in model.state_dict().items():
             file[name.replace(".", "/")] = value.cpu().numpy()
-    os.replace(beside, path)
 
 
 def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:

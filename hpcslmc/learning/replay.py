@@ -1,7 +1,6 @@
 """data.h5: the exact evaluations that a run has learned from, for later runs to learn from too."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from hpcslmc.effective import FreeElectrons
 from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular, publishing
 from hpcslmc.learning.data import DataSet
 from hpcslmc.parallel import World
 
@@ -46,14 +46,14 @@ def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physi
     """
     spins, log_weight, forces = data.stacked()
     rows = [world.gather(array.cpu().numpy()) for array in (spins.float(), log_weight, forces.float())]
-    if world.is_root:
-        beside = path.with_suffix(".part")
-        with h5py.File(beside, "w") as file:
+
+    def write() -> None:
+        with publishing(path) as part, h5py.File(part, "w") as file:
             file.attrs.update({"format": FORMAT, "shape": shape, "physics": json.dumps(asdict(physics)), **versions})
             for name, array in zip(("spins", "log_weight", "forces"), rows, strict=True):
                 file[name] = array.reshape(-1, *array.shape[2:])
-        os.replace(beside, path)
-    world.barrier()
+
+    world.on_root(write)
 
 
 class Replay:
@@ -80,6 +80,7 @@ class Replay:
     def __init__(self, path: str, physics: Physics) -> None:
         file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
         try:
+            check_regular(file_path)
             file = h5py.File(file_path, "r")
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"[learning] replay: {file_path} holds no data of this program ({FORMAT}).")

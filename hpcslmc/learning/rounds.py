@@ -14,6 +14,9 @@ from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel import World
 from hpcslmc.sampling import SLMC, Move, Step
 
+STAGES = ("explore", "train", "collect", "finished")
+
+
 class SelfLearning:
     """Learns the effective model while the chains keep sampling the exact weight.
 

@@ -88,8 +88,7 @@ class Bins:
         """
         complete, squares, partial = (np.asarray(chain_state[key]).copy() for key in ("complete", "squares", "partial"))
         if squares.shape != self._squares.shape:
-            raise ValueError(f"bins of {squares.shape[0]} chains and {squares.shape[1]} observables, not {self._squares.shape}; "
-                             "observables of one's own come with --import")
+            raise ValueError(f"bins of {squares.shape[0]} chains and {squares.shape[1]} observables, not {self._squares.shape}")
         self._bins, self._filled = complete, complete.shape[1]
         self._squares, self._partial = squares, partial.swapaxes(0, 1)
         self._samples_in_partial = state["samples_in_partial"]

@@ -11,6 +11,8 @@ from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.8
+MOST_STEPS = 1000
+"""Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density; at least three are made."""
 
@@ -125,7 +127,7 @@ class HMC:
         self._tunings += 1
         gain = 2.0 / (10.0 + self._tunings) ** 0.6
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
-        self.step_size = min(max(step, self.length / 1000.0), self.length)
+        self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
 
     def state_dict(self) -> dict:
         return {"step_size": self.step_size, "tunings": self._tunings, "stream": self.stream.state_dict()}

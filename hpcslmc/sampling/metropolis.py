@@ -11,6 +11,8 @@ from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.5
+WIDEST = 1e3
+"""Width of the proposal that tuning may arrive at; its inverse is the narrowest."""
 
 
 class LocalChanges(Protocol):
@@ -115,7 +117,7 @@ class Metropolis:
         """Adapt the width to the acceptance just measured (Robbins-Monro); for thermalisation only."""
         self._tunings += 1
         gain = 4.0 / (4.0 + self._tunings) ** 0.6
-        self.width = min(max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1e-3), 1e3)
+        self.width = min(max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST), WIDEST)
 
     def state_dict(self) -> dict:
         return {"width": self.width, "tunings": self._tunings, "stream": self.stream.state_dict()}

@@ -3,10 +3,12 @@ import os
 import numpy as np
 import pytest
 import torch
+from small_jobs import make_job
 
 from hpcslmc import checkpoint
 from hpcslmc.errors import UserError
 from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.simulation import Simulation
 
 CHAINS = 8
 
@@ -89,9 +91,20 @@ def test_damage_in_one_ranks_chains_is_seen_by_all(world, agree, path):
     world.barrier()
     with pytest.raises(checkpoint.Damaged, match="checksum of chains/spins"):
         checkpoint.load(path, block, world)
-    chains, shared, used, remarks = checkpoint.load_newest(path, block, world, lambda plain: None)
+    (chains, shared), used, remarks = checkpoint.load_newest(path, lambda candidate: checkpoint.load(candidate, block, world))
     agree(shared == {"number": 1} and used == checkpoint.previous(path) and len(remarks) == 1)
     agree(same(of(whole_tree(), block), chains), "chains of the previous one")
+
+
+def test_one_ranks_chains_that_make_no_sense_are_refused_by_all(world, agree, path):
+    simulation = Simulation(make_job(method="exact"), world)
+    simulation.advance()
+    simulation.save(path, {})
+    if world.rank == world.size - 1:
+        simulation.rungs[0].spins[-1] *= 2.0
+    simulation.save(path, {})
+    resumed = Simulation(simulation.job, world, resume=path)
+    agree(resumed.resumed_from == checkpoint.previous(path) and "spins" in resumed.resume_remarks[0], str(resumed.resume_remarks))
 
 
 def test_a_rank_that_cannot_write_leaves_no_rank_waiting(world, agree, path, monkeypatch):

@@ -5,6 +5,7 @@ from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, run
 
 from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
 from hpcslmc.weight import make_weight
 from hpcslmc.weight.nodes import matsubara_nodes
 
@@ -52,3 +53,11 @@ def test_a_group_sweeps_as_one_rank(world, agree):
     mine = slice(together.block.first, together.block.first + together.block.count)
     agree(together.rungs[0].exact.local is not None, "no local sweeps")
     agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-8, "spins")
+
+
+def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
+    monkeypatch.setattr("hpcslmc.simulation.choose_method",
+                        lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"))
+    copy, group = world.split(2)
+    simulation = Simulation(make_job("auto", ranks_per_chain=2), copy, group=group)
+    agree((simulation.method, simulation.method_reason) == ("blocks", "by rank 0"), simulation.method_reason)

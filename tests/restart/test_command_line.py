@@ -77,6 +77,40 @@ def test_wrong_command_lines(launcher, arguments):
     assert "Traceback" not in result.stderr and len(own_lines(result.stderr)) == 1
 
 
+def test_help_is_printed_once(launcher):
+    result = launcher.run(2, "--help")
+    assert result.returncode == 0 and result.stdout.count("usage: python -m hpcslmc.run") == 1 and result.stderr == ""
+
+
+OBSTACLES = ("results.h5", "results.part", "model.h5", "data.part", "checkpoint.h5", "checkpoint.part", "checkpoint.previous.h5", "status.part",
+             "running.lock")
+
+
+@pytest.mark.parametrize("name, ranks", [(name, 4 if k % 3 == 0 else 1) for k, name in enumerate(OBSTACLES)])
+def test_a_folder_in_place_of_a_file(launcher, name, ranks):
+    """Noticed before any work is done; an earlier run's files and the folder stay as they are."""
+    launcher.write()
+    folder = launcher.folder / "out" / name
+    folder.mkdir(parents=True)
+    (folder.parent / "kept").touch()
+    started = time.monotonic()
+    result = launcher.run(ranks, "job.toml")
+    assert result.returncode == 2 and time.monotonic() - started < 15.0
+    assert "Traceback" not in result.stderr and len(own_lines(result.stderr)) == 1 and f"out/{name} is a folder" in own_lines(result.stderr)[0]
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted((name, "kept"))
+
+
+def test_a_file_in_place_of_a_rungs_folder(launcher):
+    """Noticed when learning is over, on all ranks at once; what was done is in the checkpoint."""
+    launcher.write(SHORT.replace("temperature = 0.1", "temperature = [0.5, 0.3]").replace("samples = 150", "samples = 16"))
+    (launcher.folder / "out").mkdir()
+    (launcher.folder / "out/T0.3").touch()
+    result = launcher.run(2, "job.toml")
+    assert result.returncode == 2 and own_lines(result.stderr) == [
+        "hpcslmc: out/T0.3 cannot be made a folder (File exists): see to the disk, then run the same command again."]
+    assert (launcher.folder / "out/checkpoint.h5").exists()
+
+
 def test_validate_prints_the_resolved_job(launcher):
     launcher.write()
     result = launcher.run(2, "validate", "job.toml")

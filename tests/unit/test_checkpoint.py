@@ -26,7 +26,7 @@ def save(path: Path, number: int = 1) -> None:
 
 
 def load_newest(path: Path) -> tuple[int, Path, list[str]]:
-    _, shared, used, remarks = checkpoint.load_newest(path, BLOCK, WORLD, lambda plain: None)
+    (_, shared), used, remarks = checkpoint.load_newest(path, lambda candidate: checkpoint.load(candidate, BLOCK, WORLD))
     return shared["number"], used, remarks
 
 
@@ -97,7 +97,7 @@ def test_something_else_in_the_way_of_a_new_one(path, case):
 
 FOREIGN = {
     "nothing": b"", "text": b"not HDF5", "a zip": b"PK\x03\x04" + bytes(5000), "zeros": bytes(10_000),
-    "an earlier format": b"hpcslmc checkpoint 1" + bytes(100), "only the first line": b"hpcslmc checkpoint 2      2048 02d6ec39\n",
+    "an earlier format": b"hpcslmc checkpoint 2" + bytes(100), "only the first line": b"hpcslmc checkpoint 3      2048 02d6ec39\n",
     "a pickle": b"\x80\x04\x95\x1b\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
 }
 
@@ -154,6 +154,11 @@ def entry(place: int, value: object):
     return lambda index: index["arrays"]["chains/spins"].__setitem__(place, value)
 
 
+def renamed(name: str):
+    """Another path for an array of the model."""
+    return lambda index: index["arrays"].update({name: index["arrays"].pop("shared/model/w")})
+
+
 HOSTILE = {
     "objects": entry(0, "|O"), "a structure": entry(0, "f8,f8"), "text": entry(0, "<U8"), "no type": entry(0, "?!"), "a list": entry(0, ["<f8"]),
     "huge": entry(1, [8, 10**12, 3]), "negative": entry(1, [8, -4, 3]), "a fraction": entry(1, [8, 4.5, 3]), "no axes": entry(1, []),
@@ -161,6 +166,8 @@ HOSTILE = {
     "text for a place": entry(3, "7"), "overlap": lambda index: index["arrays"].update({"shared/again": index["arrays"]["chains/spins"]}),
     "an array for a group": lambda index: index["arrays"].update({"shared/model": index["arrays"].pop("shared/model/w")}),
     "no arrays": lambda index: index.pop("arrays"), "no plain values": lambda index: index["arrays"].pop("shared/plain_json"),
+    "a path with dots": renamed("shared/./w"), "a path without a name": renamed("shared/model/"), "a deep path": renamed("shared" + 20 * "/a"),
+    "an array for a plain value": renamed("shared/number"), "no number of chains": lambda index: index.pop("chains"),
     "not an object": lambda index: b"[1, 2, 3]", "not JSON": lambda index: b"import os", "deep": lambda index: b"[" * 900,
 }
 
@@ -186,14 +193,20 @@ def test_a_huge_sparse_file_takes_no_memory(path):
         checkpoint.load(path, BLOCK, WORLD)
 
 
-def test_the_callers_verdict_comes_before_the_arrays(path):
+def test_the_callers_verdict_comes_before_the_arrays(path, monkeypatch):
     save(path)
 
-    def refuse(plain):
-        raise UserError(f"number is {plain['number']}")
+    def refuse(chains, shared):
+        assert chains == {"spins": ("<f4", (4, 3)), "data": {"forces": ("<f4", (5,)), "none": ("<f4", (0,))}}
+        raise UserError(f"number is {shared['number']}, {shared['model']}")
 
-    with pytest.raises(UserError, match="number is 1"):
-        checkpoint.load_newest(path, BLOCK, WORLD, refuse)
+    def never(*arguments):
+        raise AssertionError("an array was read")
+
+    monkeypatch.setattr(checkpoint, "_read_shared", never)
+    monkeypatch.setattr(checkpoint, "_read_chains", never)
+    with pytest.raises(UserError, match="number is 1, {'w': Array.*}"):
+        checkpoint.load(path, BLOCK, WORLD, refuse)
 
 
 def test_a_full_disk_leaves_what_was_there(path, monkeypatch):

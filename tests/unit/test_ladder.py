@@ -49,7 +49,8 @@ def test_a_known_spectrum_gives_the_weight_at_another_temperature(forces):
 
 
 @pytest.mark.parametrize("weight, sampling", [("diagonalise", {}), ("blocks", {}), ("blocks", {"method": "exact"}),
-                                              ("diagonalise", {"method": "guided"}), ("blocks", {"method": "exact", "exact_move": "metropolis"})])
+                                              ("diagonalise", {"method": "guided"}), ("blocks", {"method": "exact", "exact_move": "metropolis"}),
+                                              ("diagonalise", {"method": "exact", "exact_move": "metropolis"})])
 def test_what_is_known_of_every_rung_is_true(weight, sampling):
     """After exchanges of every kind each rung holds log W, energy and density of its own spins at its own temperature."""
     simulation = run(make_job(weight, ensemble=LADDER, **sampling), World())

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from hpcslmc.errors import UserError
-from hpcslmc.lock import SILENCE_S, Lock
+from hpcslmc.lock import SILENCE_S, Lock, holder_name
 
 
 def write(lock: Lock, silent_s: float = 0.0, **holder) -> None:
@@ -149,20 +150,44 @@ def test_a_turn_that_nobody_ended_is_named(tmp_path):
         lock.acquire()
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_something_else_in_place_of_the_lock(tmp_path, make):
+def test_something_else_in_place_of_the_lock(tmp_path):
     lock = Lock(tmp_path)
-    make(lock.path)
-    assert lock._holder() == {}
+    os.mkfifo(lock.path)
+    assert lock._holder() == {} and holder_name(tmp_path) is None
     with pytest.raises(UserError, match="in use by another job .which did not say who it is"):
         lock.acquire()
     os.utime(lock.path, (0, 0))
-    if make is os.mkdir:
-        with pytest.raises(UserError, match="cannot be written"):
-            lock.acquire()
-    else:
+    lock.acquire()
+    lock.release()
+    lock.path.mkdir()
+    with pytest.raises(UserError, match="running.lock is a folder"):
         lock.acquire()
-        lock.release()
+
+
+def test_a_directory_that_takes_no_file(tmp_path, monkeypatch):
+    """Neither a new lock nor a look at the file server's clock."""
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    lock = Lock(tmp_path)
+    write(lock, host="elsewhere")
+    monkeypatch.setattr("hpcslmc.lock.tempfile.TemporaryFile", refuse)
+    with pytest.raises(UserError, match="running.lock cannot be written .Permission denied."):
+        lock.acquire()
+    with pytest.raises(UserError, match="cannot be written .No such file or directory."):
+        Lock(Path("/proc/self")).acquire()
+
+
+def test_a_job_that_was_suspended_for_too_long_gives_way(tmp_path):
+    """To the one that has taken the directory meanwhile; a lock that cannot be read is no reason to end."""
+    lock = Lock(tmp_path)
+    lock.acquire()
+    lock.check()
+    write(lock, host="elsewhere", pid=7)
+    with pytest.raises(UserError, match="taken by another job .process 7 on elsewhere"):
+        lock.check()
+    lock.path.unlink()
+    lock.check()
 
 
 def test_only_the_own_lock_is_released(tmp_path):

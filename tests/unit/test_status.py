@@ -12,7 +12,7 @@ import pytest
 from launcher import MPI
 from small_jobs import make_job, run
 
-from hpcslmc import commands, status
+from hpcslmc import commands
 from hpcslmc.convergence import Convergence
 from hpcslmc.errors import UserError
 from hpcslmc.lock import Lock
@@ -92,7 +92,7 @@ def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(status.os, "replace", full)
+    monkeypatch.setattr("hpcslmc.files.os.replace", full)
     StatusFile(tmp_path, 0.0, {}).show("sample", 1, 2)
     assert not list(tmp_path.iterdir())
 

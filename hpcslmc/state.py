@@ -1,0 +1,291 @@
+"""What a checkpoint of a job holds: the kind and the bounds of every plain value, the type and shape of every array.
+
+A file whose checksums are right may still have been made by hand. ``check_setup`` and ``check_state`` compare its outline with this
+description before any array is read, ``check_values`` looks at the arrays then. What passes restores without an error, and leads to no
+endless phase, to no number that is none, and to no array beyond the job's own.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from hpcslmc.checkpoint import Array
+from hpcslmc.ensemble import LONGEST_STEP, TUNINGS
+from hpcslmc.learning.rounds import STAGES
+from hpcslmc.learning.trainer import RECOVERIES, Trainer
+from hpcslmc.sampling import HMC, Move
+from hpcslmc.sampling.hmc import MOST_STEPS
+from hpcslmc.sampling.metropolis import WIDEST
+from hpcslmc.weight import WEIGHTS
+
+if TYPE_CHECKING:
+    from hpcslmc.rung import Rung
+    from hpcslmc.simulation import Simulation
+
+PHASES = ("thermalise", "learn", "tune", "sample")
+GUIDED_TUNING = 20
+"""Moves of the phase ``tune``."""
+LARGEST_COUNT = 2**31 - 1
+"""As in the job file."""
+LARGEST_WORD = 2**62
+"""Of counters that are held in 64 bits."""
+LONGEST_TEXT = 1000
+ROUNDING = 1e-6
+"""Most by which rounding changes the length of a spin, or an acceptance."""
+FLOAT, INTEGER = np.dtype(np.float64).str, np.dtype(np.int64).str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list of values of one kind, from ``least`` to ``most`` of them."""
+
+    kind: "Kind"
+    least: int = 0
+    most: int = LARGEST_WORD
+
+
+Kind = Callable[[object], bool] | Array | Rows | dict[str, "Kind"]
+"""What a value has to be: something that a function says yes to; an array; a list; a group of exactly these keys."""
+
+
+def whole(low: int, high: int = LARGEST_WORD) -> Kind:
+    """A whole number from low to high."""
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def real(low: float = -math.inf, high: float = math.inf) -> Kind:
+    """A finite number from low to high."""
+    return lambda value: type(value) is float and math.isfinite(value) and low <= value <= high
+
+
+def one_of(*values: str) -> Kind:
+    """One of some words."""
+    return lambda value: value in values
+
+
+def measured(value: object) -> bool:
+    """A number that nothing depends on; it may be nan."""
+    return type(value) is float
+
+
+def text(value: object) -> bool:
+    """A line of text."""
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
+
+
+def group(value: object) -> bool:
+    """Any keys and values: of what nothing depends on, or what is checked elsewhere."""
+    return isinstance(value, dict)
+
+
+STREAM = {"calls": whole(0)}
+POINT = {"step": whole(0, LARGEST_COUNT), "loss": measured, "mse": measured, "mse_per_site": measured}
+ROUND = {"round": whole(0, LARGEST_COUNT), "evaluations": whole(0), **dict.fromkeys(
+    ("mse", "mse_per_site", "acceptance", "acceptance_error", "predicted_erfc", "predicted_exp"), measured)}
+
+
+def check(found: object, kind: Kind, where: str) -> None:
+    """Raise ValueError, which names the place, unless what was found is of a kind."""
+    if isinstance(kind, dict) and isinstance(found, dict):
+        if found.keys() != kind.keys():
+            raise ValueError(f"{where} lacks or does not know {', '.join(sorted(found.keys() ^ kind.keys()))!r:.60}")
+        for key, inner in kind.items():
+            check(found[key], inner, f"{where}/{key}")
+    elif isinstance(kind, Rows) and isinstance(found, list) and kind.least <= len(found) <= kind.most:
+        for number, value in enumerate(found):
+            check(value, kind.kind, f"{where}/{number}")
+    elif isinstance(kind, dict | Rows) or not (found == kind if isinstance(kind, Array) else kind(found)):
+        raise ValueError(f"{where} = {found!r:.60}")
+
+
+def check_setup(simulation: "Simulation", shared: dict) -> None:
+    """Check what the chains of a simulation are built from; raises as ``check_state``."""
+    job, shells = simulation.job, shared["shells"]
+    check(shared["method"], one_of(*(WEIGHTS if job.weight.method == "auto" else [job.weight.method])), "method")
+    check(shells, Rows(whole(1, LARGEST_COUNT), *2 * [job.effective.shells if simulation.learns else 0]), "shells")
+    known = sorted(set(shells)) if job.effective.start_from is not None else simulation.lattice.shells[:len(shells)].tolist()
+    if shells != known:
+        raise ValueError(f"shells = {shells!r:.60}")
+
+
+def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
+    """Check the outline of a checkpoint by a simulation of its job that has done nothing yet.
+
+    Raises
+    ------
+    ValueError
+        Names the place in the checkpoint.
+    KeyError, TypeError, ...
+        Where it is far from one.
+    """
+    job, rungs = simulation.job, simulation.rungs
+    done = {"thermalise": whole(0, job.thermalisation.moves - 1)}
+    if simulation.learns:
+        done["learn"] = whole(0, 0)
+    if job.sampling.method == "guided":
+        done["tune"] = whole(0, GUIDED_TUNING - 1)
+    done["sample"] = whole(0, LARGEST_COUNT)
+    check(shared["phase"], one_of(*done), "phase")
+    check(shared["done"], done[shared["phase"]], "done")
+    if simulation.learns:
+        _check_stages(rungs, shared)
+    ladder = len(rungs)
+    kinds = {
+        "job": group, "versions": group, "method": text, "phase": text, "done": whole(0), "shells": Rows(whole(1)),
+        "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
+        "fillings": Rows(Rows(Rows(real(), 2, 2)), *2 * [ladder if job.ensemble.filling is not None else 0]),
+        "rungs": {str(rung.number): _shared(rung, shared, shared["rungs"][str(rung.number)]) for rung in rungs},
+    }
+    chain_kinds: dict = {"rungs": {str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)]) for rung in rungs}}
+    if simulation.swaps:
+        kinds["exchange"] = {"turn": whole(0), "stream": STREAM, "tried": Array(INTEGER, (ladder - 1,))}
+        chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)),
+                                   **dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,)))}
+    check(shared, kinds, "shared")
+    check(chains, chain_kinds, "chains")
+
+
+def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
+    """Temperatures learn one after the other, between thermalisation and what follows learning."""
+    untouched, before = rungs[0].learning.stage, "finished"
+    for rung in rungs:
+        saved = shared["rungs"][str(rung.number)]["learning"]
+        if shared["phase"] == "learn" and before == "finished":
+            allowed = STAGES[:-1] if rung is rungs[-1] else STAGES
+        else:
+            allowed = (untouched,) if shared["phase"] in PHASES[:2] else ("finished",)
+            check(saved["evaluations"], whole(0, LARGEST_WORD if allowed == ("finished",) else 0), "evaluations")
+        check(saved["stage"], one_of(*allowed), f"stage at temperature {rung.number}")
+        before = saved["stage"]
+
+
+def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
+    """What is the same for all chains of a rung."""
+    job = rung.setting.job
+    sampled = shared["done"] if shared["phase"] == "sample" else 0
+    temperatures = job.ensemble.temperatures if job.ensemble.rungs else [rung.temperature]
+    drift = 2 * TUNINGS * LONGEST_STEP if job.ensemble.filling is not None else 0.0
+    kinds = {
+        "temperature": real(min(temperatures), max(temperatures)), "mu": real(rung.mu - drift, rung.mu + drift), "exact": _move(rung.exact),
+        "bins": {"samples_in_partial": whole(*2 * [sampled % rung.bins.size])},
+        **{f"profile_{sums.profile.name}": {"count": whole(*2 * [sampled // sums.profile.every])} for sums in rung.profiles},
+    }
+    if rung.learning:
+        slmc = rung.learning.slmc
+        kinds |= {"learning": _learning(rung, saved["learning"]), "model": _like(rung.learning.model.state_dict()),
+                  "slmc": {"inner": _move(slmc.inner), "stream": STREAM}}
+    if rung.guided:
+        kinds["guided"] = _move(rung.guided)
+    return kinds
+
+
+def _move(move: Move) -> dict:
+    """Step size or width, as tuning may leave them."""
+    if isinstance(move, HMC):
+        step = real(min(move.step_size, move.length / MOST_STEPS), max(move.step_size, move.length))
+        return {"step_size": step, "tunings": whole(0), "stream": STREAM}
+    return {"width": real(1.0 / WIDEST, WIDEST), "tunings": whole(0), "stream": STREAM}
+
+
+def _learning(rung: "Rung", saved: dict) -> dict:
+    """Counters that agree with the stage."""
+    learning, stage, number = rung.learning, saved["stage"], saved["round"]
+    trains = learning.rounds > 0 and stage != "explore"
+    check(number, whole(1, learning.rounds) if trains else whole(0, 0), "round")
+    ended = max(1, number) if stage == "finished" else max(0, number - 1)
+    trainer = {"stream": STREAM} | (_training(learning.trainer, stage) if trains else {})
+    return {
+        "stage": text, "round": whole(0), "curve": Rows({"round": whole(0), **POINT}, ended), "history": Rows(ROUND, ended, ended),
+        "evaluations": whole(0, (learning.rounds + 1) * learning.configurations + MOST_STEPS), "remarks": Rows(text),
+        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, learning.configurations),
+        "best": {"acceptance": real(0.0, 1.0 + ROUNDING), "parameters": _like(learning.model.state_dict())} if ended else {},
+        "trainer": {} if stage == "finished" else trainer,
+    }
+
+
+def _training(trainer: Trainer, stage: str) -> dict:
+    """Where a round stands, in training or after it."""
+    steps = (0, trainer.steps - 1) if stage == "train" else (trainer.steps, trainer.steps)
+    moments = {str(i): _moments(*p.flatten(1).shape) if p.ndim > 1 else _moments(*p.shape, 1) for i, p in enumerate(trainer.parameters)}
+    return {
+        "step": whole(*steps), "loss": measured, "mse": real(0.0), "curve": Rows(POINT, 1), "remarks": Rows(text),
+        "recoveries": whole(0, RECOVERIES + 1), "best": _like(trainer.model.state_dict()), "draws": STREAM,
+        "constants": Rows(real(), *2 * [len(trainer.replays)]),
+        "moments": lambda found: found in ({}, moments),
+    }
+
+
+def _moments(rows: int, columns: int) -> dict[str, Array]:
+    """The optimiser's state of a parameter."""
+    return {"step": Array(INTEGER, ()), **dict.fromkeys(("left", "left_basis"), Array(FLOAT, (rows, rows))),
+            **dict.fromkeys(("right", "right_basis"), Array(FLOAT, (columns, columns))),
+            **dict.fromkeys(("mean", "square"), Array(FLOAT, (rows, columns)))}
+
+
+def _like(parameters: dict[str, Tensor]) -> dict[str, Array]:
+    return {name: Array(value.cpu().numpy().dtype.str, tuple(value.shape)) for name, value in parameters.items()}
+
+
+def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
+    """What belongs to each chain of a rung."""
+    sites, phase, bins = rung.setting.lattice.sites, shared["phase"], rung.bins
+    if (count := saved["bins"]["squares"].shape[-1]) != len(bins.names):
+        raise ValueError(f"bins of {count} observables, not {len(bins.names)}; those of one's own come with --import")
+    sampled = shared["done"] if phase == "sample" else 0
+    known = {"log_weight": (), "forces": (sites, 3), "energy": (), "density": (), "spectrum": (2 * sites,)}
+    needed = {"log_weight", *({"energy", "density"} if saved["evaluation"].keys() & {"energy", "density"} else ())}
+    if _goes_on_by_forces(rung, shared):
+        needed.add("forces")
+    kinds = {
+        "spins": Array(FLOAT, (sites, 3)),
+        "evaluation": {name: Array(FLOAT, shape) for name, shape in known.items() if name in needed | saved["evaluation"].keys()},
+        "bins": {"complete": Array(FLOAT, (sampled // bins.size, len(bins.names))), "squares": Array(FLOAT, (len(bins.names),)),
+                 "partial": Array(FLOAT, (2, len(bins.names)))},
+        **{f"profile_{sums.profile.name}": {"sum": Array(FLOAT, sums.chain_means.shape[1:])} for sums in rung.profiles},
+    }
+    if rung.learning and (draws := shared["rungs"][str(rung.number)]["learning"]["evaluations"]) and (phase == "learn" or "data" in saved):
+        kinds["data"] = {"spins": Array(FLOAT, (draws, sites, 3)), "log_weight": Array(FLOAT, (draws,)), "forces": Array(FLOAT, (draws, sites, 3))}
+    return kinds
+
+
+def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:
+    """Whether the next move of a rung starts from forces."""
+    sampling = rung.setting.job.sampling
+    if shared["phase"] == "sample":
+        return sampling.by_forces
+    explores = shared["phase"] == "learn" and shared["rungs"][str(rung.number)]["learning"]["stage"] == "explore"
+    return sampling.exact_move == "hmc" and (explores or shared["phase"] == "thermalise")
+
+
+def check_values(chains: dict, shared: dict) -> None:
+    """Check the values of this rank's arrays, whose outline is right; raises ValueError as ``check_state``."""
+    for number, rung in chains["rungs"].items():
+        where = f"chains/rungs/{number}"
+        for place, tensor in _tensors(rung, where):
+            unknown = tensor.isnan() if place.endswith(("/evaluation/energy", "/evaluation/density")) else False
+            _require(tensor.isfinite() | unknown, place)
+        _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"{where}/spins")
+    for place, tensor in _tensors(shared, "shared"):
+        counts = place.endswith(("/step", "/tried"))
+        _require(tensor.isfinite() & (tensor >= 0 if counts else True), place)
+    if exchange := chains.get("exchange"):
+        replica = exchange["replica"]
+        _require(replica.sort(1).values == replica.new_tensor(range(replica.shape[1])), "chains/exchange/replica")
+
+
+def _require(fine: Tensor, where: str) -> None:
+    if not fine.all():
+        raise ValueError(f"{where} holds numbers that make no sense")
+
+
+def _tensors(tree: dict, where: str) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a nested dict, with their places."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _tensors(value, f"{where}/{key}")
+        elif isinstance(value, Tensor):
+            yield f"{where}/{key}", value

@@ -1,0 +1,66 @@
+"""Files that are published by rename, and what may be in their way."""
+
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+
+from hpcslmc.errors import UserError
+from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing
+
+OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"),
+             "a link to itself": lambda path: path.symlink_to(path.name),
+             "a link to another file": lambda path: path.symlink_to("other"), "a link to a folder": lambda path: path.symlink_to(".")}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "other").write_text("untouched")
+    return tmp_path / "results.h5"
+
+
+def write(path: Path, text: str) -> None:
+    with publishing(path) as part:
+        part.write_text(text)
+
+
+@pytest.mark.parametrize("place", [lambda path: path, beside])
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_what_is_no_folder_gives_way(path, obstacle, place):
+    OBSTACLES[obstacle](place(path))
+    check_places([path])
+    write(path, "new")
+    check_regular(path)
+    assert path.read_text() == "new" and not path.is_symlink() and not beside(path).exists()
+    assert (path.parent / "other").read_text() == "untouched"
+
+
+@pytest.mark.parametrize("place", [lambda path: path, beside])
+def test_a_folder_in_the_way_is_named(path, place):
+    place(path).mkdir()
+    for attempt in (lambda: check_places([path]), lambda: write(path, "new")):
+        with pytest.raises(UserError, match="is a folder|Is a directory") as error:
+            attempt()
+        assert "\n" not in str(error.value) and place(path).is_dir() and (place(path) == beside(path) or not beside(path).exists())
+
+
+def test_what_was_there_stays_where_the_disk_is_full(path):
+    write(path, "old")
+    with pytest.raises(UserError, match="results.h5 cannot be written .No space left on device."), publishing(path) as part:
+        part.symlink_to("/dev/full")
+        part.write_text("new")
+    assert path.read_text() == "old" and not os.path.lexists(beside(path))
+
+
+def test_a_file_that_hdf5_cannot_write(path):
+    with pytest.raises(UserError, match="results.h5 cannot be written .disk gone."), publishing(path) as part, h5py.File(part, "w") as file:
+        file["x"] = 1.0
+        raise RuntimeError("Can't flush (errno = 5, error message = 'disk gone', buf = 0x1)")
+    assert not path.exists() and not beside(path).exists()
+
+
+def test_a_file_in_place_of_a_folder(path):
+    path.touch()
+    with pytest.raises(UserError, match="results.h5 cannot be made a folder .File exists."):
+        make_folder(path)
