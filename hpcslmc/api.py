@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcslmc.config import Job, load_job, make_job
+from hpcslmc.config import Job, check_name, load_job, make_job
 from hpcslmc.effective import EffectiveModel, make_model
 from hpcslmc.effective.files import check_parameters, load_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.progress import Progress
+from hpcslmc.registry import MODELS, WEIGHTS
 from hpcslmc.results import Results, collect
 from hpcslmc.simulation import Simulation
 from hpcslmc.streams import Stream
@@ -32,7 +33,7 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     temperature, mu : float
         In units of t.
     method : str
-        diagonalise, blocks, matsubara, or auto for the one that is predicted to be the fastest.
+        A key of ``WEIGHTS``, or auto for the one that is predicted to be the fastest.
 
     Returns
     -------
@@ -45,6 +46,7 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     UserError
         The method needs something that is not there, or cannot serve this temperature.
     """
+    check_name("method", method, ("auto", *WEIGHTS))
     if method == "auto":
         method, _ = choose_method(hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True)
     return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())
@@ -73,9 +75,10 @@ def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
     Raises
     ------
     UserError
-        If there is no model to read.
+        If there is no model to read, or none of its name.
     """
     architecture, parameters = load_model(str(path))
+    check_name(f"{path}: model", architecture.name, MODELS)
     model = make_model(architecture, lattice)
     check_parameters(model, parameters, str(path))
     model.load_state_dict(parameters)

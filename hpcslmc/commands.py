@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 from hpcslmc.errors import UserError
+from hpcslmc.progress import terminal_width
 
 ALONE = ("merge", "status", "report")
 
@@ -55,10 +57,12 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from hpcslmc.status import describe
+    from hpcslmc.status import INDENT, describe
 
+    width = terminal_width() or sys.maxsize
     for directory in options.directories:
-        print("\n".join(describe(Path(directory))))
+        for line in describe(Path(directory)):
+            print(textwrap.fill(line, width, subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False))
 
 
 def _report(options: argparse.Namespace) -> None:

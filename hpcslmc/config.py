@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
 from hpcslmc.files import check_regular
+from hpcslmc.registry import MODELS, WEIGHTS
 
 LARGEST_FILE = 2**15
 """Bytes of a job file."""
@@ -78,19 +79,19 @@ class EnsembleSection(_Section):
 
 
 class WeightSection(_Section):
-    method: Literal["auto", "diagonalise", "blocks", "matsubara", "scalapack"] = "auto"
-    """How the exact weight is computed."""
+    method: str = "auto"
+    """How the exact weight is computed: auto or a key of ``WEIGHTS``."""
 
 
 class EffectiveSection(_Section):
-    model: Literal["linear", "attention", "cnn", "messages"] = "attention"
-    """Architecture of log W_eff."""
+    model: str = "attention"
+    """Architecture of log W_eff: a key of ``MODELS``."""
     shells: Count = 6
     """Neighbour shells the model sees, nearest first."""
     layers: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Blocks of attention, cnn or messages (3, messages 1, if not given); a linear model has none."""
+    """Blocks of attention, cnn or messages (3, messages 1, if not given); a linear model has none. One's own model has what is given."""
     channels: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Width of messages (8 if not given); other models have none."""
+    """Width of messages (8 if not given); the program's other models have none."""
     start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model, of any lattice size, is where learning starts."""
 
@@ -294,6 +295,8 @@ def resolve(job: Job) -> Job:
     """
     effective, learning, sampling = job.effective, job.learning, job.sampling
     method, learns = job.weight.method, sampling.method != "exact"
+    check_name("[weight] method", method, ("auto", *WEIGHTS))
+    check_name("[effective] model", effective.model, MODELS)
     _check_ensemble(job.ensemble)
     _check_thermalisation(job)
     if method == "scalapack" and (sampling.exact_move == "hmc" or learns):
@@ -306,9 +309,9 @@ def resolve(job: Job) -> Job:
         effective = _continued(effective)
     if effective.model == "linear" and effective.layers is not None:
         raise UserError('[effective] layers belongs to attention, cnn and messages: remove it, or set model = "attention".')
-    if effective.model != "messages" and effective.channels is not None:
+    if effective.model in ("linear", "attention", "cnn") and effective.channels is not None:
         raise UserError('[effective] channels belongs to messages: remove it, or set model = "messages".')
-    layers, channels = {"linear": (None, None), "messages": (1, 8)}.get(effective.model, (3, None))
+    layers, channels = {"attention": (3, None), "cnn": (3, None), "messages": (1, 8)}.get(effective.model, (None, None))
     job = job.model_copy(update={"effective": effective.model_copy(
         update={"layers": effective.layers or layers, "channels": effective.channels or channels})})
     if learning.rounds == 0 and effective.start_from is None:
@@ -375,8 +378,10 @@ def _continued(effective: EffectiveSection) -> EffectiveSection:
     from hpcslmc.effective.files import load_model  # needs torch, which other jobs do without until they run
 
     architecture, _ = load_model(effective.start_from)
-    found = {"model": architecture.name, "shells": len(architecture.shells), "layers": None if architecture.name == "linear" else architecture.layers,
-             "channels": architecture.channels if architecture.name == "messages" else None}
+    check_name(f"[effective] start_from = {effective.start_from!r}: model", architecture.name, MODELS)
+    found = {"model": architecture.name, "shells": len(architecture.shells),
+             "layers": None if architecture.name == "linear" else architecture.layers or None,
+             "channels": None if architecture.name in ("linear", "attention", "cnn") else architecture.channels or None}
     for key in found.keys() & effective.model_fields_set:
         if getattr(effective, key) != found[key]:
             raise UserError(f"[effective] {key} = {getattr(effective, key)!r}: the model of start_from has {found[key]!r}; "
@@ -416,6 +421,30 @@ def _near_multiples(number: int, divisor: int) -> str:
     return f"{below} or {above}" if below else str(above)
 
 
+def check_name(key: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is not known.
+
+    Parameters
+    ----------
+    key : str
+        What has that name.
+    name : str
+    known : iterable of str
+
+    Raises
+    ------
+    UserError
+    """
+    if name not in (known := list(known)):
+        raise UserError(f"{key} = {_cut(repr(name))}: {_hint(name, known, ', or is --import missing', ', and what --import adds')}")
+
+
+def _hint(name: str, known: list[str], otherwise: str = "", more: str = "") -> str:
+    """What may have been meant."""
+    close = difflib.get_close_matches(name[:SHOWN], known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'{otherwise}?" if close else f"known are {', '.join(known)}{more}."
+
+
 def _cut(text: str, length: int = SHOWN) -> str:
     """A text on one line, cut to a length."""
     text = "".join(c if c.isprintable() else "?" for c in text)
@@ -427,10 +456,7 @@ def _sentence(error: dict) -> str:
     location = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         section = Job.model_fields[location[0]].annotation if len(location) > 1 else Job
-        known = list(section.model_fields)
-        close = difflib.get_close_matches(location[-1][:SHOWN], known, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}."
-        key = _cut(location[-1])
+        hint, key = _hint(location[-1], list(section.model_fields)), _cut(location[-1])
         where = f"[{location[0]}] has no key '{key}'" if len(location) > 1 else f"no section or key '{key}'"
         return f"{where}: {hint}"
     place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")

@@ -1,14 +1,16 @@
 """Figures of finished runs, for print: width of one or two columns, colours of Okabe and Ito, error bars, units."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle, pairwise
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hpcslmc.measure.statistics import fluctuates
 from hpcslmc.results import ProfileResult, Results
@@ -30,6 +32,11 @@ SHOWN = {  # observables against temperature or size, and their axes' labels
 CORRELATED = {"energy": "energy", "m2_staggered": r"$|m_{(\pi,\pi)}|^2$", "m2_uniform": r"$|m_{(0,0)}|^2$"}
 MAPS = 4
 """Most temperatures of a ladder that are shown side by side."""
+
+PEAK = 5.0
+"""Ratio of largest to smallest S(q) from which on it is shown on a logarithmic scale."""
+OUTLINED, ARROWS = 16, 24
+"""Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there are colours alone."""
 
 Drawing = Figure | None
 
@@ -151,7 +158,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     """Above the panels, in no curve's way; none where there is nothing to tell apart."""
     handles, labels = axes.get_legend_handles_labels()
     if any(labels):
-        figure.legend(handles, labels, loc="outside upper center", ncols=4 if figure.get_figwidth() == PAGE else 3, columnspacing=1.2)
+        rows = -(-len(labels) // (4 if figure.get_figwidth() == PAGE else 3))
+        figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), columnspacing=1.2)
 
 
 def _log_axis(axes: Axes, values: list[float]) -> None:
@@ -176,8 +184,12 @@ def _at(run: Results, at: tuple) -> str:
 
 
 def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
+    """Panels side by side with a common axis upwards."""
     figure = Figure(figsize=(COLUMN if count == 1 else PAGE, height if count == 1 else 0.62 * height))
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for axes in panels[1:]:
+        axes.tick_params(labelleft=False)
+    return figure, panels
 
 
 def structure_factor(run: Results) -> Drawing:
@@ -190,7 +202,8 @@ def structure_factor(run: Results) -> Drawing:
         steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
         values = mean[:, :, *at][np.ix_(*(k % len(axis.values) for k, axis in zip(steps, run.profiles["structure_factor"].axes.values())))]
         edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape)]
-        image = axes.pcolormesh(*edges, values.T, norm=PowerNorm(0.5, vmin=0.0), rasterized=True)  # a peak and what is around it
+        peaked = values.max() > PEAK * values.min() > 0.0  # a logarithmic scale shows what is around a peak
+        image = axes.pcolormesh(*edges, values.T, norm=LogNorm() if peaked else Normalize(vmin=0.0), rasterized=True)
         axes.set(xlabel=r"$q_x a$", ylabel=r"$q_y a$" if axes is panels[0] else "", title=_at(run, at), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks([-np.pi, 0.0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
@@ -213,9 +226,10 @@ def correlations(run: Results) -> Drawing:
     for at, colour in zip(chosen, _family(len(chosen))):
         for parity, fill, label in ((False, "full", _at(run, at)), (True, "none", None)):
             shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
-            by_chain = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
-            error = by_chain.std(0, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else None
-            axes.errorbar(np.sqrt(shells), by_chain.mean(0), error, marker="s" if parity else "o", fillstyle=fill, linestyle="", color=colour, label=label)
+            by_shell = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
+            averaged = replace(profile, chains=by_shell)
+            axes.errorbar(np.sqrt(shells), averaged.mean, averaged.error, marker="s" if parity else "o", fillstyle=fill, linestyle="",
+                          color=colour, label=label)
     axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
     axes.set_title("full: same sublattice, open: the other", fontsize=7)
@@ -224,7 +238,7 @@ def correlations(run: Results) -> Drawing:
 
 
 def spins(run: Results) -> Drawing:
-    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour and as arrows."""
+    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour, and as arrows where they have room."""
     chosen = _chosen(run)
     figure, panels = _row(len(chosen), 3.0)
     for axes, at in zip(panels, chosen):
@@ -235,9 +249,11 @@ def spins(run: Results) -> Drawing:
         angle = np.arctan2(vertical, horizontal)
         image = axes.imshow(angle.T, origin="lower", cmap="twilight", vmin=-np.pi, vmax=np.pi, alpha=0.9, interpolation="nearest")
         x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
-        outline = "white" if max(shape) <= 16 else "none"
-        axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
-                    edgecolor=outline, linewidth=0.4)
+        if max(shape) <= ARROWS:
+            axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
+                        edgecolor="white" if max(shape) <= OUTLINED else "none", linewidth=0.4)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(title=_at(run, at), xlabel=r"$x$ [$a$]", ylabel=r"$y$ [$a$]" if axes is panels[0] else "")
         bar = figure.colorbar(image, ax=axes, shrink=0.8 if len(chosen) == 1 else 0.6, ticks=[-np.pi, 0.0, np.pi],
                               label="direction in the plane" if axes is panels[-1] else None)
@@ -245,27 +261,36 @@ def spins(run: Results) -> Drawing:
     return figure
 
 
+def _by_model(run: Results, table: Mapping[str, np.ndarray]) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The rows of a learning history of each model, by temperature and merged run, and what tells them apart."""
+    number, found = table.get("run", np.ones(len(table["round"]))), []
+    for one in np.unique(number):
+        for temperature in np.atleast_1d(run.temperature):
+            own = (number == one) & (table["temperature"] == temperature)
+            label = ", ".join(filter(None, (f"$T={temperature:.4g}$" if run.is_ladder else "", f"run {one}" if run.others else "")))
+            if own.any():
+                found.append((label, {key: column[own] for key, column in table.items()}))
+    return found
+
+
 def learning_curve(run: Results) -> Drawing:
-    """Validation error and loss along the gradient steps of all rounds."""
-    if not run.curve:
+    """Validation error and loss along the gradient steps of all rounds; None without any."""
+    if not run.curve or not run.curve["step"].any():
         return None
-    table, temperatures = run.curve, np.atleast_1d(run.temperature)
     figure = Figure(figsize=(COLUMN, 2.6))
     axes = figure.subplots()
-    for temperature, colour in zip(temperatures, _family(len(temperatures))):
-        own = table["temperature"] == temperature
-        rounds, steps = table["round"][own], table["step"][own]
-        length = steps.max()
-        along = steps + (rounds - rounds.min()) * length
-        for number in np.unique(rounds):
-            part = rounds == number
-            label = (f"$T={temperature:.4g}$" if len(temperatures) > 1 else "validation MSE of $\\log W$") if number == rounds.min() else None
-            axes.plot(along[part], table["mse"][own][part], marker=".", color=colour, label=label)
-            if len(temperatures) == 1:
-                axes.plot(along[part], table["loss"][own][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
-    for number in np.unique(table["round"])[1:]:
-        axes.axvline((number - table["round"].min()) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
-    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(temperatures) == 1 else "validation MSE of $\\log W$", yscale="log")
+    models, first, length = _by_model(run, run.curve), run.curve["round"].min(), run.curve["step"].max()
+    for (title, table), colour in zip(models, _family(len(models))):
+        along = table["step"] + (table["round"] - first) * length
+        for number in np.unique(table["round"]):
+            part = table["round"] == number
+            label = title or "validation MSE of $\\log W$" if number == first else None
+            axes.plot(along[part], table["mse"][part], marker=".", color=colour, label=label)
+            if len(models) == 1:
+                axes.plot(along[part], table["loss"][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
+    for number in np.unique(run.curve["round"])[1:]:
+        axes.axvline((number - first) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
+    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$", yscale="log")
     _legend(figure, axes)
     return figure
 
@@ -279,11 +304,10 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
     left, right = figure.subplots(1, 2)
     titles = _titles(learned)
     for (name, run), style in zip(learned.items(), _styles()):
-        temperatures = np.atleast_1d(run.temperature)
-        for temperature, shade in zip(temperatures, _family(len(temperatures))):
-            table = {key: column[run.rounds["temperature"] == temperature] for key, column in run.rounds.items()}
-            style |= {"color": shade} if run.is_ladder and len(learned) == 1 else {}
-            title = ", ".join(filter(None, (titles[name], f"$T={temperature:.4g}$" if run.is_ladder else "")))
+        models = _by_model(run, run.rounds)
+        for (own, table), shade in zip(models, _family(len(models))):
+            style |= {"color": shade} if len(models) > 1 and len(learned) == 1 else {}
+            title = ", ".join(filter(None, (titles[name], own)))
             left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], label=title or "measured", **style)
             left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
             right.plot(table["evaluations"], table["mse_per_site"], **style)
@@ -296,7 +320,7 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
 
 def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     """Autocorrelation functions of the slow observables; errors from the spread of the chains."""
-    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name]) for run in runs.values())]
+    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name][run.there]) for run in runs.values())]
     if not names:
         return None
     figure = Figure(figsize=(PAGE, 2.6))
@@ -309,11 +333,11 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
             shades = [style["color"]] if len(chosen) == 1 else _family(len(chosen))
             for at, colour in zip(chosen, shades):
                 draws = run.draws[name][:, :, *at]
-                if not fluctuates(draws):
+                if not fluctuates(draws[run.there]):
                     continue
                 tau = float(run.summary.of(name, "tau")[at])
-                lags = min(draws.shape[1] // 2, max(10, int(8.0 * tau / run.bin_size)))
-                rho, error = _autocorrelation(draws, lags)
+                lags = min(int(run.there.sum(1).min()) // 2, max(10, int(8.0 * tau / run.bin_size)))
+                rho, error = _autocorrelation(draws, run.there, lags)
                 label = ", ".join(filter(None, (titles[run_name], _at(run, at) if len(chosen) > 1 else "")))
                 time = np.arange(lags) * run.bin_size
                 axes.plot(time, rho, color=colour, label=label)
@@ -326,10 +350,10 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     return figure
 
 
-def _autocorrelation(draws: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Autocorrelation function about the mean of all chains (chains, draws), and its standard error: (lags,) each."""
+def _autocorrelation(draws: np.ndarray, there: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation function about the mean of all draws (chains, draws) that are ``there``, and its standard error: (lags,) each."""
     chains, count = draws.shape
-    transform = np.fft.rfft(draws - draws.mean(), 2 * count, axis=1)
+    transform = np.fft.rfft(np.where(there, draws - draws[there].mean(), 0.0), 2 * count, axis=1)
     each = np.fft.irfft(np.square(np.abs(transform)), 2 * count, axis=1)[:, :lags]
     each = each / each[:, 0].mean()
     rho = each.mean(0)
@@ -341,12 +365,14 @@ def exchange(run: Results) -> Drawing:
     """Acceptance of exchange between neighbouring temperatures, error bars from the spread of the ladders."""
     if not run.exchange:
         return None
-    shares = run.exchange["accepted"] / np.maximum(run.exchange["tried"], 1)
-    error = shares.std(0, ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else None
+    accepted, tried = run.exchange["accepted"], run.exchange["tried"]
+    share, chains = run.exchange_acceptance, len(accepted)
+    deviation = (accepted - share * tried) / np.maximum(tried.mean(0), 1)  # of the ratio of sums, to first order
+    error = deviation.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else None
     figure = Figure(figsize=(COLUMN, 2.2))
     axes = figure.subplots()
     middle = np.sqrt(run.temperature[1:] * run.temperature[:-1])
-    axes.errorbar(middle, shares.mean(0), error, marker="o", color=COLOURS[0])
+    axes.errorbar(middle, share, error, marker="o", color=COLOURS[0])
     for temperature in run.temperature:
         axes.axvline(temperature, color="#DDDDDD", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"temperature $T$ [$t$]", ylabel="acceptance of exchange", ylim=(0.0, 1.0))

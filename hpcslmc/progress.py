@@ -5,6 +5,10 @@ import sys
 import time
 
 
+WIDEST = 110
+"""Columns that the bar fills at most."""
+
+
 def terminal_width() -> int | None:
     """Columns of the terminal that standard error ends on, None where it is none.
 
@@ -41,7 +45,7 @@ class Pace:
 
 
 class Progress:
-    """Shows how far each phase is.
+    """Shows how far each phase is: on a terminal a bar of the present one below a line for each that is done.
 
     Parameters
     ----------
@@ -61,9 +65,11 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            console = Console(file=sys.stderr, force_terminal=True, width=width)
-            self._bar = Bar(TextColumn("{task.description:24}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console)
+            console = Console(file=sys.stderr, force_terminal=True, width=min(width, WIDEST))
+            self._bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(),
+                            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"), TimeRemainingColumn(compact=True),
+                            console=console, expand=True)
+            self._task = self._bar.add_task("", note="", rate="")
             self._bar.start()
 
     def show(self, phase: str, done: int, total: int, note: str) -> None:
@@ -74,30 +80,29 @@ class Progress:
         self._pace.at(phase, done)
         if phase != self._phase:
             self._enter(phase, done, total, now)
+        self._note, rate = note, self._pace.per_s
         if self._bar:
-            rate = f"{self._pace.per_s:.3g}/s" if self._pace.per_s else ""
-            self._bar.update(self._task, completed=done, note=note, rate=rate)
+            self._bar.update(self._task, completed=done, note=note, rate=f"{rate:.3g}/s" if rate else "")
         elif done == total or now - self._last_line >= self.every_s:
-            rate = self._pace.per_s
             left = f"{rate:.3g}/s  {(total - done) / rate:.0f} s left" if rate else ""
-            print(f"{phase}: {done}/{total}  {note}  {left}".rstrip(), file=sys.stderr, flush=True)
+            self.say(f"{phase}: {done}/{total}  {note}  {left}".rstrip())
             self._last_line = now
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if self._bar:
-            self._bar.console.print(text, markup=False)
+            self._bar.console.print(text, markup=False, highlight=False)
         elif self.visible:
             print(text, file=sys.stderr, flush=True)
 
     def _enter(self, phase: str, done: int, total: int, now: float) -> None:
-        if self._bar:
-            if self._phase:
-                self._bar.update(self._task, completed=self._total)
-            self._task = self._bar.add_task(phase, total=total, completed=done, note="", rate="")
+        if not self._bar:
+            self.say(f"{phase}: {done}/{total}")
         else:
-            print(f"{phase}: {done}/{total}", file=sys.stderr, flush=True)
-        self._phase, self._total, self._last_line = phase, total, now
+            if self._phase:
+                self.say("  ".join(filter(None, (f"{self._phase}: {self._total}/{self._total}", self._note, f"{now - self._since:.1f} s"))))
+            self._bar.reset(self._task, description=phase, total=total, completed=done, note="", rate="")
+        self._phase, self._total, self._since, self._last_line = phase, total, now, now
 
     def close(self) -> None:
         """Leave the terminal as it was."""

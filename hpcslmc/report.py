@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpcslmc.measure.statistics import bracket
+from hpcslmc.progress import terminal_width
 from hpcslmc.results import Results
 
+WIDE = 150
+"""Columns of a line where there is no terminal."""
 INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_uniform", "m2_next_staggered", "m2_next_uniform",
                "scalar_chirality2", "energy_fluctuation", "number_fluctuation"}
 """Observables that are kept for what is derived from them, and not shown."""
@@ -23,22 +26,50 @@ IN_LADDERS = ("density", "energy", "specific_heat", "m2_staggered", "m2_uniform"
 """Observables that are shown for every temperature, and of every run among several."""
 
 
+GAP = 2
+"""Characters between two columns."""
+
+
 class Sheet(NamedTuple):
-    """A table in words: ``rows`` of cells below ``headings``; the first ``left`` columns are aligned to the left."""
+    """A table in words: ``rows`` of cells below ``headings``.
+
+    The first ``left`` columns are aligned to the left; the first ``keys`` say what a row is of.
+    """
 
     title: str
     headings: list[str]
     rows: list[list[str]]
     left: int = 0
+    keys: int = 1
 
-    def text(self) -> Table:
-        """For a console."""
-        table = Table(title=self.title, box=box.SIMPLE, title_justify="left")
+    def text(self, width: int) -> Table:
+        """For a console of so many characters; headings break between words where they have to, cells never."""
+        widths = self._widths(str.splitlines)
+        if sum(widths) + GAP * (len(widths) + 1) > width:
+            widths = self._widths(str.split)
+        table = Table(title=self.title, box=box.SIMPLE, title_justify="left", pad_edge=False, collapse_padding=True)
         for k, heading in enumerate(self.headings):
-            table.add_column(escape(heading), justify="left" if k < self.left else "right")
+            table.add_column(escape(heading), justify="left" if k < self.left else "right", width=widths[k])
         for row in self.rows:
             table.add_row(*map(escape, row))
         return table
+
+    def _widths(self, parts: Callable[[str], list[str]]) -> list[int]:
+        """Characters of each column, whose heading breaks into parts."""
+        return [max(map(len, (*parts(heading), *(row[k] for row in self.rows)))) for k, heading in enumerate(self.headings)]
+
+    def fitting(self, width: int) -> "list[Sheet]":
+        """Sheets that are not wider than so many characters: columns that have no room go below, behind the keys again."""
+        ends = np.cumsum(np.array(self._widths(str.split)) + GAP) + GAP
+        kept = max(self.keys + 1, int((ends <= width).sum()))
+        if kept >= len(self.headings):
+            return [self]
+
+        def part(columns: list[int], title: str) -> Sheet:
+            return self._replace(title=title, headings=[self.headings[k] for k in columns], rows=[[row[k] for k in columns] for row in self.rows])
+
+        rest = [*range(self.keys), *range(kept, len(self.headings))]
+        return [part(list(range(kept)), self.title), *part(rest, "...").fitting(width)]
 
     def markdown(self) -> str:
         """For a page of notes."""
@@ -61,15 +92,18 @@ def print_report(path: Path) -> None:
 
 
 def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
-    """Print the tables of runs by name, and one that compares them where there are several."""
-    wide = len(runs) > 1 or any(results.is_ladder for results in runs.values())
-    console = Console(width=150 if wide else 100, force_terminal=False, no_color=True)
+    """Print the tables of runs by name, and one that compares them where there are several; as wide as the terminal is, if it is one."""
+    width = terminal_width() or WIDE
+    console = Console(width=width, force_terminal=False, no_color=True)
 
     def show(part: Sheet | str) -> None:
-        if not markdown:
-            console.print(part.text() if isinstance(part, Sheet) else escape(part))
-        else:
+        if markdown:
             print(part.markdown() if isinstance(part, Sheet) else f"{part}\n")
+            return
+        with console.capture() as captured:
+            for piece in part.fitting(width) if isinstance(part, Sheet) else [part]:
+                console.print(piece.text(width) if isinstance(piece, Sheet) else escape(piece))
+        print("\n".join(map(str.rstrip, captured.get().splitlines())))
 
     for name, results in runs.items():
         if name:
@@ -86,15 +120,16 @@ def described(results: Results) -> str:
     temperatures = ", ".join(f"{t:.4g}" for t in np.atleast_1d(results.temperature))
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
     model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
-    chains, draws = next(iter(results.draws.values())).shape[:2]
+    samples = results.there.sum(1) * results.bin_size
+    long = _span(samples.min(), samples.max())
     lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
-    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {_range(results.mu)}, T = {temperatures}; "
-            f"{job.sampling.method}{model}, {chains} chains of {draws * results.bin_size} samples{merged}")
+    mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")
+    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {mu}, T = {temperatures}; "
+            f"{job.sampling.method}{model}, {len(samples)} chains of {long} samples{merged}")
 
 
-def _range(values: np.ndarray) -> str:
-    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
-    return low if low == high else f"{low} to {high}"
+def _span(low: object, high: object) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _parts(results: Results) -> list[Sheet | str]:
@@ -116,7 +151,7 @@ def _shown(results: Results) -> list[str]:
 def _ladder_sheet(results: Results) -> Sheet:
     """What is asked for most, by temperature."""
     summary, shown, mu = results.summary, _shown(results), results.mu
-    exchange = results.exchange and results.exchange["accepted"].sum(0) / np.maximum(results.exchange["tried"] * len(results.spins), 1)
+    exchange = results.exchange_acceptance if results.exchange else []
     tuned = bool(np.ptp(mu))
     headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat"]
     headings += ["exchange"] if results.exchange else []
@@ -128,14 +163,14 @@ def _ladder_sheet(results: Results) -> Sheet:
         if results.exchange:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         rows.append(row)
-    return Sheet("Observables by temperature: mean (standard error in brackets)", headings, rows)
+    return Sheet("Observables by temperature: mean (standard error in brackets)", headings, rows, keys=2 if tuned else 1)
 
 
 def _exchange_line(results: Results) -> str:
     """How replicas travelled along the ladder."""
     exchange = results.exchange
-    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:2].sum())
-    often = f"{trips} journeys, one in {turns * exchange['trips'].size / trips:.0f} turns of a replica" if trips else "none"
+    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1]
+    often = f"{trips} journeys, one in {turns / trips:.0f} turns of a replica" if trips else "none"
     return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
 
 
@@ -149,7 +184,9 @@ def _learning_sheet(results: Results) -> Sheet:
                      f"{columns['predicted_exp'][k]:.3f}"])
     if results.is_ladder:
         headings, rows = ["T", *headings], [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)]
-    return Sheet("Learning: acceptance of the exact test in each round", headings, rows)
+    if "run" in columns:
+        headings, rows = ["run", *headings], [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)]
+    return Sheet("Learning: acceptance of the exact test in each round", headings, rows, keys=1 + ("run" in columns) + results.is_ladder)
 
 
 def _summary_sheet(results: Results) -> Sheet:
@@ -170,7 +207,8 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
         for at in np.ndindex(results.temperature.shape):
             cells = [bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else "" for o in shown]
             rows.append([name, f"{shape[0]}x{shape[1]}", f"{results.temperature[at]:.4g}", f"{results.mu[at]:.4g}", *cells])
-    return Sheet("All runs: mean (standard error in brackets)", ["run", "lattice", "T", "mu", *(labels[name] for name in shown)], rows, left=1)
+    headings = ["run", "lattice", "T", "mu", *(labels[name] for name in shown)]
+    return Sheet("All runs: mean (standard error in brackets)", headings, rows, left=1, keys=4)
 
 
 def _doubts(results: Results) -> list[str]:

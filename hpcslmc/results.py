@@ -14,7 +14,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
-from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
+from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate, there
 
 if TYPE_CHECKING:
     import xarray
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 NAME = "results.h5"
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
-SHARED = ("lattice", "hamiltonian", "ensemble", "measure", "sampling.samples", "sampling.bin_size")
-"""Sections and keys of a job that runs have to share before their chains are put together: the physics, and which draws there are."""
+SHARED = ("lattice", "hamiltonian", "ensemble", "measure", "sampling.bin_size")
+"""Sections and keys of a job that runs have to share before their chains are put together: the physics, and what a draw is."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,30 @@ class ProfileResult:
         In the order of the dimensions.
     chains : (chain, *axes[, temperature]) float64
         Means of each chain.
-    measurements : int
+    measurements : (chain,) int
         Of each chain.
     """
 
     label: str
     axes: dict[str, Axis]
     chains: np.ndarray
-    measurements: int
+    measurements: np.ndarray
 
     @property
     def mean(self) -> np.ndarray:
-        """(*axes[, temperature]) float64, mean over chains."""
-        return self.chains.mean(0)
+        """(*axes[, temperature]) float64, mean over all measurements."""
+        return np.average(self.chains, 0, self.measurements)
 
     @property
     def error(self) -> np.ndarray:
-        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for a single one."""
+        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for a single one.
+
+        A chain's mean has a variance in inverse proportion to its measurements.
+        """
         chains = len(self.chains)
-        return self.chains.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else np.full(self.chains.shape[1:], np.nan)
+        if chains == 1:
+            return np.full(self.chains.shape[1:], np.nan)
+        return np.sqrt(np.average(np.square(self.chains - self.mean), 0, self.measurements) / (chains - 1))
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Results:
         Samples averaged into a draw.
     temperature, mu : ([temperature]) float64
     draws : dict of str to (chain, draw[, temperature]) float64
+        A chain that is shorter than others ends in nan.
     mean_squares : dict of str to (chain[, temperature]) float64
         Mean squares of the samples, for their variance where a draw bins several.
     labels : dict of str to str
@@ -113,10 +119,13 @@ class Results:
         The last configurations.
     profiles : dict of str to ProfileResult
     curve, rounds : dict of str to (row,) array
-        Learning history, column by column; empty of merged runs, and of those that learned nothing.
+        Learning history, column by column; empty if nothing was learned. Of merged runs, ``run`` counts them from 1.
     remarks : list of str
     exchange : dict of str to array
-        ``accepted`` (chain, pair) and ``tried`` (pair,) swaps of neighbouring temperatures, ``replica`` and ``trips`` (chain, temperature).
+        ``accepted`` and ``tried`` (chain, pair) swaps of neighbouring temperatures, ``replica`` and ``trips`` (chain, temperature).
+    others : list of str
+    lengths : (chain,) int or None
+        Draws of each chain, where merged runs differ in it.
     """
 
     job: str
@@ -135,11 +144,22 @@ class Results:
     remarks: list[str] = field(default_factory=list)
     exchange: dict[str, np.ndarray] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    lengths: np.ndarray | None = None
 
     @property
     def is_ladder(self) -> bool:
         """Whether there is an axis of temperatures."""
         return self.temperature.ndim > 0
+
+    @property
+    def there(self) -> np.ndarray:
+        """(chain, draw) bool, which draws there are."""
+        return there(self.draws["acceptance"], self.lengths)
+
+    @property
+    def exchange_acceptance(self) -> np.ndarray:
+        """(pair,) float64, accepted share of the swaps."""
+        return self.exchange["accepted"].sum(0) / np.maximum(self.exchange["tried"].sum(0), 1)
 
     @cached_property
     def parsed_job(self) -> Job:
@@ -152,9 +172,11 @@ class Results:
         lattice, rows, labels = Lattice(self.parsed_job.lattice.shape), {}, dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
-            estimates = {name: estimate(x, self.bin_size, self.mean_squares[name][:, *at].mean()) for name, x in series.items()}
+            squares = {name: np.average(x[:, *at], 0, self.there.sum(1)) for name, x in self.mean_squares.items()}
+            estimates = {name: estimate(x, self.bin_size, squares[name], self.lengths) for name, x in series.items()}
             quantities = derived_quantities(series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at]))
-            derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, self.bin_size) for q in quantities}
+            derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, self.bin_size, self.lengths)
+                       for q in quantities}
             labels |= {q.name: q.label for q in quantities}
             for name, found in (estimates | derived).items():
                 rows.setdefault(name, []).append(found)
@@ -205,7 +227,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
     if not world.is_root:
         return None
     if exchange:
-        exchange["tried"] = np.asarray(simulation.swaps.tried)
+        exchange["tried"] = np.tile(simulation.swaps.tried, (len(spins), 1))
     names = rungs[0].bins.names
     labels = {name: name for name in names} | {o.name: o.label for o in rungs[0].observables}
     return Results(
@@ -219,7 +241,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
 
 
 def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
-    return ProfileResult(sums.profile.label, dict(sums.profile.grid), chains, sums.count)
+    return ProfileResult(sums.profile.label, dict(sums.profile.grid), chains, np.full(len(chains), sums.count))
 
 
 def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:
@@ -239,7 +261,7 @@ def write_results(path: Path, simulation: "Simulation", versions: Mapping[str, s
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
-    """Several runs of the same physics as one: their chains side by side, each of the same length and so of the same weight.
+    """Several runs of the same physics as one: their chains side by side, every sample of the same weight.
 
     Parameters
     ----------
@@ -249,7 +271,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
     Raises
     ------
     UserError
-        If they are of different physics, hold other draws, or have chains in common. One sentence names what differs.
+        If they are of different physics, hold other observables, or have chains in common. One sentence names what differs.
     """
     (first_name, first), *rest = runs.items()
     for name, run in rest:
@@ -260,19 +282,43 @@ def merge(runs: Mapping[str, Results]) -> Results:
             if seed in seen:
                 raise UserError(f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge runs with seeds of their own.")
             seen[seed] = name
-    everything = [first, *(run for _, run in rest)]
+    everything = list(runs.values())
 
     def joined(pick: str) -> dict[str, np.ndarray]:
         return {key: np.concatenate([getattr(run, pick)[key] for run in everything]) for key in getattr(first, pick)}
 
-    exchange = joined("exchange") | ({"tried": first.exchange["tried"]} if first.exchange else {})
-    profiles = {key: ProfileResult(it.label, it.axes, np.concatenate([run.profiles[key].chains for run in everything]), it.measurements)
-                for key, it in first.profiles.items()}
+    lengths = np.concatenate([run.there.sum(1) for run in everything])
     return Results(
         job=first.job, others=[text for run in everything for text in (run.job, *run.others)][1:], versions=first.versions,
         cpu_seconds={phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds}, bin_size=first.bin_size,
-        temperature=first.temperature, mu=first.mu, draws=joined("draws"), mean_squares=joined("mean_squares"), labels=first.labels,
-        spins=np.concatenate([run.spins for run in everything]), profiles=profiles, exchange=exchange)
+        temperature=first.temperature, mu=first.mu, draws={name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws},
+        mean_squares=joined("mean_squares"), labels=first.labels, spins=np.concatenate([run.spins for run in everything]),
+        profiles={name: _joined_profile([run.profiles[name] for run in everything]) for name in first.profiles
+                  if all(name in run.profiles for run in everything)},
+        curve=_histories(everything, "curve"), rounds=_histories(everything, "rounds"),
+        remarks=[f"{name}: {remark}" for name, run in runs.items() for remark in run.remarks],
+        exchange=joined("exchange"), lengths=lengths if np.ptp(lengths) else None)
+
+
+def _side_by_side(draws: list[np.ndarray]) -> np.ndarray:
+    """Draws (chain, draw[, temperature]) of several runs, the shorter chains ending in nan."""
+    longest = max(x.shape[1] for x in draws)
+    return np.concatenate([np.pad(x, [(0, 0), (0, longest - x.shape[1])] + [(0, 0)] * (x.ndim - 2), constant_values=np.nan) for x in draws])
+
+
+def _joined_profile(profiles: list[ProfileResult]) -> ProfileResult:
+    first = profiles[0]
+    return ProfileResult(first.label, first.axes, *(np.concatenate([getattr(it, key) for it in profiles]) for key in ("chains", "measurements")))
+
+
+def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
+    """A table of the learning of several runs, with the column ``run``, which counts them from 1."""
+    tables, number = [], 1
+    for run in runs:
+        if table := getattr(run, which):
+            tables.append(table | {"run": number - 1 + table.get("run", np.ones(len(table["round"]), dtype=int))})
+        number += 1 + len(run.others)
+    return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]} if tables else {}
 
 
 def _check_same(one: str, first: Results, other: str, second: Results) -> None:
@@ -283,5 +329,7 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
         a, b = getattr(first, key), getattr(second, key)
         if not different and not np.array_equal(a, b):
             different.append(f"{key} as thermalisation tuned it ({a.tolist()} and {b.tolist()})")
+    if not different and (alone := first.draws.keys() ^ second.draws.keys()):
+        different.append(f"their observables ({', '.join(sorted(alone))} of one alone)")
     if different:
         raise UserError(f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}.")

@@ -11,7 +11,9 @@ from hpcslmc.files import check_regular, publishing
 from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
-FORMAT = "hpcslmc results 2"
+FORMAT = "hpcslmc results 3"
+READ = ("hpcslmc results 2", FORMAT)
+"""Formats that are read. In 2 all chains of a file were of one length: one number of measurements and of swaps tried stood for all of them."""
 TEXT = h5py.string_dtype()
 PHASES = "cpu_seconds_"
 SUMMARY = {  # long names, and units where they are not the observable's own
@@ -23,12 +25,12 @@ SUMMARY = {  # long names, and units where they are not the observable's own
 LEARNING = {
     "temperature": ("temperature", "t"), "round": ("round of learning", "1"), "step": ("gradient step of the round", "1"),
     "loss": ("training loss", "1"), "mse": ("validation error of log W, squared", "1"), "mse_per_site": ("the same per site", "1"),
-    "evaluations": ("exact evaluations so far, all chains", "1"), "acceptance": ("acceptance of the exact test", "1"),
+    "run": ("merged run", "1"), "evaluations": ("exact evaluations so far, all chains", "1"), "acceptance": ("acceptance of the exact test", "1"),
     "acceptance_error": ("its standard error", "1"), "predicted_erfc": ("acceptance predicted by erfc(s/2)", "1"),
     "predicted_exp": ("acceptance predicted by exp(-s)", "1"),
 }
 EXCHANGE = {
-    "acceptance": ("accepted share of the swaps with the next temperature", ("pair",)), "tried": ("swaps tried of each chain", ("pair",)),
+    "acceptance": ("accepted share of the swaps with the next temperature", ("pair",)), "tried": ("swaps tried", ("chain", "pair")),
     "accepted": ("accepted swaps", ("chain", "pair")), "replica": ("replica at this temperature", ("chain", "temperature")),
     "trips": ("journeys from end to end of the replica", ("chain", "temperature")),
 }
@@ -90,6 +92,8 @@ def _write_state(file: h5py.File, results: Results) -> None:
     if not results.is_ladder:
         root.add("temperature", results.temperature, (), "temperature", "t")
     root.add("mu", results.mu, ladder, "chemical potential", "t")
+    if results.lengths is not None:
+        root.add("lengths", results.lengths, ("chain",), "draws of the chain")
     root.add("spins", results.spins, ("chain", "site", "component", *ladder), "last spin configuration")
 
 
@@ -120,9 +124,10 @@ def _write_profile(group: h5py.Group, profile: ProfileResult, results: Results) 
     axes = {name: (axis.values, name, axis.unit) for name, axis in profile.axes.items()}
     variables = _Variables(group, _chain(len(profile.chains)) | axes | ladder)
     variables.add("chains", profile.chains, ("chain", *axes, *ladder), f"{long_name}, mean of each chain", unit)
+    variables.add("measurements", profile.measurements, ("chain",), "measurements of each chain")
     variables.add("mean", profile.mean, (*axes, *ladder), long_name, unit)
     variables.add("error", profile.error, (*axes, *ladder), f"{long_name}, standard error", unit)
-    group.attrs.update(label=profile.label, axes=np.array(list(axes), dtype=TEXT), measurements=profile.measurements)
+    group.attrs.update(label=profile.label, axes=np.array(list(axes), dtype=TEXT))
 
 
 def _write_learning(group: h5py.Group, results: Results) -> None:
@@ -138,10 +143,9 @@ def _write_learning(group: h5py.Group, results: Results) -> None:
 def _write_exchange(group: h5py.Group, results: Results) -> None:
     found = results.exchange
     chains, pairs = found["accepted"].shape
-    acceptance = found["accepted"].sum(0) / np.maximum(found["tried"] * chains, 1)
     variables = _Variables(group, _chain(chains) | {"pair": (np.arange(pairs), "pair of a temperature and the next", "1")} | _temperature(results))
     for name, (long_name, dims) in EXCHANGE.items():
-        variables.add(name, acceptance if name == "acceptance" else found[name], dims, long_name)
+        variables.add(name, results.exchange_acceptance if name == "acceptance" else found[name], dims, long_name)
 
 
 def read(path: Path | str) -> Results:
@@ -156,7 +160,7 @@ def read(path: Path | str) -> Results:
     try:
         check_regular(file_path)
         with h5py.File(file_path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") not in READ:
                 raise UserError(f"{file_path} was written by another version of the program, not as {FORMAT}: run its job's command again, "
                                 "which writes it anew from the checkpoint.")
             return _read(file)
@@ -177,6 +181,8 @@ def _read(file: h5py.File) -> Results:
     summary = file["summary"]
     labels = dict(zip(summary["observable"].asstr()[()], summary["label"].asstr()[()], strict=True))
     names = [name for name in labels if name in file["draws"]]
+    if exchange := columns("exchange", ("chain", "pair", "temperature", "acceptance")):
+        exchange["tried"] = np.broadcast_to(exchange["tried"], exchange["accepted"].shape)
     results = Results(
         job=job, others=others, versions=attributes, cpu_seconds=seconds, bin_size=bin_size, temperature=np.asarray(file["temperature"][()]),
         mu=np.asarray(file["mu"][()]), draws={name: file["draws"][name][()] for name in names},
@@ -184,7 +190,7 @@ def _read(file: h5py.File) -> Results:
         spins=file["spins"][()], profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
         curve=columns("learning/curve", ("row",)), rounds=columns("learning/rounds", ("row",)),
         remarks=list(file["learning/remarks"].asstr()[()]) if "learning" in file else [],
-        exchange=columns("exchange", ("chain", "pair", "temperature", "acceptance")))
+        exchange=exchange, lengths=file["lengths"][()] if "lengths" in file else None)
     # known already: what the file says of the draws it holds
     doubts = np.asarray(summary["doubts"].asstr()[()], dtype=object)
     results.__dict__["summary"] = Summary(labels, {column: summary[column][()] for column in ESTIMATES}, doubts)
@@ -193,4 +199,5 @@ def _read(file: h5py.File) -> Results:
 
 def _read_profile(group: h5py.Group) -> ProfileResult:
     axes = {name: Axis(group[name][()], group[name].attrs["units"]) for name in group.attrs["axes"]}
-    return ProfileResult(group.attrs["label"], axes, group["chains"][()], int(group.attrs["measurements"]))
+    chains, measurements = group["chains"][()], group["measurements"][()] if "measurements" in group else group.attrs["measurements"]
+    return ProfileResult(group.attrs["label"], axes, chains, np.broadcast_to(measurements, len(chains)))

@@ -24,6 +24,7 @@ from hpcslmc.config import Job, load_job
 from hpcslmc.errors import Failure, UserError
 from hpcslmc.files import check_places
 from hpcslmc.lock import Lock
+from hpcslmc.registry import import_module
 from hpcslmc.status import NAME as STATUS
 from hpcslmc.status import StatusFile
 
@@ -54,12 +55,14 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
     subcommands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = subcommands.add_parser("run", help="run a job, or go on from its checkpoint (the default command)")
     run.add_argument("job", help="job file (TOML)")
+    _add_import(run)
     run.add_argument("--restart", action="store_true", help="start over; earlier files are kept aside")
     said = run.add_mutually_exclusive_group()
     said.add_argument("--quiet", action="store_true", help="print nothing but remarks and errors")
     said.add_argument("--verbose", action="store_true", help="tell of every checkpoint, and where the time went")
     validate = subcommands.add_parser("validate", help="check a job file and print it with all defaults filled in")
     validate.add_argument("job", help="job file (TOML)")
+    _add_import(validate)
     commands.add_to(subcommands)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["run", *arguments]
@@ -67,6 +70,11 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
         return parser.parse_args(arguments)
     except SystemExit:
         return None
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--import", dest="imports", metavar="MODULE", action="append", default=[],
+                         help="a module of your own that registers a model, a weight or an observable; again for several")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = world.on_root(lambda: _arguments(arguments))
         if options is None:
             return 0
+        imported = world.on_all(lambda: [import_module(name) for name in options.imports])
         job = world.on_root(lambda: load_job(options.job, world.size))
         if options.command == "validate":
             if world.is_root:
@@ -97,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         lock = Lock(directory)
         try:
             _say(world, world.on_root(lock.acquire))
-            return _run(job, directory, options, _ends_at(job, started), world, lock)
+            return _run(job, directory, options, imported, _ends_at(job, started), world, lock)
         finally:
             if world.is_root:
                 lock.release()
@@ -120,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise
 
 
-def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float, world: parallel.World,
+def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], ends_at: float, world: parallel.World,
          lock: Lock) -> int:
     if options.restart:
         world.on_root(lambda: _set_aside(directory))
@@ -138,7 +147,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, ends_at: float,
     from hpcslmc.simulation import Simulation
     from hpcslmc.versions import versions
 
-    about = versions(world)
+    about = versions(world) | ({"imported": ", ".join(imported)} if imported else {})
     device = parallel.device(world)
     copy, group = world.split(job.sampling.ranks_per_chain)
     writes = group.is_root  # the other copies hold the same
@@ -283,17 +292,22 @@ def _unused(pattern: Path) -> Path:
 
 def _physics(job: Job) -> str:
     effective = job.effective
-    layers = f"{effective.layers} {'layer' if effective.layers == 1 else 'layers'}, " if effective.layers else ""
-    model = f"{effective.model} ({layers}{effective.shells} shells)"
+    layers = f"{_counted(effective.layers, 'layer')}, " if effective.layers else ""
+    model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
     how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
     temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
     return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, "
             f"mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}")
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _layout(job: Job, world: parallel.World, weight: str, device: str, threads: int) -> str:
     groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 else ""
-    return f"exact weight by {weight}; {job.sampling.chains} chains on {world.size} ranks{groups}, {device}, {threads} thread(s) a rank"
+    return f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on {_counted(world.size, 'rank')}{groups}, {device}, " \
+           f"{_counted(threads, 'thread')} a rank"
 
 
 if __name__ == "__main__":

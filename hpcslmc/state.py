@@ -233,6 +233,8 @@ def _like(parameters: dict[str, Tensor]) -> dict[str, Array]:
 def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
     """What belongs to each chain of a rung."""
     sites, phase, bins = rung.setting.lattice.sites, shared["phase"], rung.bins
+    if (count := saved["bins"]["squares"].shape[-1]) != len(bins.names):
+        raise ValueError(f"bins of {count} observables, not {len(bins.names)}; those of one's own come with --import")
     sampled = shared["done"] if phase == "sample" else 0
     known = {"log_weight": (), "forces": (sites, 3), "energy": (), "density": (), "spectrum": (2 * sites,)}
     needed = {"log_weight", *({"energy", "density"} if saved["evaluation"].keys() & {"energy", "density"} else ())}

@@ -17,6 +17,8 @@ FORMAT = "hpcslmc status 1"
 LARGEST = 2**26
 """Bytes beyond which a file is no status."""
 CHECKPOINTS = ("checkpoint.h5", "checkpoint.previous.h5")
+INDENT = 15
+"""Columns before what a line says."""
 
 
 class StatusFile:
@@ -71,7 +73,7 @@ def describe(directory: Path) -> list[str]:
     if status:
         lines += _details(status, now)
     named = [f"{about}{' (the one before)' if k else ''}" for k, about in enumerate(checkpoints) if about]
-    lines.append(f"  checkpoint   {', '.join(named) or 'none yet'}")
+    lines.append(f"  checkpoint   {'; '.join(named) or 'none yet'}")
     if results := _file(directory / "results.h5", now):
         lines.append(f"  results.h5   {results}")
     return lines

@@ -20,7 +20,7 @@ export OMP_NUM_THREADS=1
 # preempt_send_user_signal; elsewhere what was done since the last checkpoint is done again.
 launch=${HPCSLMC_LAUNCH:-mpirun}
 
-$launch python -m hpcslmc.run "$1" &
+$launch python -m hpcslmc.run "$@" &
 run=$!
 trap 'kill -USR1 $run' USR1 TERM   # before the time limit, on preemption; handed on to every rank
 wait $run

@@ -37,3 +37,16 @@ def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> Eff
     model = make_model(architecture, lattice)
     model.precision = torch.float64
     return model
+
+
+@torch.no_grad()
+def assert_invariant(model: EffectiveModel, lattice: Lattice, tolerance: float = 1e-10) -> None:
+    """log W_eff of random spins is the same after rotations and reflections of all spins and the symmetries of the lattice."""
+    spins = random_spins(4, lattice.sites)
+    reference = model(spins)
+    assert reference.std() > 0.1  # it is no constant
+    rotation = torch.linalg.qr(random_spins(1, 3, seed=9)[0])[0]
+    images = [spins @ rotation.T, spins @ -rotation.T, spins * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)]
+    images += [spins[:, p] for p in [*lattice.point_group, *lattice.translations]]
+    for image in images:
+        assert (model(image) - reference).abs().max() < tolerance

@@ -1,17 +1,11 @@
 """Models of log W_eff(S): one file per architecture, one protocol, one registry."""
 
-from hpcslmc.effective.attention import Attention
-from hpcslmc.effective.cnn import CNN
 from hpcslmc.effective.electrons import FreeElectrons
-from hpcslmc.effective.linear import Linear
-from hpcslmc.effective.messages import Messages
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.lattice import Lattice
+from hpcslmc.registry import MODELS
 
 __all__ = ["MODELS", "Architecture", "EffectiveModel", "FreeElectrons", "make_model", "on_lattice"]
-
-MODELS: dict[str, type[EffectiveModel]] = {"linear": Linear, "attention": Attention, "cnn": CNN,
-                                          "messages": Messages}
 
 
 def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:

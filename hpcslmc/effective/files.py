@@ -69,7 +69,8 @@ def _architecture(described: dict) -> Architecture:
     """The architecture that a file describes; TypeError or ValueError if it describes none."""
     electrons = FreeElectrons(**{name: float(value) for name, value in described.pop("electrons").items()})
     shells = tuple(described["shells"])
-    if not all(map(math.isfinite, astuple(electrons))) or not all(type(shell) is int and shell > 0 for shell in shells):
+    if not all(map(math.isfinite, astuple(electrons))) or not all(type(shell) is int and shell > 0 for shell in shells) \
+            or not isinstance(described["name"], str):
         raise ValueError("numbers that make no sense")
     return Architecture(**{**described, "shells": shells}, electrons=electrons)
 

@@ -42,8 +42,8 @@ class Architecture:
 class EffectiveModel(nn.Module, ABC):
     r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
 
-    A subclass defines ``forward(spins) -> (chains,)``, twice differentiable, invariant under global
-    O(3), translations and the lattice's point group, and ``correlations(spins)``. Parameters belong to neighbour
+    A subclass defines ``correlations(spins)`` and, unless it is linear in them, ``forward(spins) -> (chains,)``: twice
+    differentiable, invariant under global O(3), translations and the lattice's point group. Parameters belong to neighbour
     shells, named by their squared distance, or to functions of momentum, never to sites, so they load on a lattice of any size.
 
     Parameters
@@ -76,7 +76,11 @@ class EffectiveModel(nn.Module, ABC):
 
     @abstractmethod
     def correlations(self, spins: Tensor) -> Tensor:
-        """What the couplings multiply, (chains, couplings): sums of S_i . S_j over pairs of sites."""
+        """What the couplings multiply, (chains, couplings): sums over the lattice, such as S_i . S_j over pairs of sites."""
+
+    def forward(self, spins: Tensor) -> Tensor:
+        """(chains,) log W_eff of spins (chains, sites, 3): the linear readout."""
+        return self.correlations(spins) @ self.couplings + self.sites * self.constant
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""

@@ -66,21 +66,30 @@ class Estimate:
         return found
 
 
-def autocovariance(draws: np.ndarray) -> np.ndarray:
+def there(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """(chains, draws) bool, which of the draws (chains, draws) there are: the first ``lengths`` (chains,) int of each chain, all if not given.
+
+    Chains are of several lengths where runs were merged; what lies behind the end of a chain is never looked at.
+    """
+    return np.arange(draws.shape[1]) < np.broadcast_to(draws.shape[1] if lengths is None else lengths, len(draws))[:, None]
+
+
+def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
     r"""Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains: (draws,) float64, by FFT.
 
-    .. math:: \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x), \qquad N = n \times \mathrm{chains}
+    .. math:: \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n_c - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x), \qquad N = \sum_c n_c
 
     Chains are independent, and their common mean is known better than each one's own. Divided by N at every lag, it holds the weight
-    1 - t/n with which a lag enters the variance of a chain's mean: the sum over all lags is that of the chains' means.
+    with which a lag enters the variance of the chains' means, 1 - t/n for chains of one length: the sum over all lags is that of the
+    chains' means.
     """
-    count = draws.shape[1]
-    transform = np.fft.rfft(draws - draws.mean(), 2 * count, axis=1)
-    return np.fft.irfft(np.square(np.abs(transform)).sum(0), 2 * count)[:count] / draws.size
+    count, known = draws.shape[1], there(draws, lengths)
+    transform = np.fft.rfft(np.where(known, draws - draws[known].mean(), 0.0), 2 * count, axis=1)
+    return np.fft.irfft(np.square(np.abs(transform)).sum(0), 2 * count)[:count] / known.sum()
 
 
-def mean_variance(draws: np.ndarray) -> float:
-    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains.
+def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float:
+    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains, of ``lengths`` (chains,) if they differ.
 
     .. math:: \sigma^2 = \frac1N \Big[ 2 \sum_{m < M} (\Gamma_{2m} + \Gamma_{2m + 1}) - \Gamma_0 \Big]
 
@@ -93,15 +102,16 @@ def mean_variance(draws: np.ndarray) -> float:
     Geyer, Statist. Sci. 7, 473 (1992), initial monotone sequence; U. Wolff, Comput. Phys. Commun. 156, 143 (2004), for several
     chains and the bias.
     """
-    covariance, count = autocovariance(draws), draws.shape[1]
-    pairs = covariance[:count // 2 * 2].reshape(-1, 2).sum(1)
+    covariance, chains = autocovariance(draws, lengths), there(draws, lengths).sum(0)
+    size, terms = int(chains.sum()), np.cumsum(chains[::-1])[::-1]  # draws in all; products in the sum at each lag
+    pairs = covariance[:len(chains) // 2 * 2].reshape(-1, 2).sum(1)
     ends = np.flatnonzero(pairs <= 0.0)
     pairs = np.minimum.accumulate(pairs[:ends[0]] if len(ends) else pairs)
     total = 2.0 * pairs.sum() - covariance[0] if len(pairs) else covariance[0]
-    total = max(total, covariance[0] / math.log10(max(10, draws.size)))
-    last = max(0, 2 * len(pairs) - 1)
-    lacking = (2.0 * last + 1.0 - last * (last + 1.0) / count) / draws.size
-    return float(total / draws.size / max(0.5, 1.0 - lacking))
+    total = max(total, covariance[0] / math.log10(max(10, size)))
+    lags = max(1, 2 * len(pairs))
+    lacking = (2.0 * terms[:lags].sum() / size - 1.0) / size
+    return float(total / size / max(0.5, 1.0 - lacking))
 
 
 def fluctuates(draws: np.ndarray) -> bool:
@@ -109,8 +119,8 @@ def fluctuates(draws: np.ndarray) -> bool:
     return bool(draws.std() > 1e-12 * max(1.0, abs(draws.mean())))
 
 
-def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = None) -> Estimate:
-    """Estimate from binned draws (chains, draws) of one observable.
+def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = None, lengths: np.ndarray | None = None) -> Estimate:
+    """Estimate from binned draws (chains, draws) of one observable. Every draw has the same weight.
 
     Parameters
     ----------
@@ -119,35 +129,44 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
         Samples averaged into each draw.
     mean_square : float
         Mean square of the samples; only bins of several samples need it, to know the samples' variance.
+    lengths : (chains,) int
+        Draws of each chain, if they differ.
 
     Notes
     -----
     R-hat and effective sample sizes of bulk and tails: Vehtari, Gelman, Simpson, Carpenter, Buerkner, Bayesian Anal. 16,
     667 (2021), through arviz-stats. Its error of the mean is 10 to 20 % too large for chains of a few tens of tau, so the error and tau are
-    those of ``mean_variance``. A quantity that does not fluctuate beyond rounding has no autocorrelation: error 0, tau and R-hat nan.
+    those of ``mean_variance``. They are made for chains of one length: of several, R-hat is that of pieces as long as the shortest, and the
+    effective sample sizes are added over the chains of each length. A quantity that does not fluctuate beyond rounding has no
+    autocorrelation: error 0, tau and R-hat nan.
     """
     from arviz_stats.base import array_stats
 
-    mean, samples = float(draws.mean()), draws.shape[1] * bin_size
-    if not fluctuates(draws):
+    counts = there(draws, lengths).sum(1)
+    numbers, shortest = draws[there(draws, lengths)], int(counts.min())
+    mean, samples = float(numbers.mean()), shortest * bin_size
+    if not fluctuates(numbers):
         return Estimate(mean, 0.0, samples=samples)
     axes = {"chain_axis": 0, "draw_axis": 1}
-    variance_of_mean = mean_variance(draws)
-    variance = draws.var() if bin_size == 1 else mean_square - mean**2
+    variance_of_mean = mean_variance(draws, lengths)
+    variance = numbers.var() if bin_size == 1 else mean_square - mean**2
     ess = float(variance / variance_of_mean)
+    alike = [draws[counts == count, :count] for count in np.unique(counts)]
+    pieces = np.concatenate([x[:, :x.shape[1] // shortest * shortest].reshape(-1, shortest) for x in alike])
     return Estimate(
         mean=mean,
         error=math.sqrt(variance_of_mean),
-        tau=draws.size * bin_size / (2.0 * ess),
-        rhat=float(array_stats.rhat(draws, method="rank", **axes)),
+        tau=numbers.size * bin_size / (2.0 * ess),
+        rhat=float(array_stats.rhat(pieces, method="rank", **axes)),
         ess=ess,
-        ess_bulk=float(array_stats.ess(draws, method="bulk", **axes)),
-        ess_tail=float(array_stats.ess(draws, method="tail", prob=0.05, **axes)),
+        ess_bulk=sum(float(array_stats.ess(x, method="bulk", **axes)) for x in alike),
+        ess_tail=sum(float(array_stats.ess(x, method="tail", prob=0.05, **axes)) for x in alike),
         samples=samples,
     )
 
 
-def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int) -> tuple[float, float]:
+def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int,
+              lengths: np.ndarray | None = None) -> tuple[float, float, int]:
     r"""A function of several observables' means, free of its leading bias, and its standard error.
 
     .. math:: \hat\theta_b = \frac{N}{n_b} \theta - \Big(\frac{N}{n_b} - 1\Big) \theta_b, \qquad
@@ -163,29 +182,42 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
         (...,) of means (observables, ...).
     draws : (observables, chains, draws) float64
     bins : int
-        Bins that each chain is cut into.
+        Bins that each of the longest chains is cut into; shorter ones in proportion.
+    lengths : (chains,) int
+        Draws of each chain, if they differ.
+
+    Returns
+    -------
+    mean, error : float
+    count : int
+        Bins of all chains.
 
     Notes
     -----
     Tukey, Ann. Math. Stat. 29, 614 (1958); bins of several sizes: Busing, Meijer, van der Leeden, Stat. Comput. 9, 3 (1999).
     One bin in all leaves the error unknown, nan.
     """
-    parts = np.array_split(draws, bins, axis=2)
-    sums = np.stack([part.sum(2) for part in parts], 2)
-    counts, count = np.array([part.shape[2] for part in parts]), draws[0].size
-    total = sums.sum((1, 2))
-    whole = function(total / count)
-    if sums[0].size == 1:
-        return float(whole), math.nan
-    without = function((total[:, None, None] - sums) / (count - counts))
-    pseudo = whole + (count / counts - 1.0) * (whole - without)
-    weight = counts / counts.mean()
-    mean = float((weight * pseudo).mean())
-    return mean, math.sqrt(mean_variance(weight * (pseudo - mean)))
+    draws_of = there(draws[0], lengths).sum(1)
+    bins_of = np.maximum(1, np.rint(bins * draws_of / draws_of.max()).astype(int))
+    sums, sizes = np.zeros((len(draws), len(draws_of), bins)), np.zeros((len(draws_of), bins))
+    for length in np.unique(draws_of):
+        rows = draws_of == length
+        parts = np.array_split(draws[:, rows, :length], bins_of[rows][0], axis=2)
+        sums[:, rows, :len(parts)] = np.stack([part.sum(2) for part in parts], 2)
+        sizes[rows, :len(parts)] = [part.shape[2] for part in parts]
+    total, size, known = sums.sum((1, 2)), sizes.sum(), there(sizes, bins_of)
+    whole = function(total / size)
+    if known.sum() == 1:
+        return float(whole), math.nan, 1
+    without = function((total[:, None] - sums[:, known]) / (size - sizes[known]))
+    pseudo, weight = np.zeros_like(sizes), sizes * known.sum() / size
+    pseudo[known] = whole + (size / sizes[known] - 1.0) * (whole - without)
+    mean = float((weight * pseudo)[known].mean())
+    return mean, math.sqrt(mean_variance(weight * (pseudo - mean), bins_of)), int(known.sum())
 
 
 def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray], draws: Mapping[str, np.ndarray],
-                     estimates: Mapping[str, Estimate], bin_size: int = 1) -> Estimate:
+                     estimates: Mapping[str, Estimate], bin_size: int = 1, lengths: np.ndarray | None = None) -> Estimate:
     """Estimate of a function of several observables' means, by jackknife over bins of ``BIN_LENGTH`` autocorrelation times.
 
     Parameters
@@ -198,16 +230,19 @@ def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
         Theirs; the largest tau and R-hat and the smallest effective sample sizes of them are the quantity's.
     bin_size : int
         Samples averaged into each draw.
+    lengths : (chains,) int
+        Draws of each chain, if they differ.
     """
     names = list(draws)
     series = np.stack([draws[name] for name in names])
     inputs = [estimates[name] for name in names if estimates[name].error > 0.0]
     worst = {key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")}
     worst |= {key: min((getattr(e, key) for e in inputs), default=math.nan) for key in ("ess", "ess_bulk", "ess_tail")}
-    chains, count = series.shape[1:]
-    bins = max(1, int(count * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
-    mean, error = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, count))
-    return Estimate(mean, error if inputs else 0.0, **worst, samples=count * bin_size, bins=bins * chains if inputs else None)
+    counts = there(series[0], lengths).sum(1)
+    longest, samples = int(counts.max()), int(counts.min()) * bin_size
+    bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
+    mean, error, count = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths)
+    return Estimate(mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None)
 
 
 def bracket(mean: float, error: float) -> str:

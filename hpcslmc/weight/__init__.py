@@ -7,6 +7,7 @@ from torch import Tensor
 from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
+from hpcslmc.registry import WEIGHTS
 from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
@@ -15,36 +16,6 @@ __all__ = ["WEIGHTS", "GreensFunctions", "choose_method", "make_local", "make_sp
 
 LOCAL_SITES = 16
 """From this many sites on, Green's functions sweep faster than one diagonalisation a site (tools/speed.py)."""
-
-
-def _diagonalise(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
-    from hpcslmc.weight.diagonalise import Diagonalise
-
-    return Diagonalise(hamiltonian, beta, mu)
-
-
-def _blocks(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
-    from hpcslmc.weight.blocks import Blocks
-
-    return Blocks(hamiltonian, beta, mu, group)
-
-
-def _matsubara(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
-    from hpcslmc.weight.matsubara import Matsubara
-
-    return Matsubara(hamiltonian, beta, mu, group)
-
-
-def _scalapack(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
-    from hpcslmc.weight.distributed import Distributed
-
-    return Distributed(hamiltonian, beta, mu, group.communicator)
-
-
-# imported only when a job asks for them: PETSc and ScaLAPACK may not be there
-WEIGHTS: dict[str, Callable[[Hamiltonian, float, float, World], ExactWeight]] = {
-    "diagonalise": _diagonalise, "blocks": _blocks, "matsubara": _matsubara, "scalapack": _scalapack,
-}
 
 
 def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
@@ -88,5 +59,4 @@ def make_spectrum(hamiltonian: Hamiltonian, beta: float, mu: float, group: World
     UserError
         There is no ScaLAPACK for the group.
     """
-    weight = (_diagonalise if group.size == 1 else _scalapack)(hamiltonian, beta, mu, group)
-    return weight.spectrum
+    return WEIGHTS["diagonalise" if group.size == 1 else "scalapack"](hamiltonian, beta, mu, group).spectrum

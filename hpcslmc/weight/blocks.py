@@ -97,8 +97,7 @@ class Blocks(ExactWeight):
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
-        self.group = group or World()
+        super().__init__(hamiltonian, beta, mu, group)
         self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)

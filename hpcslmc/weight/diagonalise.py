@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.weight.method import ExactWeight
 
 
@@ -43,22 +42,11 @@ class Diagonalise(ExactWeight):
 
     .. math:: \log W(S) = \sum_n \log\left(1 + e^{-\beta (E_n - \mu)}\right)
 
-    Parameters
-    ----------
-    hamiltonian : Hamiltonian
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
-
     Notes
     -----
-    O(N^3) per chain; forces need eigenvectors too, about four times the cost. Accurate to a few
+    The ranks of a group would all do the same. O(N^3) per chain; forces need eigenvectors too, about four times the cost. Accurate to a few
     units of rounding per eigenvalue. Nagai and Tomiya, JPSJ 93, 114007 (2024).
     """
-
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float) -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
 
     def spectrum(self, spins: Tensor) -> Tensor:
         """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains, sites, 3)."""

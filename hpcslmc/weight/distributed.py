@@ -11,6 +11,7 @@ from torch import Tensor
 from hpcslmc.errors import UserError
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
+from hpcslmc.parallel import World
 from hpcslmc.weight.diagonalise import thermodynamics
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.scalapack import Rows, Scalapack
@@ -141,7 +142,7 @@ class Distributed(ExactWeight):
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, communicator: Any, solver: str = "scalapack") -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+        super().__init__(hamiltonian, beta, mu)
         if solver not in SOLVERS:
             raise UserError(f"no distributed eigensolver is called {solver!r}, only {', '.join(SOLVERS)}.")
         if communicator is None:
@@ -165,6 +166,11 @@ class Distributed(ExactWeight):
             raise UserError("eigenvalues over a group of ranks give no forces; use method = \"diagonalise\" or \"blocks\", "
                             "or moves that need none (exact_move = \"metropolis\").")
         return thermodynamics(self.spectrum(spins), self.beta, self.mu, self.hamiltonian.lattice.sites)
+
+
+def over_group(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Distributed:
+    """Eigenvalues by ScaLAPACK over the ranks of a group; raises as `Distributed`. Collective over the group."""
+    return Distributed(hamiltonian, beta, mu, group.communicator)
 
 
 def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:

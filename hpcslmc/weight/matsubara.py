@@ -86,8 +86,7 @@ class Matsubara(ExactWeight):
     """
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
-        self.group = group or World()
+        super().__init__(hamiltonian, beta, mu, group)
         self._blocks_weight: Blocks | None = None
         self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         self.error = 2 * hamiltonian.lattice.sites * self.nodes.error

@@ -5,10 +5,26 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.parallel import World
 
 
 class ExactWeight(ABC):
-    """Exact log W(S) by some method. Every method states its accuracy and agrees with ``diagonalise``."""
+    """Exact log W(S) by some method. Every method states its accuracy and agrees with ``diagonalise``.
+
+    Parameters
+    ----------
+    hamiltonian : Hamiltonian
+    beta : float
+        Inverse temperature in units of 1/t.
+    mu : float
+        Chemical potential in units of t.
+    group : World, optional
+        The ranks that share the work of each evaluation; this one alone if not given.
+    """
+
+    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+        self.hamiltonian, self.beta, self.mu, self.group = hamiltonian, beta, mu, group or World()
 
     @abstractmethod
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:

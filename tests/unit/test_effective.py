@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from helpers import make_effective, random_spins
+from helpers import assert_invariant, make_effective, random_spins
 
 from hpcslmc.effective import MODELS, EffectiveModel
+from hpcslmc.effective.linear import Linear
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -22,16 +23,17 @@ def trained_like(name: str, shape: tuple[int, int], shells: int = 3) -> Effectiv
 @pytest.mark.parametrize("shape", [(4, 4), (6, 6), (4, 6), (3, 5)])
 @pytest.mark.parametrize("name", MODELS)
 def test_invariance(name, shape):
-    lattice, model = Lattice(shape), trained_like(name, shape)
-    spins = random_spins(4, lattice.sites)
-    with torch.no_grad():
-        reference = model(spins)
-        assert reference.std() > 0.1
-        rotation = torch.linalg.qr(random_spins(1, 3, seed=9)[0])[0]
-        images = [spins @ rotation.T, spins @ -rotation.T, spins * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)]
-        images += [spins[:, p] for p in [*lattice.point_group, *lattice.translations]]
-        for image in images:
-            assert (model(image) - reference).abs().max() < 1e-10
+    assert_invariant(trained_like(name, shape), Lattice(shape))
+
+
+def test_what_is_not_invariant_is_noticed():
+    class Field(Linear):
+        def forward(self, spins):
+            return super().forward(spins) + spins[:, :, 2].square().sum(1)
+
+    architecture = make_effective("linear", Lattice((4, 4)), 2, 0).architecture
+    with pytest.raises(AssertionError):
+        assert_invariant(Field(Lattice((4, 4)), architecture), Lattice((4, 4)))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,17 +1,19 @@
 """Tables and figures of the report: what is in them is what was measured."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from rich.console import Console
 from small_jobs import make_job, run
 
 from hpcslmc import figures, results_file
 from hpcslmc.config import make_job as checked
 from hpcslmc.parallel import World
 from hpcslmc.report import Sheet
-from hpcslmc.results import Results, collect
+from hpcslmc.results import Results, collect, merge
 from hpcslmc.run import main
 
 MEASURE = {"fluctuations": 1, "structure_factor": 2, "correlations": 2, "density_of_states": 4, "spectral_function": 4, "optical_conductivity": 4,
@@ -89,12 +91,35 @@ def test_the_map_of_the_structure_factor_has_its_momenta_in_their_places(runs, w
     assert np.isclose(drawn[ny // 2, nx // 2 + 1], mean[1, 0]) and np.isclose(drawn[ny // 2 + 1, nx // 2], mean[0, 1])
 
 
+def test_a_peak_is_shown_on_a_logarithmic_scale_and_a_flat_map_is_not(runs):
+    results = next(iter(runs.values()))
+    profile = results.profiles["structure_factor"]
+    for height, norm in ((1.0, "Normalize"), (50.0, "LogNorm")):
+        chains = np.ones_like(profile.chains)
+        chains[:, 2, 2] = height
+        figure = figures.structure_factor(replace(results, profiles={"structure_factor": replace(profile, chains=chains)}))
+        assert type(figure.axes[0].collections[0].norm).__name__ == norm
+
+
+def test_a_model_that_was_taken_as_it_is_has_no_learning_curve(runs):
+    results = next(iter(runs.values()))
+    assert figures.learning_curve(results) is not None
+    assert figures.learning_curve(replace(results, curve={name: column[:1] * 0 for name, column in results.curve.items()})) is None
+
+
+def test_the_learning_of_merged_runs_is_told_apart(runs):
+    one, another = next(iter(runs.values())), found(seed=2)
+    merged = merge({"one": one, "another": another})
+    assert [text.get_text() for text in figures.learning_curve(merged).legends[0].get_texts()] == ["run 1", "run 2"]
+    assert len(figures.acceptance_by_round({"merged": merged}).axes[0].containers) == 2
+
+
 def test_the_autocorrelation_function_of_a_known_process():
     rng, phi = np.random.default_rng(1), 0.8
     draws = rng.standard_normal((200, 2000))
     for k in range(1, draws.shape[1]):
         draws[:, k] = phi * draws[:, k - 1] + np.sqrt(1.0 - phi**2) * draws[:, k]
-    rho, error = figures._autocorrelation(draws, 20)
+    rho, error = figures._autocorrelation(draws, np.ones(draws.shape, dtype=bool), 20)
     z = (rho - phi ** np.arange(20))[1:] / error[1:]
     assert np.abs(z).max() < 4.0 and error.max() < 0.01
 
@@ -109,3 +134,20 @@ def test_without_matplotlib_the_tables_still_come(runs, monkeypatch, capsys):
 
 def test_bars_in_cells_do_not_break_a_table():
     assert Sheet("t", ["|m|^2", "b"], [["1", "2"]], left=1).markdown().splitlines()[2:] == [r"| \|m\|^2 | b |", "| :-- | --: |", "| 1 | 2 |"]
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 200])
+def test_a_table_that_is_too_wide_goes_on_below_and_no_cell_is_cut(width):
+    headings = ["T", "mu", *(f"quantity number {k} [t]" for k in range(6))]
+    rows = [[f"0.{i}", "-1.25", *(f"{k}.1234({i})" for k in range(6))] for i in range(3)]
+    sheets = Sheet("t", headings, rows, keys=2).fitting(width)
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as captured:
+        for sheet in sheets:
+            console.print(sheet.text(width))
+    lines = captured.get().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width and len(sheets) == {30: 6, 40: 3, 60: 2, 200: 1}[width]
+    assert [heading for sheet in sheets for heading in sheet.headings[2:]] == headings[2:]
+    for i in range(3):
+        own = [line for line in lines if line.split()[:1] == [f"0.{i}"]]
+        assert [cell for line in own for cell in line.split()[2:]] == rows[i][2:] and len(own) == len(sheets)

@@ -1,6 +1,8 @@
 """results.h5: what its page says, what xarray and ArviZ make of it, runs merged into one."""
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import arviz_stats  # noqa: F401
@@ -12,6 +14,7 @@ from small_jobs import make_job, run
 
 from hpcslmc import results_file
 from hpcslmc.config import Job
+from hpcslmc.config import make_job as checked
 from hpcslmc.errors import UserError
 from hpcslmc.parallel import World
 from hpcslmc.results import Results, collect, merge, write_results
@@ -19,6 +22,7 @@ from hpcslmc.run import main
 
 PAGE = Path(results_file.__file__).parent / "docs/results.md"
 LADDER = {"temperature": [0.5, 0.2]}
+ONLY_MERGED = {"lengths", "learning/curve/run", "learning/rounds/run"}
 
 
 def found(seed: int = 1, **keys) -> Results:
@@ -61,10 +65,10 @@ def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
             assert units in ("its own", "its own, squared", item.attrs["units"]) and item.attrs["long_name"], name
             assert all(dim[0].name.rpartition("/")[0].strip("/") == group for dim in item.dims if len(dim)), name
         only_ladders = {row for row in rows if row.startswith("exchange/") or row.endswith("/temperature") and not row.startswith("learning")}
-        assert met == set(rows) - (set() if ladder else only_ladders)
+        assert met == set(rows) - (set() if ladder else only_ladders) - ONLY_MERGED
     phases = {f"cpu_seconds_{phase}" for phase in ("thermalise", "learn", "tune", "sample")}
     named = set(re.findall(r"`(\w+)`", PAGE.read_text().split("Attributes of the file")[1].split("##")[0]))
-    assert attributes - phases == named - {"merged_jobs", "cpu_seconds_PHASE"}
+    assert attributes - phases == named - {"merged_jobs", "cpu_seconds_PHASE", "imported"}
 
 
 def test_xarray_and_arviz_take_it_as_it_is(path):
@@ -92,6 +96,30 @@ def test_what_is_read_is_what_was_written(path):
         assert dict(one.attrs) == dict(other.attrs)
 
 
+def older(path: Path) -> None:
+    """Make a file one of format 2: one number of measurements and of swaps for all chains."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = "hpcslmc results 2"
+        for group in file["profiles"].values():
+            group.attrs["measurements"] = int(group["measurements"][0])
+            del group["measurements"]
+        if "exchange" in file:
+            tried = file["exchange/tried"][0]
+            del file["exchange/tried"]
+            file["exchange/tried"] = tried
+
+
+def test_the_format_before_is_read(path, tmp_path):
+    results = results_file.read(path)
+    older(shutil.copy(path, tmp_path))
+    before = results_file.read(tmp_path)
+    assert np.array_equal(before.draws["energy"], results.draws["energy"]) and before.job == results.job
+    for name, profile in results.profiles.items():
+        assert np.array_equal(before.profiles[name].measurements, profile.measurements) and np.array_equal(before.profiles[name].error, profile.error)
+    assert (results.temperature.ndim > 0) == bool(results.exchange)
+    assert not results.exchange or np.array_equal(before.exchange_acceptance, results.exchange_acceptance)
+
+
 @pytest.mark.parametrize("ensemble", [None, LADDER])
 def test_merged_runs_are_one_run_of_all_chains(ensemble):
     one, two = found(1, ensemble=ensemble), found(2, ensemble=ensemble)
@@ -101,6 +129,7 @@ def test_merged_runs_are_one_run_of_all_chains(ensemble):
     profile = merged.profiles["structure_factor"] if merged.profiles else None
     assert profile is None or np.allclose(profile.mean, (one.profiles["structure_factor"].mean + two.profiles["structure_factor"].mean) / 2.0)
     assert merged.spins.shape[0] == 16 and merged.others == [two.job]
+    assert merged.lengths is None
     if ensemble:
         assert merged.exchange["accepted"].sum() == one.exchange["accepted"].sum() + two.exchange["accepted"].sum()
     with pytest.raises(UserError, match="same chains"):
@@ -109,7 +138,7 @@ def test_merged_runs_are_one_run_of_all_chains(ensemble):
 
 DIFFERENT = {
     "temperature": ({"ensemble": {"temperature": 0.2}}, r"ensemble.temperature \(0.1 and 0.2\)"),
-    "samples": ({"samples": 9}, r"sampling.samples \(8 and 9\)"),
+    "bins": ({"samples": 8, "bin_size": 2}, r"sampling.bin_size \(1 and 2\)"),
     "the same seed": ({"seed": 1}, "the same chains"),
 }
 
@@ -124,6 +153,46 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("hpcslmc: ") and re.search(expected, line)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ensemble", [None, LADDER])
+def test_runs_of_different_lengths_are_merged_sample_by_sample(tmp_path, ensemble):
+    measure = {"structure_factor": 3, "correlations": 0}
+    jobs = [make_job(seed=seed, samples=samples, ensemble=ensemble).model_dump() | {"measure": measure} for seed, samples in ((1, 12), (2, 8))]
+    one, two = (collect(run(checked(job), World()), {"hpcslmc": "0"}) for job in jobs)
+    merged = merge({"one": one, "two": two})
+    assert merged.lengths.tolist() == [12] * 8 + [8] * 8 and merged.there.sum() == 160
+    for name in ("energy", "m2_staggered", "acceptance"):
+        assert np.allclose(merged.summary.of(name), (12 * one.summary.of(name) + 8 * two.summary.of(name)) / 20)
+        assert np.isnan(merged.draws[name][8:, 8:]).all() and np.array_equal(merged.draws[name][8:, :8], two.draws[name])
+    profile = merged.profiles["structure_factor"]
+    assert profile.measurements.tolist() == [4] * 8 + [2] * 8
+    assert np.allclose(profile.mean, (4 * one.profiles["structure_factor"].mean + 2 * two.profiles["structure_factor"].mean) / 6)
+    assert np.array_equal(merged.rounds["run"], [1] * len(one.rounds["round"]) + [2] * len(two.rounds["round"]))
+    assert np.array_equal(merged.rounds["mse"], np.concatenate([one.rounds["mse"], two.rounds["mse"]]))
+    if ensemble:
+        assert merged.exchange["tried"][:, 0].tolist() == [6] * 8 + [4] * 8
+        assert np.isclose(merged.exchange_acceptance[0], merged.exchange["accepted"].sum() / 80)
+
+    results_file.write(tmp_path / "results.h5", merged)
+    again = results_file.read(tmp_path)
+    assert again.dataset().equals(merged.dataset()) and np.array_equal(again.lengths, merged.lengths)
+    xarrays = xarray.open_dataset(tmp_path / "results.h5", group="draws", engine="h5netcdf")
+    assert np.allclose(xarrays["energy"].mean(("chain", "draw")), merged.summary.of("energy"))
+    third = found(3, ensemble=ensemble)
+    with pytest.raises(UserError, match="measure.structure_factor"):
+        merge({"merged": again, "third": third})
+    with pytest.raises(UserError, match="same chains"):
+        merge({"merged": again, "two": two})
+
+
+def test_merged_runs_of_which_one_was_merged_keep_their_numbers():
+    one, two, three = (collect(run(make_job(seed=seed), World()), {"hpcslmc": "0"}) for seed in (1, 2, 3))
+    nested = merge({"a": one, "b": merge({"two": two, "three": three})})
+    assert np.unique(nested.curve["run"]).tolist() == [1, 2, 3] and nested.others == [two.job, three.job]
+    alone = {name: draws for name, draws in two.draws.items() if name != "energy"}
+    with pytest.raises(UserError, match=r"their observables \(energy of one alone\)"):
+        merge({"one": one, "two": replace(two, draws=alone)})
 
 
 def test_the_command_merges(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import DERIVED, derived_quantities
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
-from hpcslmc.measure.statistics import BIN_LENGTH, Estimate, autocovariance, derived_estimate, estimate, jackknife, mean_variance
+from hpcslmc.measure.statistics import BIN_LENGTH, Estimate, autocovariance, derived_estimate, estimate, jackknife, mean_variance, there
 
 
 def test_autocovariance_against_a_loop():
@@ -16,6 +16,58 @@ def test_autocovariance_against_a_loop():
     d = x - x.mean()
     for lag, value in enumerate(autocovariance(x)):
         assert value == pytest.approx(sum(d[c, k] * d[c, k + lag] for c in range(3) for k in range(7 - lag)) / 21)
+
+
+LENGTHS = np.array([7, 4, 7, 2])
+
+
+def ragged(rng: np.random.Generator) -> np.ndarray:
+    """Chains of LENGTHS draws; what lies behind their ends would spoil everything."""
+    return np.where(there(np.empty((4, 7)), LENGTHS), rng.normal(size=(4, 7)), np.nan)
+
+
+def test_autocovariance_of_chains_of_several_lengths():
+    x = ragged(np.random.default_rng(10))
+    d = x - np.nanmean(x)
+    for lag, value in enumerate(autocovariance(x, LENGTHS)):
+        assert value == pytest.approx(sum(d[c, k] * d[c, k + lag] for c in range(4) for k in range(LENGTHS[c] - lag)) / 20)
+
+
+def test_lengths_that_are_all_the_same_change_nothing():
+    x = np.random.default_rng(11).normal(size=(4, 50)).cumsum(1)
+    same = np.full(4, 50)
+    assert mean_variance(x, same) == mean_variance(x) and estimate(x, lengths=same) == estimate(x)
+    assert jackknife(lambda means: means[0] ** 2, x[None], 7, same) == jackknife(lambda means: means[0] ** 2, x[None], 7)
+
+
+def test_errors_of_chains_of_several_lengths():
+    """Of the mean and of a jackknifed variance, against the spread of many sets of autoregressive chains."""
+    rng, phi, lengths = np.random.default_rng(12), 0.7, np.array([300, 300, 100, 100])
+    known, means, ratios = there(np.empty((4, 300)), lengths), [], []
+    for _ in range(300):
+        x = rng.normal(size=(4, 300))
+        x[:, 0] /= math.sqrt(1.0 - phi**2)
+        for k in range(1, 300):
+            x[:, k] += phi * x[:, k - 1]
+        x = np.where(known, x, np.nan)
+        draws = {"x": x, "x2": x**2}
+        estimates = {name: estimate(values, lengths=lengths) for name, values in draws.items()}
+        means.append(estimates["x"])
+        ratios.append(derived_estimate(lambda mean: mean["x2"] - mean["x"] ** 2, draws, estimates, lengths=lengths))
+    for found, exact in ((means, 0.0), (ratios, 1.0 / (1.0 - phi**2))):
+        values, quoted = (np.array([getattr(it, key) for it in found]) for key in ("mean", "error"))
+        assert quoted.mean() == pytest.approx(values.std(), rel=0.12)
+        assert abs(values.mean() - exact) < 4.0 * values.std() / math.sqrt(300)
+        assert np.mean(np.abs(values - exact) < quoted) == pytest.approx(0.68, abs=0.08)
+    assert np.mean([it.tau for it in means]) == pytest.approx(0.5 * (1 + phi) / (1 - phi), rel=0.1)
+    assert np.mean([it.rhat for it in means]) < 1.05 and means[0].samples == 100
+    assert 0.7 < np.mean([it.ess_bulk / it.ess for it in means]) < 1.2
+
+
+def test_a_short_chain_elsewhere_is_noticed():
+    x = np.random.default_rng(13).normal(size=(4, 400))
+    x[3] += 5.0
+    assert any("chains disagree" in doubt for doubt in estimate(x, lengths=np.array([400, 400, 400, 100])).doubts)
 
 
 def test_variance_of_the_mean_of_whole_chains():
@@ -40,7 +92,7 @@ def test_an_alternating_series_has_an_error_still():
 
 def test_jackknife_of_a_mean():
     x = np.random.default_rng(4).normal(size=(1, 4, 96))
-    mean, error = jackknife(lambda means: means[0], x, 12)
+    mean, error, _ = jackknife(lambda means: means[0], x, 12)
     assert mean == pytest.approx(x.mean()) and jackknife(lambda means: means[0], x, 13)[0] == pytest.approx(x.mean())
     assert error == pytest.approx(math.sqrt(mean_variance(x[0].reshape(4, 12, 8).mean(2))))
 
@@ -56,14 +108,14 @@ def test_jackknife_removes_the_bias_of_a_square():
 def test_jackknife_keeps_correlations():
     """A ratio of proportional observables does not fluctuate, whatever each of them does."""
     x = 5.0 + np.random.default_rng(6).normal(size=(4, 90))
-    mean, error = jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x)), 9)
+    mean, error, _ = jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x)), 9)
     assert mean == pytest.approx(3.0) and error < 1e-12
     assert jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x[::-1, ::-1])), 9)[1] > 0.05
 
 
 def test_jackknife_of_a_single_bin():
-    mean, error = jackknife(lambda means: means[0], np.ones((1, 1, 5)), 1)
-    assert mean == 1.0 and math.isnan(error)
+    mean, error, bins = jackknife(lambda means: means[0], np.ones((1, 1, 5)), 1)
+    assert mean == 1.0 and math.isnan(error) and bins == 1
 
 
 def test_derived_estimate_uses_bins_of_a_few_tau():

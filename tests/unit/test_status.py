@@ -12,6 +12,7 @@ import pytest
 from launcher import MPI
 from small_jobs import make_job, run
 
+from hpcslmc import commands
 from hpcslmc.convergence import Convergence
 from hpcslmc.errors import UserError
 from hpcslmc.lock import Lock
@@ -131,3 +132,14 @@ def test_a_quiet_run_leaves_its_status_and_a_verbose_one_says_more(tmp_path):
     verbose = started("--verbose")
     assert "checkpoint.h5 written in" in verbose.stderr and "Processor time" in verbose.stdout and "sample: 60/60" in verbose.stderr
     assert "finished" in describe(tmp_path / "out")[0]
+
+
+def test_lines_are_folded_to_the_terminal_and_nowhere_else(directory, monkeypatch, capsys):
+    monkeypatch.chdir(directory)
+    assert main(["status", "."]) == 0
+    plain = capsys.readouterr().out
+    monkeypatch.setattr(commands, "terminal_width", lambda: 50)
+    assert main(["status", "."]) == 0
+    folded = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in folded) <= 50 < max(len(line) for line in plain.splitlines())
+    assert " ".join(" ".join(folded).split()) == " ".join(plain.split())

@@ -1,11 +1,9 @@
-"""An effective model of one's own: bilinear and biquadratic bonds, fitted to exact weights, proposing for the exact test."""
+"""An effective model of one's own: bilinear and biquadratic bonds between nearest neighbours."""
 
 import torch
 
-from hpcslmc import Hamiltonian, Lattice, exact_weight, random_spins
-from hpcslmc.effective import MODELS, Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.sampling import HMC, SLMC
-from hpcslmc.streams import Stream
+from hpcslmc import run_job
+from hpcslmc.effective import MODELS, EffectiveModel
 
 
 class Biquadratic(EffectiveModel):
@@ -13,29 +11,18 @@ class Biquadratic(EffectiveModel):
 
     def __init__(self, lattice, architecture):
         super().__init__(lattice, architecture, couplings=2)
-        self.shape = lattice.shape
+        self.register_buffer("neighbours", torch.as_tensor(lattice.neighbours[:, :2]), persistent=False)  # +x, +y: each bond once
 
     def correlations(self, spins):
-        grid = spins.unflatten(1, self.shape)
-        bonds = torch.stack([(grid * grid.roll(-1, axis)).sum(-1) for axis in (1, 2)], -1).flatten(1)
+        bonds = (spins[:, :, None] * spins[:, self.neighbours]).sum(-1).flatten(1)
         return torch.stack((bonds.sum(1), bonds.square().sum(1)), 1)
-
-    def forward(self, spins):
-        return self.correlations(spins) @ self.couplings + self.sites * self.constant
 
 
 MODELS["biquadratic"] = Biquadratic
 
-lattice, temperature = Lattice((4, 4)), 0.2
-weight = exact_weight(Hamiltonian(lattice, t=1.0, J=1.0), temperature)
-model = make_model(Architecture("biquadratic", (1,), 0, 0, FreeElectrons(1.0, 0.0, 1.0 / temperature)), lattice)
-spins = random_spins(300, lattice)
-columns = torch.cat((model.correlations(spins), torch.full((300, 1), float(lattice.sites), dtype=torch.float64)), 1)
-*couplings, constant = torch.linalg.lstsq(columns, weight.log_weight(spins)).solution
-model.load_state_dict({"couplings": torch.stack(couplings), "constant": constant})
-
-chains = torch.arange(300)
-slmc = SLMC(weight, HMC(model, Stream(1, chains, "inner"), 1.5, 0.2), Stream(1, chains, "test"), inner_moves=4)
-step = slmc.move(spins, weight.evaluate(spins))
-print("K1, K2:", model.couplings.tolist(), " acceptance:", float(step.acceptance.mean()))
-assert step.acceptance.mean() > 0.5
+if __name__ == "__main__":
+    results = run_job({"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.2}, "effective": {"model": "biquadratic", "shells": 1},
+                       "thermalisation": {"moves": 20}, "learning": {"rounds": 1, "configurations": 20, "steps": 100},
+                       "sampling": {"chains": 16, "samples": 50}})
+    print("acceptance:", results.summary.of("acceptance"), "+-", results.summary.of("acceptance", "error"))
+    assert results.summary.of("acceptance") > 0.5

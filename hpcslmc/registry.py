@@ -1,0 +1,98 @@
+"""What job files know by name, and the modules of users' own that add to it."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from hpcslmc.errors import UserError
+
+if TYPE_CHECKING:
+    from hpcslmc.effective import EffectiveModel
+    from hpcslmc.hamiltonian import Hamiltonian
+    from hpcslmc.parallel import World
+    from hpcslmc.weight.method import ExactWeight
+
+T = TypeVar("T")
+
+
+class Registry(MutableMapping[str, T], Generic[T]):
+    """Things by name. Those of the program are imported when they are first asked for, and cannot be replaced.
+
+    Parameters
+    ----------
+    own : mapping of str to T or str
+        Those of the program, or where they are, ``module:name``.
+    taken : collection of str
+        Names that mean something else.
+    """
+
+    def __init__(self, own: Mapping[str, T | str], taken: Collection[str] = ()) -> None:
+        self._taken, self._found = {*own, *taken}, dict(own)
+
+    def __getitem__(self, name: str) -> T:
+        found = self._found[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = self._found[name] = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def __setitem__(self, name: str, value: T) -> None:
+        """Add one under a name that is free, or one's own again.
+
+        Raises
+        ------
+        ValueError
+        """
+        if name in self._taken:
+            raise ValueError(f"the program has {name!r} itself: choose another name")
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name: use letters, digits and underscores")
+        self._found[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+MODELS: "Registry[type[EffectiveModel]]" = Registry({
+    "linear": "hpcslmc.effective.linear:Linear", "attention": "hpcslmc.effective.attention:Attention", "cnn": "hpcslmc.effective.cnn:CNN",
+    "messages": "hpcslmc.effective.messages:Messages",
+})
+"""Effective models."""
+WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" = Registry({
+    "diagonalise": "hpcslmc.weight.diagonalise:Diagonalise", "blocks": "hpcslmc.weight.blocks:Blocks",
+    "matsubara": "hpcslmc.weight.matsubara:Matsubara", "scalapack": "hpcslmc.weight.distributed:over_group",
+}, taken=("auto",))
+"""Exact weights, made of the Hamiltonian, beta, mu and the ranks that share each evaluation."""
+
+
+def import_module(name: str) -> str:
+    """Import a user's module, from the folder where the program was started too; its name, and its version if it has one.
+
+    Raises
+    ------
+    UserError
+        It is not there, or fails: one sentence says where.
+    """
+    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"--import {name}: give a module's name, as in --import my_model for my_model.py.")
+    if os.getcwd() not in sys.path:  # last, so that nothing in the folder stands before a library
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(f"--import {name}: there is no such module in {os.getcwd()}, on PYTHONPATH or installed.") from None
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")]
+        where = f" in {own[0].filename}, line {own[0].lineno}" if own else ""  # a SyntaxError says it itself
+        raise UserError(f"--import {name}: the module fails{where}: {type(error).__name__}: {' '.join(str(error).split())}.") from None
+    return " ".join(filter(None, (name, str(getattr(module, "__version__", "")))))

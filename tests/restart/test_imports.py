@@ -1,0 +1,69 @@
+"""Users' own modules in a job: the examples of the documentation, on two ranks, and what goes wrong."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+from faults import differing
+from launcher import QUIET, Launcher
+
+import hpcslmc
+from hpcslmc.run import main
+
+OWN = QUIET.replace('model = "attention"\nlayers = 1\nshells = 3', 'model = "biquadratic"\nshells = 1').replace("steps = 60", "steps = 20") \
+    .replace("samples = 150", "samples = 40") + '[weight]\nmethod = "autograd"\n'
+IMPORTS = [word for name in ("effective_model", "weight", "observable") for word in ("--import", name)]
+
+
+@pytest.fixture
+def examples(launcher: Launcher) -> Launcher:
+    """A folder with the modules and a job that uses them."""
+    for path in (Path(hpcslmc.__file__).parent / "docs/examples").glob("*.py"):
+        shutil.copy(path, launcher.folder)
+    launcher.write(OWN)
+    return launcher
+
+
+def refusal(result) -> str:
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("hpcslmc:")]
+    return line
+
+
+def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
+    whole = examples.run(2, *IMPORTS, "job.toml")
+    assert whole.returncode == 0, whole.stderr
+    assert "self-learning with biquadratic (1 shell)" in whole.stdout and "exact weight by autograd" in whole.stdout
+    assert "(bond nematicity / N)^2" in whole.stdout and "imported effective_model, weight, observable" in whole.stdout
+    out = examples.folder / "out"
+    with h5py.File(out / "results.h5") as file:
+        assert file["draws/nematicity2"].shape == (8, 10) and file.attrs["imported"] == "effective_model, weight, observable"
+    assert main(["report", str(out), "--to", str(examples.folder / "figures")]) == 0 and "nematicity" in capsys.readouterr().out
+
+    out.rename(examples.folder / "whole")
+    examples.write(OWN.replace("samples = 40", "samples = 20"))
+    assert examples.run(2, *IMPORTS, "job.toml").returncode == 0
+    examples.write(OWN)
+    assert "[weight] method = 'autograd': did you mean 'auto', or is --import missing?" in refusal(examples.run(2, "job.toml"))
+    assert "come with --import" in refusal(examples.run(2, *IMPORTS[:4], "job.toml"))
+    resumed = examples.run(2, *IMPORTS, "job.toml")
+    assert resumed.returncode == 0 and "going on from" in resumed.stdout
+    assert differing(examples.folder / "whole/results.h5", out / "results.h5") == []
+
+
+def test_validate_imports_too(examples):
+    assert 'model = "biquadratic"' in examples.run(2, "validate", *IMPORTS, "job.toml").stdout
+    assert "model = 'biquadratic': known are linear" in refusal(examples.run(2, "validate", "--import", "weight", "job.toml"))
+
+
+FAILING = "import os\nif os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n    raise OSError('not on this node')\n"
+
+
+@pytest.mark.parametrize("name, expected", [("absent", "--import absent: there is no such module"),
+                                            ("failing", "failing.py, line 3: OSError: not on this node")])
+def test_a_module_that_one_rank_or_none_has_is_one_sentence(examples, name, expected):
+    (examples.folder / "failing.py").write_text(FAILING)
+    before = sorted(examples.folder.glob("*"))
+    assert expected in refusal(examples.run(2, "--import", name, "job.toml"))
+    assert [path for path in sorted(examples.folder.glob("*")) if path.name != "__pycache__"] == before

@@ -1,0 +1,115 @@
+"""Names of job files, and users' own modules that add to them."""
+
+import sys
+
+import pytest
+from small_jobs import make_job, run
+
+from hpcslmc import UserError, exact_weight, learned_model, run_job
+from hpcslmc.config import make_job as checked
+from hpcslmc.effective import MODELS
+from hpcslmc.effective.files import save_model
+from hpcslmc.effective.linear import Linear
+from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.lattice import Lattice
+from hpcslmc.measure.registry import OBSERVABLES
+from hpcslmc.parallel import World
+from hpcslmc.registry import WEIGHTS, import_module
+from hpcslmc.weight.diagonalise import Diagonalise
+
+
+class Wide(Linear):
+    """A model with every option."""
+
+
+class Dense(Diagonalise):
+    """A weight of another name."""
+
+
+@pytest.fixture
+def own():
+    """A model and a weight of one's own."""
+    MODELS["wide"], WEIGHTS["dense"] = Wide, Dense
+    yield
+    del MODELS["wide"], WEIGHTS["dense"]
+
+
+def test_the_programs_own_are_found_by_name():
+    assert MODELS["linear"] is Linear and list(MODELS) == ["linear", "attention", "cnn", "messages"]
+    assert len(WEIGHTS) == 4 and "auto" not in WEIGHTS and callable(WEIGHTS["scalapack"])
+    with pytest.raises(KeyError):
+        MODELS["none"]
+
+
+@pytest.mark.parametrize("registry, name", [(MODELS, "linear"), (WEIGHTS, "auto"), (OBSERVABLES, "energy"), (OBSERVABLES, "specific_heat"),
+                                            (OBSERVABLES, "chain"), (OBSERVABLES, "a/b"), (MODELS, "")])
+def test_names_that_cannot_be_taken(registry, name):
+    with pytest.raises(ValueError, match="choose another name|is no name"):
+        registry[name] = object
+    assert name not in registry or registry[name] is not object
+
+
+def test_jobs_may_name_what_was_added(own):
+    tables = make_job().model_dump() | {"effective": {"model": "wide", "shells": 3, "layers": 2, "channels": 5}, "weight": {"method": "dense"}}
+    simulation = run(checked(tables), World())
+    architecture = simulation.rungs[0].learning.model.architecture
+    assert (architecture.name, architecture.layers, architecture.channels, simulation.method) == ("wide", 2, 5, "dense")
+    assert isinstance(simulation.rungs[0].weight.density, Dense) and isinstance(simulation.rungs[0].learning.model, Wide)
+    without = checked(tables | {"effective": {"model": "wide", "shells": 3}}).effective
+    assert without.layers is None and without.channels is None
+
+
+def test_a_job_starts_from_a_model_of_ones_own(own, tmp_path):
+    job = checked(make_job().model_dump() | {"effective": {"model": "wide", "shells": 3}})
+    save_model(tmp_path / "model.h5", run(job, World()).rungs[0].learning.model, {})
+    tables = job.model_dump() | {"effective": {"start_from": str(tmp_path)}}
+    assert (checked(tables).effective.model, checked(tables).effective.layers) == ("wide", None)
+    assert isinstance(learned_model(tmp_path, Lattice((4, 4))), Wide)
+    del MODELS["wide"]
+    try:
+        with pytest.raises(UserError, match="start_from = .*: model = 'wide': known are .*--import"):
+            checked(tables)
+        with pytest.raises(UserError, match="model = 'wide'"):
+            learned_model(tmp_path, Lattice((4, 4)))
+    finally:
+        MODELS["wide"] = Wide
+
+
+def test_what_was_not_added_is_one_sentence():
+    with pytest.raises(UserError, match=r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, and what --import adds\.$"):
+        run_job(make_job().model_dump() | {"effective": {"model": "wide"}})
+    with pytest.raises(UserError, match="^method = 'block': did you mean 'blocks'"):
+        exact_weight(Hamiltonian(Lattice((4, 4)), 1.0, 1.0), 0.1, method="block")
+    with pytest.raises(UserError, match="^.{,200}$"):
+        checked(make_job().model_dump() | {"weight": {"method": "a\n" * 10**5}})
+
+
+MODULES = {  # source, what the sentence says
+    "absent": (None, "there is no such module in"),
+    "misspelt": ("def f(:\n", r"the module fails: SyntaxError: invalid syntax \(misspelt.py, line 1\)"),
+    "failing": ("\nraise ValueError('no\\nluck')\n", r"fails in .*failing.py, line 2: ValueError: no luck\."),
+    "lacking": ("import numpy\nimport no_such_library\n", "fails in .*lacking.py, line 2: ModuleNotFoundError: .*no_such_library"),
+    "leaving": ("import sys\nsys.exit(0)\n", "line 2: SystemExit: 0"),
+    "replacing": ("from hpcslmc.effective import MODELS\nMODELS['linear'] = int\n", "replacing.py, line 2: ValueError: .*choose another name"),
+    "my_model.py": ("", "give a module's name"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_that_cannot_be_imported_is_one_sentence(name, tmp_path, monkeypatch):
+    source, expected = MODULES[name]
+    if source is not None:
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(UserError, match=f"^--import {name}: .*{expected}") as error:
+        import_module(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_module_is_found_where_the_program_was_started_but_after_the_libraries(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "one_of_my_own.py").write_text("__version__ = 1.5\n")
+    (tmp_path / "zipapp.py").write_text("raise ValueError('the wrong one')\n")
+    assert import_module("one_of_my_own") == "one_of_my_own 1.5" and import_module("zipapp") == "zipapp"
