@@ -14,6 +14,8 @@ from hpcslmc.files import check_places, check_regular
 NAME, TAKEOVER = "running.lock", "running.takeover"
 LARGEST = 2**20
 """Bytes beyond which a file is no lock."""
+KINDS = {"host": str, "pid": int, "started": str | None, "slurm_job": str | None, "slurm_restart": int}
+"""What a lock says of the process that holds it."""
 BEAT_S = 15.0
 SILENCE_S = 120.0
 """Seconds without a beat after which a process on another host counts as dead."""
@@ -111,10 +113,8 @@ class Lock:
     def _holder(self) -> dict:
         """Who holds the lock; empty if that is not written there."""
         try:
-            check_regular(self.path, LARGEST)
-            holder = json.loads(self.path.read_text())
-            return holder if holder.keys() == self._own.keys() else {}
-        except (OSError, ValueError, AttributeError, RecursionError):
+            return _read(self.path)
+        except OSError:
             return {}
 
     def _lives(self, holder: dict) -> bool:
@@ -141,15 +141,22 @@ def holder_name(directory: Path) -> str | None:
     """Who works in a directory, None for nobody; writes nothing. A process of another host is judged by its silence, by this host's clock."""
     path = directory / NAME
     try:
-        silent = time.time() - path.stat().st_mtime
-        check_regular(path, LARGEST)
-        holder = json.loads(path.read_text())
-        lives = _runs(holder) if holder["host"] == socket.gethostname() else silent < SILENCE_S
-        return _name(holder) if lives else None
+        silent, holder = time.time() - path.stat().st_mtime, _read(path)
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _name({}) if silent < SILENCE_S else None
+    lives = _runs(holder) if holder.get("host") == socket.gethostname() else silent < SILENCE_S
+    return _name(holder) if lives else None
+
+
+def _read(path: Path) -> dict:
+    """What a lock says; empty if it is none. Raises OSError."""
+    try:
+        check_regular(path, LARGEST)
+        holder = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        return {}
+    right = isinstance(holder, dict) and holder.keys() == KINDS.keys() and all(isinstance(holder[key], kind) for key, kind in KINDS.items())
+    return holder if right else {}
 
 
 def _runs(holder: dict) -> bool:

@@ -94,6 +94,17 @@ def test_a_lock_that_says_nothing(tmp_path, text):
     assert taken_over(lock)
 
 
+@pytest.mark.parametrize("key, value", [("slurm_restart", "0"), ("slurm_job", 7), ("pid", [1]), ("host", {}), ("started", 1.0)])
+def test_a_lock_with_values_of_other_kinds(tmp_path, monkeypatch, key, value):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    lock = Lock(tmp_path)
+    write(lock, 0.5 * SILENCE_S, **{"host": "elsewhere"} | {key: value})
+    assert not taken_over(lock)
+    assert holder_name(tmp_path) == "which did not say who it is"
+    write(lock, 2.0 * SILENCE_S, **{"host": "elsewhere"} | {key: value})
+    assert taken_over(lock)
+
+
 def test_of_several_who_find_it_dead_one_takes_it(tmp_path, monkeypatch):
     """Each is held up between finding the lock dead and taking it, until all have found so."""
     others = [Lock(tmp_path) for _ in range(8)]
