@@ -1,6 +1,6 @@
 """Does a second model between the proposals and the exact test pay? Costs of an independent sample of |m(pi,pi)|^2.
 
-    python tools/delayed_acceptance.py [--sizes 6 8 12 16] [--runs out/benchmark] [--chains 16] [--samples 300]
+    python tools/delayed_acceptance.py [--sizes 6 8 12 16] [--runs out/benchmark] [--chains 64] [--samples 60]
 
 Takes the linear and the message-passing models that tools/benchmark.py has learned. Proposals of the linear model are tested by the better
 model first, n times in a row, and what comes out of it by the exact weight: with n = 1 this is delayed acceptance, which is self-learning Monte
@@ -30,7 +30,7 @@ from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-BETA, TUNING, THERMALISATION, GROUPS = 20.0, 60, 40, 8
+BETA, TUNING, THERMALISATION, GROUPS = 20.0, 60, 15, 8
 LINEAR, BETTER = "SLMC_linear", "SLMC_messages"
 SCREENS = (1, 2, 4, 8)
 
@@ -125,8 +125,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6, 8, 12, 16])
     parser.add_argument("--runs", type=Path, default=Path(__file__).resolve().parent.parent / "out/benchmark")
-    parser.add_argument("--chains", type=int, default=16)
-    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--chains", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=60)
     options = parser.parse_args()
     limit_threads()
     table = Table("lattice", "proposals, first stage", "acceptance of\nthe first stage", "...of the\nexact test", "tau\n(samples)",

@@ -10,6 +10,7 @@ that nothing was learned from, after the last step; the acceptance is erfc(sqrt(
 """
 
 import argparse
+import copy
 import math
 
 import numpy as np
@@ -146,19 +147,22 @@ def main() -> None:
     lattice = Lattice((options.length, options.length))
     temperatures = sorted(options.temperatures, reverse=True)
     spins = Stream(1, torch.arange(CHAINS), "start").directions(lattice.sites)
-    own, shared = [], []
+    own: list[Task] = []
     for temperature in temperatures:
-        for tasks in (own, shared):
-            tasks.append(Task(lattice, temperature, options.configurations, options.channels, spins))
+        own.append(Task(lattice, temperature, options.configurations, options.channels, spins))
         spins = own[-1].spins
+        print(f"T = {temperature:g}: sampled", flush=True)
+    shared = copy.deepcopy(own)
     linear = [task.mse() for task in own]
     for before, task in zip([None, *own], own):
         if before is not None:
             with torch.no_grad():
                 for mine, its in zip(learnt(task.model), learnt(before.model), strict=True):
                     mine.copy_(its)
+        print(f"learning at beta = {task.beta:.3g}", flush=True)
         train([task], options.steps, options.batch, np.random.default_rng(1))
     share(shared)
+    print("learning at all temperatures", flush=True)
     train(shared, options.steps * len(shared), options.batch, np.random.default_rng(1))
     table = Table("T", "linear: MSE", "acceptance", "one model for each: MSE", "acceptance", "one for all: MSE", "acceptance",
                   title=f"{options.length}x{options.length}, {options.steps} gradient steps a temperature: validation error of log W")
