@@ -49,7 +49,7 @@ def test_sums_average_what_is_due_and_survive_a_restart():
         resumed.add(sample, values[sample - 1])
     assert resumed.count == 2
     assert np.array_equal(resumed.chain_means, values[[2, 5]].mean(0).numpy())
-    result = ProfileResult("", {}, resumed.chain_means, 1)
+    result = ProfileResult("", {}, resumed.chain_means, np.full(4, resumed.count))
     mean, error = result.mean, result.error
     assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
 
@@ -65,10 +65,10 @@ def test_sums_on_a_grid_of_two_axes():
     values = torch.arange(48.0, dtype=torch.float64).reshape(2, 4, 2, 3)
     for sample in (1, 2):
         sums.add(sample, values[sample - 1])
-    result = ProfileResult("", {}, sums.chain_means, 1)
+    result = ProfileResult("", {}, sums.chain_means, np.ones(len(sums.chain_means)))
     mean, error = result.mean, result.error
     assert np.array_equal(mean, values.mean((0, 1))) and error.shape == (2, 3)
-    assert np.isnan(ProfileResult("", {}, sums.chain_means[:1], 1).error).all()
+    assert np.isnan(ProfileResult("", {}, sums.chain_means[:1], np.ones(1)).error).all()
 
 
 def test_a_job_measures_it_at_its_interval():
