@@ -246,11 +246,12 @@ def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
     turns = itertools.cycle(rng.sample((True, False), 2))
 
     def strike(victim: Victim, process: subprocess.Popen) -> str:
-        writing = next(turns)
-        if not victim.wait_for_checkpoint(process, writing):
-            return ""
-        time.sleep(rng.uniform(0.0, 0.03) if writing else rng.expovariate(3.0))
-        was_writing = (victim.output / "checkpoint.part").exists()
+        writing, was_writing = next(turns), None
+        while was_writing is None or (writing and not was_writing):
+            if not victim.wait_for_checkpoint(process, writing):
+                return ""
+            time.sleep(rng.uniform(0.0, 0.02) if writing else rng.expovariate(3.0))
+            was_writing = (victim.output / "checkpoint.part").exists()
         if process.poll() is not None:
             return ""
         victim.launcher.kill(process)
