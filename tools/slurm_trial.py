@@ -31,7 +31,8 @@ from launcher import MPI
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 TEMPLATE = Path(__file__).resolve().parent.parent / "jobs/slurm_cpu.sh"
-TRIAL_JOB = FAULTY_JOB.replace("samples = 200", "samples = 1500").replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 2")
+TRIAL_JOB = FAULTY_JOB.replace("samples = 200", "samples = 8000").replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 2")
+"""Longer than the fourth life, which has to meet its time limit."""
 CONFIGURATION = """
 ClusterName=trial
 SlurmctldHost={host}(127.0.0.1)
