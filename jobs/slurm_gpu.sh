@@ -31,6 +31,6 @@ while kill -0 $run 2>/dev/null; do # the signal ended the wait, not the run
 done
 case $code in
 75 | 138 | 143)                    # checkpointed, or a signal came before the program could take it: run me again, unless cancelled
-    scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED || scontrol requeue "$SLURM_JOB_ID" ;;
+    scontrol show job "$SLURM_JOB_ID" | grep -qE "JobState=(CANCELLED|COMPLETING)" || scontrol requeue "$SLURM_JOB_ID" ;;
 esac
 exit $code
