@@ -12,8 +12,6 @@ from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
 FORMAT = "hpcslmc results 3"
-READ = ("hpcslmc results 2", FORMAT)
-"""Formats that are read. In 2 all chains of a file were of one length: one number of measurements and of swaps tried stood for all of them."""
 TEXT = h5py.string_dtype()
 PHASES = "cpu_seconds_"
 SUMMARY = {  # long names, and units where they are not the observable's own
@@ -160,7 +158,7 @@ def read(path: Path | str) -> Results:
     try:
         check_regular(file_path)
         with h5py.File(file_path, "r") as file:
-            if file.attrs.get("format") not in READ:
+            if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} was written by another version of the program, not as {FORMAT}: run its job's command again, "
                                 "which writes it anew from the checkpoint.")
             return _read(file)
@@ -181,8 +179,6 @@ def _read(file: h5py.File) -> Results:
     summary = file["summary"]
     labels = dict(zip(summary["observable"].asstr()[()], summary["label"].asstr()[()], strict=True))
     names = [name for name in labels if name in file["draws"]]
-    if exchange := columns("exchange", ("chain", "pair", "temperature", "acceptance")):
-        exchange["tried"] = np.broadcast_to(exchange["tried"], exchange["accepted"].shape)
     results = Results(
         job=job, others=others, versions=attributes, cpu_seconds=seconds, bin_size=bin_size, temperature=np.asarray(file["temperature"][()]),
         mu=np.asarray(file["mu"][()]), draws={name: file["draws"][name][()] for name in names},
@@ -190,7 +186,7 @@ def _read(file: h5py.File) -> Results:
         spins=file["spins"][()], profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
         curve=columns("learning/curve", ("row",)), rounds=columns("learning/rounds", ("row",)),
         remarks=list(file["learning/remarks"].asstr()[()]) if "learning" in file else [],
-        exchange=exchange, lengths=file["lengths"][()] if "lengths" in file else None)
+        exchange=columns("exchange", ("chain", "pair", "temperature", "acceptance")), lengths=file["lengths"][()] if "lengths" in file else None)
     # known already: what the file says of the draws it holds
     doubts = np.asarray(summary["doubts"].asstr()[()], dtype=object)
     results.__dict__["summary"] = Summary(labels, {column: summary[column][()] for column in ESTIMATES}, doubts)
@@ -199,5 +195,4 @@ def _read(file: h5py.File) -> Results:
 
 def _read_profile(group: h5py.Group) -> ProfileResult:
     axes = {name: Axis(group[name][()], group[name].attrs["units"]) for name in group.attrs["axes"]}
-    chains, measurements = group["chains"][()], group["measurements"][()] if "measurements" in group else group.attrs["measurements"]
-    return ProfileResult(group.attrs["label"], axes, chains, np.broadcast_to(measurements, len(chains)))
+    return ProfileResult(group.attrs["label"], axes, group["chains"][()], group["measurements"][()])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmark import OUT, independent
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.effective import EffectiveModel, make_model
-from hpcslmc.effective.files import load_model
+from hpcslmc.api import learned_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.observables import StaggeredMagnetisation2
@@ -30,7 +30,7 @@ from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-BETA, TUNING, THERMALISATION, GROUPS = 20.0, 60, 15, 8
+BETA, TUNING, THERMALISATION = 20.0, 60, 15
 LINEAR, BETTER = "SLMC_linear", "SLMC_messages"
 SCREENS = (1, 2, 4, 8)
 
@@ -69,28 +69,14 @@ def sampled(move: SLMC, spins: torch.Tensor, lattice: Lattice, samples: int, pro
             accepted.append(float((step.acceptance * changed).mean()))
         spins, evaluation = step.spins, step.evaluation
     tests, series = float(np.mean(moved)), np.stack(draws, 1)
-    each = proposal_s + tests * exact_s
-
-    def cost(part: np.ndarray) -> float:
-        return each * part.size / estimate(part).ess
-
-    without = [cost(np.delete(series, group, 0)) for group in np.array_split(np.arange(len(series)), GROUPS)]
-    error = np.std(without) * np.sqrt(GROUPS - 1)
-    return Result(float(np.mean(first)), float(np.mean(accepted)) / tests, estimate(series).tau, tests, (cost(series), float(error)))
-
-
-def learned(path: Path, lattice: Lattice) -> EffectiveModel:
-    """The model of a run's output directory."""
-    architecture, parameters = load_model(str(path))
-    model = make_model(architecture, lattice)
-    model.load_state_dict(parameters)
-    return model
+    cost = independent(series, series.size * (proposal_s + tests * exact_s))
+    return Result(float(np.mean(first)), float(np.mean(accepted)) / tests, estimate(series).tau, tests, cost)
 
 
 def rows(length: int, runs: Path, chains: int, samples: int) -> dict[str, Result]:
     """All ways at one size, by name."""
     lattice, indices = Lattice((length, length)), torch.arange(chains)
-    linear, better = (learned(runs / f"{length}x{length}" / name, lattice) for name in (LINEAR, BETTER))
+    linear, better = (learned_model(runs / f"{length}x{length}" / name, lattice) for name in (LINEAR, BETTER))
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     weight = make_weight(choose_method(hamiltonian, BETA, 0.0, "cpu", 1)[0], hamiltonian, BETA, 0.0, World())
     spins = Stream(1, indices, "start").directions(lattice.sites)
@@ -124,7 +110,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6, 8, 12, 16])
-    parser.add_argument("--runs", type=Path, default=Path(__file__).resolve().parent.parent / "out/benchmark")
+    parser.add_argument("--runs", type=Path, default=OUT)
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--samples", type=int, default=60)
     options = parser.parse_args()

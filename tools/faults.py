@@ -15,7 +15,6 @@ The exit code is 1 if anything was lost, differed, hung or ended without a sente
 
 import argparse
 import itertools
-import json
 import os
 import random
 import resource
@@ -26,27 +25,28 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
+from damage import DAMAGES, damaged, load
 from rich.console import Console
 from rich.table import Table
 
 from hpcslmc import checkpoint
 from hpcslmc.config import load_job
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.learning.rounds import STAGES
+from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
+from hpcslmc.state import PHASES
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import JOB, Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
-CHAINS = 8
 FAULTY_JOB = (JOB.replace("moves = 15", "moves = 60").replace("configurations = 10", "configurations = 40")
               .replace("steps = 60", "steps = 150").replace("samples = 150", "samples = 200")
               .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3"))
@@ -60,8 +60,6 @@ ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") f
 ELASTIC_RANKS = (4, 2, 1, 4)
 ROUNDING = 1e-9
 """Largest difference of a draw that is one of rounding."""
-PHASES = ("thermalise", "learn", "tune", "sample")
-STAGES = ("explore", "train", "collect", "finished")
 IN_TIME_S = 10.0
 
 
@@ -120,11 +118,6 @@ def newest_plain(output: Path) -> dict | None:
     if not newest.exists() and not checkpoint.previous(newest).exists():
         return None
     return checkpoint.load_newest(newest, load)[0][1]
-
-
-def load(path: Path) -> tuple[dict, dict]:
-    """Both trees of a checkpoint, with all chains."""
-    return checkpoint.load(path, ChainBlock(CHAINS, 0, CHAINS), World())
 
 
 def position(plain: dict | None) -> tuple:
@@ -367,92 +360,6 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
     victim.finish(victim.start())
     tally.count("newest, by a job")
     tally.expect((victim.output / "checkpoint.damaged-1.h5").exists(), "the damaged file was not kept")
-
-
-def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
-    """A checkpoint's bytes after an accident, or after somebody changed its state and made the checksums right again."""
-    if kind in TAMPERED:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint.h5"
-            path.write_bytes(good)
-            chains, shared = load(path)
-            tamper(chains, shared, kind, rng)
-            checkpoint.save(path, chains, shared, ChainBlock(CHAINS, 0, CHAINS), World())
-            return path.read_bytes()
-    room = int(good[len(checkpoint.FORMAT):checkpoint.FIRST_LINE - 9])
-    index = json.loads(good[checkpoint.FIRST_LINE:room])
-    ranges = {"bit in the index": (0, room), "bit anywhere": (0, len(good))}
-    if kind == "truncated":
-        return good[:rng.randrange(len(good))]
-    if kind == "foreign":
-        return rng.choice((b"", b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000), rng.randbytes(5000), good[room:], b"hpcslmc checkpoint 2" + good[20:]))
-    if kind == "bit in HDF5's own":
-        covered = np.zeros(len(good), bool)
-        covered[:room] = True
-        for dtype, shape, _, place in index["arrays"].values():
-            covered[place:place + np.dtype(dtype).itemsize * int(np.prod(shape))] = True
-        place = int(rng.choice(np.flatnonzero(~covered)))
-    else:
-        place = rng.randrange(*ranges[kind])
-    changed = bytearray(good)
-    changed[place] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def entries(tree: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict, object]]:
-    """Everything in a nested dict, groups too: its path, the dict that holds it, and itself."""
-    for key, value in tree.items():
-        yield (*where, key), tree, value
-        if isinstance(value, dict):
-            yield from entries(value, (*where, key))
-
-
-def tamper(chains: dict, shared: dict, kind: str, rng: random.Random) -> None:
-    """Change one entry of a checkpoint's trees, drawn from those that the kind suits; of the job and the versions none."""
-    suits, change = TAMPERED[kind]
-    found = [entry for entry in (*entries(chains, ("chains",)), *entries(shared, ("shared",))) if entry[0][1] not in ("job", "versions")]
-    # a group of arrays has no end but that of its last one
-    path, holder, value = rng.choice([(path, holder, value) for path, holder, value in found if len(holder) > 1 and suits(path, value)])
-    change(holder, path[-1], value)
-
-
-def put(change: Callable[[object], object]) -> Callable[[dict, str, object], None]:
-    """What puts something else in the place of a value."""
-    return lambda holder, key, value: holder.update({key: change(value)})
-
-
-def is_count(path: tuple[str, ...], value: object) -> bool:
-    return type(value) is int
-
-
-def is_array(path: tuple[str, ...], value: object) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def is_plain(path: tuple[str, ...], value: object) -> bool:
-    """Whether it may be replaced by a plain value: in a checkpoint chains have arrays alone."""
-    return path[0] == "shared"
-
-
-def is_known(path: tuple[str, ...], value: object) -> bool:
-    """Whether nan is wrong there: energies of chains that have moved are not known."""
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0 and path[-1] not in ("energy", "density")
-
-
-TAMPERED: dict[str, tuple[Callable[[tuple[str, ...], object], bool], Callable[[dict, str, object], object]]] = {
-    "missing": (lambda path, value: True, lambda holder, key, value: holder.pop(key)),
-    "unknown": (lambda path, value: value != {}, lambda holder, key, value: holder.update({f"{key}s": value})),
-    "another type": (is_plain, put(lambda value: {"0": True})),
-    "text": (is_plain, put(lambda value: "__import__('os').system('touch written')")),
-    "negative": (is_count, put(lambda value: -1 - value)), "huge": (is_count, put(lambda value: 2**80)),
-    "a fraction": (is_count, put(lambda value: value + 0.5)),
-    "a name": (lambda path, value: path[-1] in ("phase", "stage", "method"), put(lambda value: "finish\nhpcslmc: \x1b[31m")),
-    "another shape": (is_array, put(lambda value: value.reshape(*value.shape, 1, 1))),
-    "another precision": (is_array, put(lambda value: value.to(torch.uint8))),
-    "nan": (is_known, put(lambda value: torch.full_like(value, torch.nan))),
-}
-"""Kinds of tampering: which entries they suit, by path and value, and what becomes of one."""
-DAMAGES = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign", *TAMPERED)
 
 
 def resume_on_other_ranks(folder: Path, count: int, rng: random.Random, tally: Tally) -> None:

@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.api import learned_model
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.effective.files import load_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
@@ -68,14 +68,6 @@ def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
     return model
 
 
-def learned(path: str, lattice: Lattice) -> EffectiveModel:
-    """A model from a file."""
-    architecture, parameters = load_model(path)
-    model = make_model(architecture, lattice)
-    model.load_state_dict(parameters)
-    return model
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=6)
@@ -113,7 +105,7 @@ def main() -> None:
                   "steps of a trajectory", "proposal, ms", "proposal / exact", title=title)
     console = Console(width=170, force_terminal=False)
     for design in [*options.designs, *options.models]:
-        model = learned(design, lattice) if design in options.models else fresh(design, lattice, options.shells)
+        model = learned_model(design, lattice) if design in options.models else fresh(design, lattice, options.shells)
         trainer = Trainer(model, data, world, Stream(1, chains, "batches"), steps=options.steps, batch_size=64, rate=0.01,
                           force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0)
         began = time.perf_counter()

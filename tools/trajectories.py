@@ -15,8 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.effective import make_model
-from hpcslmc.effective.files import load_model
+from hpcslmc.api import learned_model
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.observables import StaggeredMagnetisation2
@@ -67,10 +66,9 @@ def proposal_table(path: str, lattice: Lattice, chains: int) -> Table:
     """Cost of an independent sample in exact log W, by trajectories between tests."""
     table = Table("trajectories", "acceptance", "tau / samples", "a proposal / log W", "an independent sample / log W",
                   title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}")
-    architecture, parameters = load_model(path)
-    model = make_model(architecture, lattice)
-    model.load_state_dict(parameters)
-    beta, hamiltonian = architecture.electrons.beta, Hamiltonian(lattice, architecture.electrons.t, 1.0)
+    model = learned_model(path, lattice)
+    electrons = model.architecture.electrons
+    beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
     inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), 1.5, guide=model.guide)
     _, _, spins = series(inner, Stream(1, torch.arange(chains), "start").directions(lattice.sites), lattice, 40, inner)

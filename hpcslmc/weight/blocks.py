@@ -72,16 +72,6 @@ class Blocks(ExactWeight):
     .. math:: \frac{\partial \log W}{\partial S_i} = -J \sum_k \frac{a_k}{w_k}
         \mathrm{Im}\, \mathrm{tr}\left[\sigma (A_k^{-1})_{ii}\right]
 
-    Parameters
-    ----------
-    hamiltonian : Hamiltonian
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
-    group : World
-        Ranks that share out the shifts of all chains; alone if none is given.
-
     Attributes
     ----------
     nodes : MatsubaraNodes
@@ -89,7 +79,7 @@ class Blocks(ExactWeight):
     Notes
     -----
     Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are eliminated
-    until few are left, all shifts and chains of a batch together. To leading order log W takes
+    until few are left, all shifts and chains of a batch together; a group of ranks shares out the shifts. To leading order log W takes
     7.3 L n^3 complex multiplications and additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
 
     The l sites of a row come in the order 0, l-1, 1, l-2, ..., in which the ring is a narrow band without corners. In their

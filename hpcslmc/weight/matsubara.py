@@ -53,17 +53,6 @@ class Matsubara(ExactWeight):
     which is -(beta/2) tr(h - mu) + 2N log 2 + sum_k a_k [2 log|det(h - mu - i w_k)| - 2N log w_k^2] with tr h = 0, in
     a form that loses nothing where w_k is large. The nodes (a_k, w_k) depend on the model only (``nodes.py``).
 
-    Parameters
-    ----------
-    hamiltonian : Hamiltonian
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
-    group : World
-        Ranks that share out the shifts of all chains; of more ranks than shifts, teams share each factorisation.
-        Alone if none is given.
-
     Attributes
     ----------
     nodes : MatsubaraNodes
@@ -80,7 +69,8 @@ class Matsubara(ExactWeight):
     Notes
     -----
     One LU factorisation of a 2N x 2N matrix with 6 entries a row for each of K shifts (K = 10 or 11 at beta = 20) by MUMPS,
-    whose analysis is made once. The Hermitian part of 1 + i(h - mu)/w is the identity, so neither pivoting nor
+    whose analysis is made once. A group of ranks shares out the shifts; of more ranks than shifts, teams share
+    each factorisation. The Hermitian part of 1 + i(h - mu)/w is the identity, so neither pivoting nor
     scaling is needed. tools/weights.py measures time, growth with N and differences to dense eigenvalues,
     ``tools/matsubara_nodes.py --speed`` the time per shift.
     """

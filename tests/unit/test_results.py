@@ -1,7 +1,6 @@
 """results.h5: what its page says, what xarray and ArviZ make of it, runs merged into one."""
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,30 +93,6 @@ def test_what_is_read_is_what_was_written(path):
             if isinstance(one[name], h5py.Dataset):
                 assert np.array_equal(one[name][()], other[name][()], equal_nan=one[name].dtype.kind == "f"), name
         assert dict(one.attrs) == dict(other.attrs)
-
-
-def older(path: Path) -> None:
-    """Make a file one of format 2: one number of measurements and of swaps for all chains."""
-    with h5py.File(path, "r+") as file:
-        file.attrs["format"] = "hpcslmc results 2"
-        for group in file["profiles"].values():
-            group.attrs["measurements"] = int(group["measurements"][0])
-            del group["measurements"]
-        if "exchange" in file:
-            tried = file["exchange/tried"][0]
-            del file["exchange/tried"]
-            file["exchange/tried"] = tried
-
-
-def test_the_format_before_is_read(path, tmp_path):
-    results = results_file.read(path)
-    older(shutil.copy(path, tmp_path))
-    before = results_file.read(tmp_path)
-    assert np.array_equal(before.draws["energy"], results.draws["energy"]) and before.job == results.job
-    for name, profile in results.profiles.items():
-        assert np.array_equal(before.profiles[name].measurements, profile.measurements) and np.array_equal(before.profiles[name].error, profile.error)
-    assert (results.temperature.ndim > 0) == bool(results.exchange)
-    assert not results.exchange or np.array_equal(before.exchange_acceptance, results.exchange_acceptance)
 
 
 @pytest.mark.parametrize("ensemble", [None, LADDER])
