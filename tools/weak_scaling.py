@@ -1,10 +1,12 @@
-"""Samples per second of all ranks together against one rank alone with as many chains a rank, and the traffic between ranks while sampling.
+"""Samples per second of all ranks at work together against those of each rank at work alone, and the traffic between ranks while sampling.
 
-    mpirun -n 2 python -m mpi4py tools/weak_scaling.py [--samples 10] [--blocks 9]
+    mpirun -n 2 python -m mpi4py tools/weak_scaling.py [--seconds 2.0] [--blocks 9]
 
-Every sampler is brought to its sampling phase twice, by the root alone and by all ranks, with hasty learning: a move takes as long whatever
-the model is worth. Then blocks of samples are timed in turn, so that a machine whose speed drifts does not matter; medians of the ratios
-are shown, with the smallest and the largest. No checkpoints are written.
+Every sampler is brought to its sampling phase twice, by every rank for itself and by all ranks together, with as many chains a rank and with
+hasty learning: a move takes as long whatever the model is worth, and models and step sizes are made the same. Then blocks of samples are
+timed in turn, one rank after the other while the others sleep and all together, so that neither a machine whose speed drifts nor a rank that
+has a slower core matters. A ratio is the samples per second of all ranks over the mean of one; medians are shown, with the smallest and the
+largest. No checkpoints are written.
 """
 
 import argparse
@@ -12,12 +14,14 @@ import statistics
 import time
 from collections import Counter
 
+from mpi4py import MPI
 from rich.console import Console
 from rich.table import Table
 from variants import ROOT, variant
 
 from hpcslmc.config import Job, load_job
 from hpcslmc.parallel import MPIWorld, Watch, World, limit_threads
+from hpcslmc.sampling import Move
 from hpcslmc.simulation import Simulation
 
 HASTE = {"thermalisation": {"moves": 10}, "learning": {"rounds": 1, "configurations": 4, "steps": 10, "validation_fraction": 0.25}}
@@ -44,16 +48,47 @@ def sampling(base: Job, world: World, name: str) -> Simulation:
     return simulation
 
 
-def block_s(simulation: Simulation, watch: Watch, samples: int, world: World, taking_part: bool) -> float:
-    """Seconds of some samples of every chain; ranks that take no part wait. Collective."""
-    world.barrier()
+def tune_alike(simulation: Simulation, other: Simulation) -> None:
+    """Give one simulation the step sizes and the model of another."""
+    for mine, theirs in zip(moves(simulation), moves(other), strict=True):
+        mine.load_state_dict(theirs.state_dict() | {"stream": mine.stream.state_dict()})
+    for mine, theirs in zip(simulation.rungs, other.rungs, strict=True):
+        if mine.learning:
+            mine.learning.model.load_state_dict(theirs.learning.model.state_dict())
+
+
+def moves(simulation: Simulation) -> list[Move]:
+    """What a simulation has tuned."""
+    (rung,) = simulation.rungs
+    return [rung.exact, rung.learning.slmc.inner] if rung.learning else [rung.exact]
+
+
+def wait_for_all(ranks: MPI.Comm) -> None:
+    """A barrier that leaves the cores of those that wait to the others."""
+    request = ranks.Ibarrier()
+    while not request.Test():
+        time.sleep(1e-3)
+
+
+def rate(simulation: Simulation, watch: Watch, samples: int) -> float:
+    """Samples of a chain per second, timed over some. Collective over the simulation's ranks."""
     start = time.perf_counter()
-    if taking_part:
-        for _ in range(samples):
-            simulation.advance()
-            watch.decide()
-    world.barrier()
-    return time.perf_counter() - start
+    for _ in range(samples):
+        simulation.advance()
+        watch.decide()
+    return samples / (time.perf_counter() - start)
+
+
+def block(ranks: MPI.Comm, alone: tuple[Simulation, Watch], together: tuple[Simulation, Watch], samples: int) -> tuple[float, float]:
+    """Samples of a chain per second: of one rank at a time, averaged over the ranks, and of all ranks together. Collective."""
+    by_itself = 0.0
+    for rank in range(ranks.size):
+        wait_for_all(ranks)
+        if rank == ranks.rank:
+            by_itself = rate(*alone, samples)
+    wait_for_all(ranks)
+    shared = rate(*together, samples)
+    return ranks.allreduce(by_itself) / ranks.size, ranks.allreduce(shared)
 
 
 def count_calls(world: World) -> Counter:
@@ -77,32 +112,28 @@ def count_calls(world: World) -> Counter:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10, help="of every chain in a block")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a block, roughly")
     parser.add_argument("--blocks", type=int, default=9)
     options = parser.parse_args()
     limit_threads()
-    ranks = MPIWorld()
+    ranks = MPI.COMM_WORLD
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), ranks.size)
     table = Table("sampler", "chains\na rank", "one rank,\nsamples / s", f"{ranks.size} ranks,\nsamples / s", "ratio", "smallest, largest",
-                  "collective calls in\nall timed samples", title="Weak scaling of the sampling phase")
+                  "samples\nof a chain", "collective calls\nin them", title="Weak scaling of the sampling phase")
     for name, (_, chains, _) in SAMPLERS.items():
-        together = sampling(base, MPIWorld(), name)
-        alone = sampling(base, World(), name) if ranks.is_root else None
-        watches = [Watch(World(), 300.0), Watch(together.world, 300.0)]
-        times, calls = [], Counter()
-        for block in range(options.blocks + 1):
-            one = block_s(alone, watches[0], options.samples, ranks, ranks.is_root)
-            many = block_s(together, watches[1], options.samples, ranks, True)
-            if block:
-                times.append((one, many))
-            else:
-                calls = count_calls(together.world)
-        ratios = [ranks.size * one / many for one, many in times]
-        samples = options.samples * chains
-        table.add_row(name, str(chains), f"{samples / statistics.median(one for one, _ in times):.3g}",
-                      f"{samples * ranks.size / statistics.median(many for _, many in times):.3g}", f"{statistics.median(ratios):.2f}",
-                      f"{min(ratios):.2f}, {max(ratios):.2f}", ", ".join(f"{count} {call}" for call, count in calls.items()) or "none")
-    if ranks.is_root:
+        together, alone = sampling(base, MPIWorld(), name), sampling(base, World(), name)
+        tune_alike(alone, together)
+        both = (alone, Watch(World(), 300.0)), (together, Watch(together.world, 300.0))
+        trial, _ = block(ranks, *both, 4)
+        samples = max(4, round(options.seconds * ranks.bcast(trial)))
+        calls = count_calls(together.world)
+        rates = [block(ranks, *both, samples) for _ in range(options.blocks)]
+        ratios = [many / one for one, many in rates]
+        one, many = (chains * statistics.median(column) for column in zip(*rates, strict=True))
+        table.add_row(name, str(chains), f"{one:.3g}", f"{many:.3g}", f"{statistics.median(ratios):.2f}",
+                      f"{min(ratios):.2f}, {max(ratios):.2f}", str(samples * options.blocks),
+                      ", ".join(f"{count} {call}" for call, count in calls.items()) or "none")
+    if ranks.rank == 0:
         Console(width=140, force_terminal=False).print(table)
 
 
