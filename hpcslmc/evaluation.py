@@ -25,6 +25,8 @@ class Evaluation:
         Electrons per site, sum_n f(E_n) / N.
     spectrum : (chains, 2 sites) float64 or None
         All E_n, from which log W follows at any temperature.
+    energy_part : (chains,) float64 or None
+        What log W's own determinants contribute to the energy, for ``ExactWeight.with_energy``.
     """
 
     log_weight: Tensor
@@ -32,6 +34,7 @@ class Evaluation:
     energy: Tensor | None = None
     density: Tensor | None = None
     spectrum: Tensor | None = None
+    energy_part: Tensor | None = None
 
     def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
         """This evaluation for the chains with ``keep`` (chains,) bool, the other one for the rest."""
@@ -43,8 +46,8 @@ class Evaluation:
                 merged[field.name] = torch.where(mask, mine, theirs)
         return Evaluation(**merged)
 
-    def rows(self, rows: slice) -> "Evaluation":
-        """The evaluation of some of the chains."""
+    def rows(self, rows: slice | Tensor) -> "Evaluation":
+        """The evaluation of some of the chains, a slice or a mask of them."""
         return Evaluation(*(value if value is None else value[rows] for value in (getattr(self, f.name) for f in fields(self))))
 
 

@@ -48,6 +48,10 @@ class Guarded:
         """The density at spins whose evaluation at another temperature is known; raises as ``evaluate``."""
         return self._checked(spins, lambda rows: self.density.reweight(spins[rows], known.rows(rows), forces))
 
+    def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
+        """The known evaluation of spins with their energy and density; raises as ``evaluate``."""
+        return self._checked(spins, lambda rows: self.density.with_energy(spins[rows], known.rows(rows)))
+
     def _checked(self, spins: Tensor, evaluate: Callable[[slice], Evaluation]) -> Evaluation:
         try:
             evaluation = evaluate(slice(None))

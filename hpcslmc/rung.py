@@ -247,11 +247,11 @@ class Rung:
         self.spins, self.evaluation = spins, evaluation
 
     def know_electrons(self) -> None:
-        """Work out energy and density of the chains where they are not known: the weight may give them with forces only."""
+        """Work out energy and density of the chains where they are not known."""
         unknown = self.evaluation.energy.isnan()
         if unknown.any():
             energy, density = self.evaluation.energy.clone(), self.evaluation.density.clone()
-            fresh = self.weight.evaluate(self.spins[unknown], forces=True)
+            fresh = self.weight.with_energy(self.spins[unknown], self.evaluation.rows(unknown))
             energy[unknown], density[unknown] = fresh.energy, fresh.density
             self.evaluation = replace(self.evaluation, energy=energy, density=density)
 

@@ -236,7 +236,7 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
     if (count := saved["bins"]["squares"].shape[-1]) != len(bins.names):
         raise ValueError(f"bins of {count} observables, not {len(bins.names)}; those of one's own come with --import")
     sampled = shared["done"] if phase == "sample" else 0
-    known = {"log_weight": (), "forces": (sites, 3), "energy": (), "density": (), "spectrum": (2 * sites,)}
+    known = {"log_weight": (), "forces": (sites, 3), "energy": (), "density": (), "spectrum": (2 * sites,), "energy_part": ()}
     needed = {"log_weight", *({"energy", "density"} if saved["evaluation"].keys() & {"energy", "density"} else ())}
     if _goes_on_by_forces(rung, shared):
         needed.add("forces")

@@ -6,7 +6,7 @@
 Free spins, the ferromagnet and a Neel state (degenerate spectra), and spins thermalised by exact HMC at each J and
 temperature (mu = 0), for J = 0 .. 16, mu = -1.5, 0, 3 and beta = 1 .. 400. One LAPACK decomposition per (spins, J) is the
 reference at every mu and beta. The larger lattices get fewer values; the lines above the table say which. Prints the
-largest errors and where they are; exit code 1 if log W or a component of a force is off by more than 1e-8.
+largest errors and where they are; exit code 1 if log W, a component of a force or the energy per site is off by more than 1e-8.
 
 Beyond 32x32 only log W of the two ordered states is compared, whose eigenvalues are known; these rows are shown and not
 judged. Log W is 10^7 there, and its rounding alone comes near the bound.
@@ -139,6 +139,9 @@ class Spectrum:
     def log_weight(self, beta: float, mu: float) -> float:
         return float(thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).log_weight)
 
+    def energy(self, beta: float, mu: float) -> float:
+        return float(thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).energy)
+
     def forces(self, beta: float, mu: float) -> Tensor | None:
         """(sites, 3), d log W / d S_i = -beta (J/2) sum_n f(E_n) <sigma_i>_n."""
         if self.local is None:
@@ -169,6 +172,7 @@ class Record:
     refused: int = 0
     log_weight: Worst = field(default_factory=Worst)
     forces: Worst = field(default_factory=Worst)
+    energy: Worst = field(default_factory=Worst)
 
 
 def fixed_spins(kind: str, lattice: Lattice) -> Tensor:
@@ -210,7 +214,7 @@ def compare(plan: Plan, J: float, records: dict[str, Record], group: World, prog
     levels = eigenvalues(hamiltonian, spins, group) if "scalapack" in records else None
     for beta in plan.betas:
         for mu in plan.mus:
-            exact = [(spectrum.log_weight(beta, mu), spectrum.forces(beta, mu)) for spectrum in spectra]
+            exact = [(spectrum.log_weight(beta, mu), spectrum.energy(beta, mu), spectrum.forces(beta, mu)) for spectrum in spectra]
             where = [f"J={J:g} mu={mu:g} beta={beta:g} {name}" for name in names]
             for method, record in records.items():
                 found = evaluate(method, hamiltonian, beta, mu, spins, levels, plan.dense, group)
@@ -221,16 +225,17 @@ def compare(plan: Plan, J: float, records: dict[str, Record], group: World, prog
 
 
 def evaluate(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, spins: Tensor, levels: Tensor | None,
-             forces: bool, group: World) -> tuple[Tensor, Tensor | None] | None:
-    """log W (chains,) and, if wanted and there are any, forces (chains, sites, 3); None where the method refuses. Collective."""
+             forces: bool, group: World) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """log W and energy (chains,) and, if wanted and there are any, forces (chains, sites, 3); None where the method refuses. Collective."""
     if method == "scalapack":
-        return thermodynamics(levels, beta, mu, hamiltonian.lattice.sites).log_weight, None
+        found = thermodynamics(levels, beta, mu, hamiltonian.lattice.sites)
+        return found.log_weight, found.energy, None
     try:
         weight = make_weight(method, hamiltonian, beta, mu, group)
     except UserError:
         return None
-    log_weight = weight.log_weight(spins)
-    return log_weight, weight.log_weight_and_forces(spins)[1] if forces else None
+    found = weight.with_energy(spins, weight.evaluate(spins))
+    return found.log_weight, found.energy, weight.log_weight_and_forces(spins)[1] if forces else None
 
 
 def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor:
@@ -238,12 +243,14 @@ def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor
     return Distributed(hamiltonian, 1.0, 0.0, group.communicator).spectrum(spins)
 
 
-def enter(record: Record, found: tuple[Tensor, Tensor | None], exact: list[tuple[float, Tensor | None]], where: list[str]) -> None:
+def enter(record: Record, found: tuple[Tensor, Tensor, Tensor | None], exact: list[tuple[float, float, Tensor | None]],
+          where: list[str]) -> None:
     """Errors of one weight for each of its configurations."""
-    log_weight, forces = found
-    for n, (reference, reference_forces) in enumerate(exact):
+    log_weight, energy, forces = found
+    for n, (reference, reference_energy, reference_forces) in enumerate(exact):
         record.cases += 1
         record.log_weight.add(abs(float(log_weight[n]) - reference), where[n])
+        record.energy.add(abs(float(energy[n]) - reference_energy), where[n])
         if forces is not None and reference_forces is not None:
             record.forces.add(float((forces[n] - reference_forces).abs().max()), where[n])
 
@@ -285,7 +292,7 @@ def main() -> int:
     names = options.lattices or (default if options.quick else [*default, "6x16", "16x16", "24x24", "32x32", "48x48", "64x64"])
     plans = {name: Plan.of(_shape(name), options.quick) for name in names}
     methods, progress = available(group), Progress(group.is_root, 10.0)
-    table = Table("method", "lattice", "cases", "refused", "log W", "at", "forces", "at",
+    table = Table("method", "lattice", "cases", "refused", "log W", "at", "forces", "at", "energy", "at",
                   title=f"Largest differences from dense diagonalisation (bound {BOUND:g}), {group.size} rank(s) a group")
     found: dict[str, list[tuple[str, Record]]] = {method: [] for method in methods}
     for name, plan in plans.items():
@@ -304,10 +311,10 @@ def main() -> int:
     failed = False
     for method, rows in found.items():
         for name, record in rows:
-            table.add_row(method, name, str(record.cases), str(record.refused), *record.log_weight.cells(), *record.forces.cells())
-            failed |= plans[name].dense and max(record.log_weight.error, record.forces.error) > BOUND
+            table.add_row(method, name, str(record.cases), str(record.refused), *record.log_weight.cells(), *record.forces.cells(), *record.energy.cells())
+            failed |= plans[name].dense and max(record.log_weight.error, record.forces.error, record.energy.error) > BOUND
         table.add_section()
-    Console(width=150, force_terminal=False).print(table)
+    Console(width=190, force_terminal=False).print(table)
     print(f"{sum(record.cases for rows in found.values() for _, record in rows)} comparisons, "
           + (f"some up to 32x32 beyond {BOUND:g}" if failed else f"all up to 32x32 within {BOUND:g}"))
     return int(failed)

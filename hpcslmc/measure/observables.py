@@ -18,7 +18,7 @@ class Needs(Enum):
     """What a measurement is made from."""
 
     SPINS = "the spins and their log W"
-    ENERGIES = "energy and density of the exact evaluation, which most weights give with forces only"
+    ENERGIES = "energy and density of the exact evaluation, for which most weights take more determinants, or forces"
     LEVELS = "all eigenvalues of h(S)"
     STATES = "all eigenvalues and eigenvectors of h(S)"
 

@@ -1,27 +1,26 @@
 r"""Exact fermion weight and forces without eigenvalues: block cyclic reduction over lattice rows.
 
-With the Matsubara nodes (w_k, a_k) of `hpcslmc.weight.nodes` and A_k = 1 + i (h - mu) / w_k,
+Log W is the sum over determinants of `hpcslmc.weight.determinants`; with the same nodes (w_k, a_k) and A_k = 1 + i (h - mu) / w_k
 
 .. math::
-    \log W &= \beta\mu N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
-    f(h - \mu) &= \tfrac12 + \tfrac2\beta \sum_k \tfrac{a_k}{w_k} \, \mathrm{Im} A_k^{-1},
+    f(h - \mu) = \tfrac12 + \tfrac2\beta \sum_k \tfrac{a_k}{w_k} \, \mathrm{Im} A_k^{-1},
     \qquad \mathrm{Im} B = (B - B^\dagger) / 2i
 
-because tr h = 0 and A_k = (i / w_k) (h - mu - i w_k). The scaling by w_k keeps determinants of large w_k, which
-have the large a_k, close to 1 and their rounding errors small. The Hermitian part of A_k is 1, that of every
-Schur complement at least 1, so that rows may be eliminated in any order without pivoting between them.
+The scaling by w_k keeps determinants of large w_k, which have the large a_k, close to 1 and their rounding errors small. The Hermitian
+part of A_k is 1, that of every Schur complement at least 1, so that rows may be eliminated in any order without pivoting between them.
 """
 
-import math
+from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.parallel import World
-from hpcslmc.weight.method import ExactWeight
-from hpcslmc.weight.nodes import MatsubaraNodes, model_nodes
+from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
 WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
@@ -66,15 +65,11 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     return log_det, interleave(spin_blocks(even.diagonal), inside)
 
 
-class Blocks(ExactWeight):
+class Blocks(Determinants):
     r"""Exact weight and forces by block elimination at K imaginary frequencies.
 
     .. math:: \frac{\partial \log W}{\partial S_i} = -J \sum_k \frac{a_k}{w_k}
         \mathrm{Im}\, \mathrm{tr}\left[\sigma (A_k^{-1})_{ii}\right]
-
-    Attributes
-    ----------
-    nodes : MatsubaraNodes
 
     Notes
     -----
@@ -88,43 +83,52 @@ class Blocks(ExactWeight):
 
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         super().__init__(hamiltonian, beta, mu, group)
-        self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         self._fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
         ring = (one.roll(1, 0) + one.roll(-1, 0))[self._fold][:, self._fold]
         self._row = torch.kron(-hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128))
 
+    def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
+        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
+        log_dets = spins.new_zeros(len(spins), len(frequencies))
+        for chain, shift, found, _ in self._eliminated(self._rows(spins), frequencies, False):
+            log_dets[chain, shift] = found
+        return self.group.sum_tensor(log_dets)
+
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""
+        if not forces:
+            return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         chains, sites = len(spins), self.hamiltonian.lattice.sites
         rows = self._rows(spins)
-        frequencies, weights = (torch.as_tensor(x, device=spins.device) for x in (self.nodes.frequencies, self.nodes.weights))
-        log_det = spins.new_zeros(chains)
+        weights = torch.as_tensor(self.nodes.weights, device=spins.device)
+        ratios = torch.as_tensor(self.nodes.weights / self.nodes.frequencies, device=spins.device)
+        log_dets = spins.new_zeros(chains, len(weights))
         kinetic = spins.new_zeros(chains)
         filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
-        pairs = torch.cartesian_prod(torch.arange(chains), torch.arange(len(frequencies)))
-        pairs = pairs[self.group.rank::self.group.size].to(spins.device)
-        for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
-            w, a = frequencies[shift], weights[shift]
-            scale = 1j / w
-            diagonal = rows[:, chain].mul_(scale[:, None, None])
-            diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
-            log_dets, blocks = _solve_rows(diagonal, -self.hamiltonian.t * scale, forces)
-            log_det.index_add_(0, chain, a * log_dets)
-            if blocks is not None:
-                blocks = blocks.movedim(1, 0)
-                filled.index_add_(0, chain, (a / w)[:, None, None, None, None] * blocks)
-                trace = blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
-                kinetic.index_add_(0, chain, a * (2.0 * sites - trace))
-        log_weight = sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * self.group.sum_tensor(log_det)
-        if not forces:
-            return Evaluation(log_weight)
-        filled, kinetic = self.group.sum_tensor(filled), self.group.sum_tensor(kinetic)
+        for chain, shift, found, blocks in self._eliminated(rows, self.nodes.frequencies, True):
+            log_dets[chain, shift] = found
+            blocks = blocks.movedim(1, 0)
+            filled.index_add_(0, chain, ratios[shift][:, None, None, None, None] * blocks)
+            trace = blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+            kinetic.index_add_(0, chain, weights[shift] * (2.0 * sites - trace))
+        log_dets, filled, kinetic = (self.group.sum_tensor(x) for x in (log_dets, filled, kinetic))
         filled = (filled - filled.mH) / 2j
         density = 1.0 + 2.0 / (self.beta * sites) * filled.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
         energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * kinetic
-        return Evaluation(log_weight, self._forces(filled), energy, density)
+        return replace(self._evaluation(log_dets), forces=self._forces(filled), energy=energy, density=density)
+
+    def _eliminated(self, rows: Tensor, frequencies: np.ndarray, inverse: bool) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """This rank's share of chains and shifts, batch by batch: their numbers, log|det A_k|, and each site's block of the inverse if wanted."""
+        pairs = torch.cartesian_prod(torch.arange(rows.shape[1]), torch.arange(len(frequencies)))
+        pairs = pairs[self.group.rank::self.group.size].to(rows.device)
+        scales = 1j / torch.as_tensor(frequencies, device=rows.device)
+        for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
+            scale = scales[shift]
+            diagonal = rows[:, chain].mul_(scale[:, None, None])
+            diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
+            yield chain, shift, *_solve_rows(diagonal, -self.hamiltonian.t * scale, inverse)
 
     def _turned(self) -> bool:
         return self.hamiltonian.lattice.shape[0] < self.hamiltonian.lattice.shape[1]

@@ -16,8 +16,7 @@ from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.weight.blocks import Blocks
-from hpcslmc.weight.method import ExactWeight
-from hpcslmc.weight.nodes import MatsubaraNodes, model_nodes
+from hpcslmc.weight.determinants import Determinants
 
 OPTIONS_PREFIX = "hpcslmc_"
 """Of the one entry in PETSc's options database, the same for all weights: the database has room for 512 entries."""
@@ -45,17 +44,14 @@ class FactorisationStatistics:
     bytes: float
 
 
-class Matsubara(ExactWeight):
+class Matsubara(Determinants):
     r"""Exact weight from the determinants of sparse shifted matrices.
 
-    .. math:: \log W = \beta \mu N + 2N \log 2 + 2 \sum_k a_k \log\left|\det\left(1 + \frac{i (h - \mu)}{w_k}\right)\right|
-
-    which is -(beta/2) tr(h - mu) + 2N log 2 + sum_k a_k [2 log|det(h - mu - i w_k)| - 2N log w_k^2] with tr h = 0, in
-    a form that loses nothing where w_k is large. The nodes (a_k, w_k) depend on the model only (``nodes.py``).
+    The determinants of 1 + i (h - mu) / w_k are those of h - mu - i w_k in a form that loses nothing where w_k is large. The nodes
+    (a_k, w_k) depend on the model only (``nodes.py``).
 
     Attributes
     ----------
-    nodes : MatsubaraNodes
     error : float
         Bound of the error of log W from the finite number of nodes: 2N times the nodes' measured error, at most
         5e-9 unless that is below three roundings of beta R per eigenvalue. The rounding of the factorisations comes
@@ -78,33 +74,30 @@ class Matsubara(ExactWeight):
     def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         self._blocks_weight: Blocks | None = None
-        self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         self.error = 2 * hamiltonian.lattice.sites * self.nodes.error
         self._hopping, self._diagonal = _pattern(hamiltonian.lattice, hamiltonian.t)
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
         self._factorisation = _Factorisation(self._hopping, self.group.teams(self._teams))
 
-    def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
-        sites = self.hamiltonian.lattice.sites
+    def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
+        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
         blocks, values = self._blocks(spins), self._hopping.data.copy()
-        log_det = np.zeros(len(spins))
-        pairs = itertools.product(range(len(spins)), zip(self.nodes.frequencies, self.nodes.weights))
-        for chain, (w, a) in itertools.islice(pairs, self._team, None, self._teams):
+        log_dets = np.zeros((len(spins), len(frequencies)))
+        pairs = itertools.product(range(len(spins)), enumerate(frequencies))
+        for chain, (k, w) in itertools.islice(pairs, self._team, None, self._teams):
             values[self._diagonal] = blocks[chain]
             shifted = values * (1j / w)
             shifted[self._diagonal[:, [0, 1], [0, 1]]] += 1.0
-            log_det[chain] += a * self._factorisation.log_abs_det(shifted)
+            log_dets[chain, k] = self._factorisation.log_abs_det(shifted)
         if not self._factorisation.team.is_root:
-            log_det[:] = 0.0
-        log_weight = sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + 2.0 * self.group.sum(log_det)
-        return torch.as_tensor(log_weight, device=spins.device)
+            log_dets[:] = 0.0
+        return torch.as_tensor(self.group.sum(log_dets), device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """log W alone, of spins (chains, sites, 3); with ``forces`` everything, by block elimination. Collective over the group."""
         if not forces:
-            return Evaluation(log_weight=self.log_weight(spins))
+            return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         if self._blocks_weight is None:
             self._blocks_weight = Blocks(self.hamiltonian, self.beta, self.mu, self.group)
         return self._blocks_weight.evaluate(spins, forces=True)

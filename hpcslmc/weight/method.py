@@ -1,6 +1,7 @@
 """The protocol of exact weights."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -36,6 +37,11 @@ class ExactWeight(ABC):
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
         """As ``evaluate``, of spins whose evaluation at another temperature is known; cheap where that has their spectrum."""
         return self.evaluate(spins, forces)
+
+    def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
+        """The known evaluation of spins (chains, sites, 3) with their energy and density. Collective over the group."""
+        full = self.evaluate(spins, forces=True)
+        return replace(known, energy=full.energy, density=full.density)
 
     def log_weight(self, spins: Tensor) -> Tensor:
         """(chains,) float64, log W of spins (chains, sites, 3)."""

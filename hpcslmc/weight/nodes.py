@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hpcslmc.hamiltonian import Hamiltonian
 
 MAX_NODES = 40
+ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))
+"""What the energy needs beside the nodes of log W, close to where these are Matsubara frequencies: found by hand for beta R = 160."""
 FIT_POINTS = 400
 CERTIFY_POINTS = 20_000
 EXTENDED = np.longdouble  # residuals are small differences of large logarithms; plain double where a platform has no more
@@ -45,6 +47,57 @@ class MatsubaraNodes:
     weights: np.ndarray
     error: float
     derivative_error: float
+
+
+@dataclass(frozen=True)
+class EnergySum:
+    r"""How the energy follows from the same logarithms as log W, and a few more.
+
+    .. math:: \frac{\beta e}{2} \tanh\frac{\beta e}{2} \approx \sum_k c_k \log\left(1 + \frac{e^2}{w_k^2}\right)
+
+    Attributes
+    ----------
+    frequencies : (5,) float64
+        w_k beside the nodes, in units of energy.
+    node_weights : (K,) float64
+        c_k of the nodes.
+    weights : (5,) float64
+        c_k of the others. These are of either sign.
+    error : float
+        Largest error of the formula on \|e\| <= R.
+    """
+
+    frequencies: np.ndarray
+    node_weights: np.ndarray
+    weights: np.ndarray
+    error: float
+
+
+def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
+    r"""The energy's sum over nodes that were found for log W.
+
+    Parameters
+    ----------
+    nodes : MatsubaraNodes
+    beta, radius : float
+        As for ``matsubara_nodes``.
+
+    Notes
+    -----
+    The left side is the derivative d/d log(beta) of that of log W's formula; it has poles at the Matsubara frequencies, where the
+    nodes have logarithms: two more logarithms close to the first of them and three between the next make it up. Weights by
+    linear least squares. tools/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and weights up to 3e4, which
+    magnify rounding. A few milliseconds.
+    """
+    frequencies = np.append(beta * nodes.frequencies, ENERGY_FREQUENCIES)
+    x = _grid(beta * radius, FIT_POINTS).astype(float)
+    logs = np.log1p((x[:, None] / frequencies) ** 2)
+    scale = np.linalg.norm(logs, axis=0)
+    weights = np.linalg.lstsq(logs / scale, 0.5 * x * np.tanh(0.5 * x), rcond=1e-14)[0] / scale
+    x = _grid(beta * radius, CERTIFY_POINTS).astype(float)
+    error = np.abs(0.5 * x * np.tanh(0.5 * x) - np.log1p((x[:, None] / frequencies) ** 2) @ weights).max()
+    count = len(nodes.frequencies)
+    return EnergySum(ENERGY_FREQUENCIES / beta, weights[:count], weights[count:], float(error))
 
 
 def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> MatsubaraNodes:

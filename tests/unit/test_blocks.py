@@ -4,7 +4,9 @@ import pytest
 import torch
 from helpers import make_diagonalise, random_spins
 
-from hpcslmc.weight import blocks
+from hpcslmc.evaluation import Evaluation
+from hpcslmc.parallel import World
+from hpcslmc.weight import blocks, make_weight
 from hpcslmc.weight.blocks import Blocks, Ring
 
 SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6), (7, 4), (8, 8)]
@@ -36,6 +38,30 @@ def check_against_diagonalisation(shape: tuple[int, int], J: float, beta: float,
     assert (evaluation.forces - exact.forces).abs().max() < 1e-8
     assert (evaluation.energy - exact.energy).abs().max() < 1e-9
     assert (evaluation.density - exact.density).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("method", ["blocks", "matsubara"])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 6), (4, 8), (6, 6)], ids=str)
+@pytest.mark.parametrize(("J", "beta"), [(0.0, 20.0), (1.0, 2.0), (1.0, 400.0), (16.0, 20.0)])
+def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monkeypatch):
+    dense = make_diagonalise(shape, J, beta, 0.0)
+    weight, spins = make_weight(method, dense.hamiltonian, beta, 0.0, World()), ordered_and_random(shape)
+    monkeypatch.setattr(Blocks, "_forces", None)
+    exact, known = dense.evaluate(spins), weight.evaluate(spins)
+    bound = 2.0 * weight.energies.error / beta + 1e-10
+    for found in (weight.with_energy(spins, known), weight.with_energy(spins, Evaluation(known.log_weight))):
+        assert torch.equal(found.log_weight, known.log_weight)
+        assert (found.energy - exact.energy).abs().max() < bound < 1e-7 / beta + 1.1e-10
+        assert (found.density - exact.density).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("shape", "mu"), [((3, 5), 0.0), ((4, 3), 0.0), ((4, 4), 0.3)])
+def test_elsewhere_the_energy_comes_with_forces(shape, mu):
+    weight, dense = make_pair(shape, 1.0, 20.0, mu)
+    spins = ordered_and_random(shape)
+    found, exact = weight.with_energy(spins, weight.evaluate(spins)), dense.evaluate(spins)
+    assert (found.energy - exact.energy).abs().max() < 1e-9
+    assert (found.density - exact.density).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)

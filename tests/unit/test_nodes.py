@@ -6,7 +6,7 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.matsubara import Matsubara
-from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance, spline
+from hpcslmc.weight.nodes import energy_sum, matsubara_nodes, model_tolerance, spline
 
 MOST_NODES = {0.1: 1, 1.0: 2, 10.0: 5, 100.0: 10, 1000.0: 17, 10000.0: 25}
 
@@ -30,6 +30,19 @@ def test_error_is_certified_on_the_whole_range(reach):
     assert derivative_error <= nodes.derivative_error + 1e-15
     assert nodes.error <= 1e-11
     assert nodes.derivative_error < 2e-9
+
+
+@pytest.mark.parametrize("reach", [*MOST_NODES, 13000.0])
+def test_the_energy_follows_from_five_more_frequencies(reach):
+    beta, radius = 4.0, reach / 4.0
+    nodes = matsubara_nodes(beta, radius)
+    energies = energy_sum(nodes, beta, radius)
+    e = radius * np.concatenate((np.linspace(0.0, 1.0, 4001), np.geomspace(1e-9, 1.0, 4001)))[:, None]
+    terms = np.log1p((e / nodes.frequencies) ** 2) @ energies.node_weights + np.log1p((e / energies.frequencies) ** 2) @ energies.weights
+    error = np.abs(terms - 0.5 * beta * e[:, 0] * np.tanh(0.5 * beta * e[:, 0])).max()
+    assert len(energies.frequencies) == 5
+    assert error <= energies.error * (1.0 + 1e-3) + 1e-15 * np.abs(energies.node_weights).max()
+    assert energies.error < 6e-8
 
 
 @pytest.mark.parametrize("reach", MOST_NODES)

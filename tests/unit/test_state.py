@@ -14,7 +14,7 @@ from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.simulation import Simulation
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
-from faults import TAMPERED, damaged, load
+from damage import TAMPERED, damaged, load
 
 LADDER = {"temperature": [0.5, 0.1], "rungs": 3, "filling": 0.9}
 JOBS = {
