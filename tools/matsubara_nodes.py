@@ -1,4 +1,4 @@
-"""What the compressed Matsubara sum needs and costs: nodes and certified errors; with --speed, one log W on one core.
+"""What the compressed Matsubara sum needs and costs: nodes and certified errors, of the energy's sum too; with --speed, one log W on one core.
 
     python tools/matsubara_nodes.py [--speed 16 32 64]
 
@@ -18,7 +18,7 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight.matsubara import Matsubara
-from hpcslmc.weight.nodes import matsubara_nodes, model_tolerance
+from hpcslmc.weight.nodes import energy_sum, matsubara_nodes, model_tolerance
 
 CONSOLE = Console(width=120, force_terminal=False)
 REACHES = (0.1, 1.0, 10.0, 30.0, 90.0, 100.0, 300.0, 500.0, 1000.0, 3000.0, 10000.0, 13000.0)
@@ -41,6 +41,7 @@ def nodes_table() -> None:
     """K, errors and rounding against beta R."""
     for name, tolerance in TOLERANCES.items():
         table = Table("beta R", "K", "error", "error of f", "rounding", "largest weight", "w_K / R", "seconds",
+                      "error of\nenergy / T", "its largest\nweight",
                       title=f"Nodes for the tolerance of {name}")
         for reach in REACHES:
             start = time.perf_counter()
@@ -50,9 +51,11 @@ def nodes_table() -> None:
                 CONSOLE.print(f"beta R = {reach:g}: {error}")
                 continue
             seconds = time.perf_counter() - start
+            energies = energy_sum(nodes, 1.0, reach)
             table.add_row(f"{reach:g}", str(len(nodes.weights)), f"{nodes.error:.1e}", f"{nodes.derivative_error:.1e}",
                           f"{rounding(nodes.frequencies, nodes.weights, reach):.1e}", f"{nodes.weights.max():.4g}",
-                          f"{nodes.frequencies[-1] / reach:.2f}", f"{seconds:.2f}")
+                          f"{nodes.frequencies[-1] / reach:.2f}", f"{seconds:.2f}", f"{energies.error:.1e}",
+                          f"{max(np.abs(energies.node_weights).max(), np.abs(energies.weights).max()):.1e}")
         CONSOLE.print(table)
 
 

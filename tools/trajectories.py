@@ -1,25 +1,30 @@
 """Forces that an independent sample costs, by length of an HMC trajectory and by number of trajectories between exact tests.
 
-    python tools/trajectories.py [--length 8] [--temperatures 0.03 0.05 0.1 0.5] [--model out/curriculum/12x12]
+    python tools/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models out/curriculum/12x12]
 
-J = 1, half filling, one core. The first table is of exact HMC, by temperature; the second, with a learned model, of self-learning proposals at
-its temperature: what an independent sample costs in units of one exact log W when proposals consist of 1, 2, 3, 4, 6 or 8 trajectories.
+J = 1, half filling, one core, for each length of the lattice and the model in the same place. The first table is of exact HMC, by temperature;
+the second, with a learned model, of self-learning proposals at its temperature: what an independent sample costs in units of one exact log W
+when proposals consist of 1, 2, 3, 4, 6 or 8 trajectories. Both end with what a job's defaults cost beside the best of the table.
 Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
 """
 
 import argparse
+import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from benchmark import independent
 from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.api import learned_model
+from hpcslmc.config import SamplingSection
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.measure.statistics import estimate
+from hpcslmc.measure.statistics import bracket, estimate
 from hpcslmc.parallel import World, limit_threads
 from hpcslmc.sampling import SLMC, Move, make_move
 from hpcslmc.streams import Stream
@@ -28,6 +33,7 @@ from hpcslmc.weight import choose_method, make_weight
 LENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
 TRAJECTORIES = (1, 2, 3, 4, 6, 8)
 TUNING = 40
+DEFAULTS = SamplingSection()
 
 
 def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int, tuned: Move) -> tuple[np.ndarray, float, torch.Tensor]:
@@ -41,65 +47,89 @@ def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int, tune
         else:
             found.append(order.measure(spins, evaluation).numpy())
             accepted.append(float(step.acceptance.mean()))
-    return np.stack(found, 1), float(np.mean(accepted)), spins
+    return np.array(found).T, float(np.mean(accepted or [np.nan])), spins
 
 
 def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Table:
     """Exact force evaluations of an independent sample, by temperature and length of a trajectory."""
-    table = Table("T", *(f"{length:g}" for length in LENGTHS), title=f"Exact HMC, {lattice.shape[0]}x{lattice.shape[1]}: exact forces of an "
+    table = Table("T", *(f"{length:g}" for length in LENGTHS), f"{DEFAULTS.trajectory:g} beside\nthe best",
+                  title=f"Exact HMC, {lattice.shape[0]}x{lattice.shape[1]}: exact forces of an "
                   "independent sample of |m(pi,pi)|^2, by length of the trajectory (in brackets: steps)")
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     for temperature in sorted(temperatures, reverse=True):
         method, _ = choose_method(hamiltonian, 1.0 / temperature, 0.0, "cpu", 1, True)
-        weight, row = make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()), []
+        weight, costs, row = make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()), {}, []
         for length in LENGTHS:
             move = make_move("hmc", weight, Stream(1, torch.arange(chains), f"{temperature} {length}"), length)
             draws, _, spins = series(move, spins, lattice, max(30, round(120 / length)), move)
-            row.append(f"{2.0 * estimate(draws).tau * move.steps:.1f} ({move.steps})")
-        table.add_row(f"{temperature:g}", *row)
-        print(f"T = {temperature:g}: done", flush=True)
+            costs[length] = 2.0 * estimate(draws).tau * move.steps
+            row.append(f"{costs[length]:.1f} ({move.steps})")
+        table.add_row(f"{temperature:g}", *row, f"{costs[DEFAULTS.trajectory] / min(costs.values()):.2f}")
+        print(f"{lattice.shape[0]}x{lattice.shape[1]}, T = {temperature:g}: done", flush=True)
     return table
 
 
-def proposal_table(path: str, lattice: Lattice, chains: int) -> Table:
+def proposal_table(path: str, lattice: Lattice, chains: int, samples: int) -> Table:
     """Cost of an independent sample in exact log W, by trajectories between tests."""
-    table = Table("trajectories", "acceptance", "tau / samples", "a proposal / log W", "an independent sample / log W",
-                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}")
     model = learned_model(path, lattice)
     electrons = model.architecture.electrons
     beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
-    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), 1.5, guide=model.guide)
-    _, _, spins = series(inner, Stream(1, torch.arange(chains), "start").directions(lattice.sites), lattice, 40, inner)
+    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), DEFAULTS.trajectory, guide=model.guide)
+    spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
+    for _ in range(2):  # the second with a step that suits spins in equilibrium
+        _, _, spins = series(inner, spins, lattice, 0, inner)
+    known = weight.evaluate(spins)
+    trajectory, test, energy = (cpu_seconds(call) for call in (
+        lambda: inner.move(spins, inner.evaluate(spins)), lambda: weight.evaluate(spins), lambda: weight.with_energy(spins, known)))
+    trajectory *= inner.steps / (inner.steps + 1)  # a proposal goes on from the evaluation before it
+    if known.energy is not None:
+        energy = 0.0
+    table = Table("trajectories", "acceptance", "tau / samples", "a sample / log W", "an independent sample / log W",
+                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: a trajectory costs {trajectory / test:.2f}, an energy "
+                  f"{energy / test:.2f} exact log W")
+    costs = {}
     for count in TRAJECTORIES:
         slmc = SLMC(weight, inner, Stream(1, torch.arange(chains), f"test {count}"), count)
-        draws, acceptance, spins = series(slmc, spins, lattice, 100, inner)
-        began = time.process_time()
-        evaluation = inner.evaluate(spins)
-        for _ in range(count):
-            inner.move(spins, evaluation)
-        proposal, began = time.process_time() - began, time.process_time()
-        weight.log_weight(spins)
-        ratio, tau = proposal / (time.process_time() - began), estimate(draws).tau
-        table.add_row(str(count), f"{acceptance:.3f}", f"{tau:.2f}", f"{ratio:.2f}", f"{2.0 * tau * (1.0 + ratio):.2f}")
-        print(f"{count} trajectories: done", flush=True)
+        draws, acceptance, spins = series(slmc, spins, lattice, samples, inner)
+        cost = 1.0 + (count * trajectory + acceptance * energy) / test
+        costs[count], error = independent(draws, cost * draws.size)
+        table.add_row(str(count), f"{acceptance:.3f}", f"{estimate(draws).tau:.2f}", f"{cost:.2f}", bracket(costs[count], error))
+        print(f"{lattice.shape[0]}x{lattice.shape[1]}, {count} trajectories: done", flush=True)
+    table.caption = f"the default of {DEFAULTS.moves} costs {costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
     return table
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Median of a few calls."""
+    times = []
+    for _ in range(5):
+        began = time.process_time()
+        call()
+        times.append(time.process_time() - began)
+    return statistics.median(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--length", type=int, default=8)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[8])
     parser.add_argument("--chains", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=100, help="of proposals")
     parser.add_argument("--temperatures", type=float, nargs="*", default=[0.03, 0.05, 0.1, 0.5])
-    parser.add_argument("--model", help="a learned model, or the output directory of the run that learned it")
+    parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models, or the output directories of the runs "
+                        "that learned them, one for each length")
     options = parser.parse_args()
+    if options.models and len(options.models) != len(options.lengths):
+        parser.error(f"{len(options.lengths)} lengths need as many models, not {len(options.models)}")
     limit_threads()
-    lattice, console = Lattice((options.length, options.length)), Console(width=150, force_terminal=False)
-    if options.temperatures:
-        console.print(exact_table(lattice, options.temperatures, options.chains))
-    if options.model:
-        console.print(proposal_table(options.model, lattice, options.chains))
+    console = Console(width=150, force_terminal=False)
+    for k, length in enumerate(options.lengths):
+        lattice = Lattice((length, length))
+        if options.temperatures:
+            console.print(exact_table(lattice, options.temperatures, options.chains))
+        if options.models:
+            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples))
 
 
 if __name__ == "__main__":

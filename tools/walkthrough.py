@@ -39,7 +39,7 @@ REDUCED = {  # command: (what is run in its place, why, the exit code that is ri
     "python tools/study_models.py --length 16": ("python tools/study_models.py --length 16 --chains 8 --configurations 16 --steps 20 --designs linear",
                                                  "one design, few data", 0),
     "python tools/benchmark.py": ("python tools/benchmark.py --sizes 6 --scale 0.02 --methods 'exact HMC'", "one sampler, few samples", 0),
-    "python tools/trajectories.py": ("python tools/trajectories.py --length 4 --chains 8 --temperatures 0.5", "one small lattice", 0),
+    "python tools/trajectories.py": ("python tools/trajectories.py --lengths 4 --chains 8 --temperatures 0.5", "one small lattice", 0),
     "python tools/observable_cost.py": ("python tools/observable_cost.py --lengths 8", "one lattice", 0),
     "python tools/training_speed.py": ("python tools/training_speed.py --length 4 --batch 16 --steps 2", "a small lattice", 0),
     "python tools/weak_scaling.py": ("mpirun -n 2 python -m mpi4py tools/weak_scaling.py --samples 1 --blocks 3", "few samples", 0),

@@ -231,16 +231,24 @@ def milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.3g}"
 
 
-def time_table(rows: list[Measured]) -> Table:
+def beside_fastest(row: Measured, beta: float, kind: str, forces: bool) -> str:
+    """Time of the method that ``auto`` takes over that of the fastest."""
+    method, _ = choice.choose_method(Hamiltonian(Lattice(row.shape), 1.0, 1.0), beta, 0.0, kind, 1, forces)
+    what = " + forces" if forces else ""
+    times = {m: row.seconds[m + what] for m in ("diagonalise", "blocks", "matsubara") if m + what in row.seconds}
+    return f"{times[method] / min(times.values()):.2f}" if method in times else "-"
+
+
+def time_table(rows: list[Measured], beta: float, kind: str) -> Table:
     columns = ("diagonalise", "blocks", "matsubara", "diagonalise + forces", "blocks + forces", "matsubara + forces")
-    table = Table("lattice", "shifts", "best LAPACK", *(c.replace(" + ", "\n+ ") for c in columns), "LAPACK /\nfastest", "errors",
-                  title="ms per configuration")
+    table = Table("lattice", "shifts", "best LAPACK", *(c.replace(" + ", "\n+ ") for c in columns), "LAPACK /\nfastest", "auto / fastest,\nwith forces",
+                  "errors", title="ms per configuration")
     for row in rows:
         mark = "" if row.dense else "~"
         fastest = min(row.seconds[m] for m in ("diagonalise", "blocks", "matsubara") if m in row.seconds)
         table.add_row(row.name, " ".join(map(str, row.shifts.values())), mark + milliseconds(row.seconds["LAPACK"]),
                       *(milliseconds(row.seconds.get(c)) for c in columns), f"{mark}{row.seconds['LAPACK'] / fastest:.1f}",
-                      " ".join(f"{e:.0e}" for e in row.errors.values()))
+                      f"{beside_fastest(row, beta, kind, False)}, {beside_fastest(row, beta, kind, True)}", " ".join(f"{e:.0e}" for e in row.errors.values()))
     return table
 
 
@@ -345,11 +353,12 @@ def main() -> None:
         return
     dense_seconds: dict[int, float] = {}
     rows = [measure(shape, options, where, dense_seconds) for shape in shapes]
-    CONSOLE.print(time_table(rows))
+    kind = where.split(":")[0]
+    CONSOLE.print(time_table(rows, options.beta, kind))
     CONSOLE.print(work_table(rows))
     print_growth(rows, dense_seconds)
     if options.costs:
-        write_costs(rows, options.beta, where.split(":")[0])
+        write_costs(rows, options.beta, kind)
 
 
 if __name__ == "__main__":
