@@ -8,8 +8,9 @@ effective number of samples of |m(pi,pi)|^2 (and of the energy): that of the exa
 What comes before sampling is shown apart: thermalisation and learning together, and their share when 10,000 independent samples are taken.
 
 Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by number; its time of a sample is theirs with
-a sweep's time replaced by that of one diagonalisation a site, measured here. Models are learned on 12x12 at most, those of message
-passing by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at each size. Errors are those of a jackknife over eight groups of chains.
+a sweep's time replaced by that of one diagonalisation a site, measured here. Models of attention are learned on 8x8 at most,
+those of message passing on 12x12 by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at each size.
+Errors are those of a jackknife over eight groups of chains.
 
 The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see REFERENCES.
 """
@@ -50,7 +51,7 @@ EXACT, METROPOLIS, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED, DENSE = (
     "exact HMC", "Metropolis, Green's functions", "SLMC, linear", "SLMC, attention", "SLMC, messages", "SLMC, messages, 1 trajectory",
     "HMC guided by messages", "Metropolis, diagonalisation")
 FEWER = {METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)}, EXACT: {24: (8, 50), 32: (4, 40)}, LINEAR: {32: (4, 80)},
-         ATTENTION: {32: (4, 80)}}
+         ATTENTION: {12: (8, 100), 16: (4, 80), 24: (4, 60), 32: (4, 40)}}
 """...of samplers that are slow, or slow to thermalise."""
 COLOURS = dict(zip((DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
                    ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00")))
@@ -83,8 +84,8 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
         return {"sampling": {"method": "exact", "exact_move": "hmc" if method == EXACT else "metropolis", "moves": 1}}
     if method == LINEAR:
         return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
-    if method == ATTENTION and length > 12:
-        return {"effective": {"start_from": str(directory(method, 12))}, "learning": {"rounds": 0, "configurations": 20}}
+    if method == ATTENTION and length > 8:
+        return {"effective": {"start_from": str(directory(method, 8))}, "learning": {"rounds": 0, "configurations": 20}}
     if method == ATTENTION:
         return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
     if length < 12:

@@ -1,11 +1,14 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_diagonalise, random_spins
+from small_jobs import make_job
 
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
 from hpcslmc.weight import blocks, make_weight
 from hpcslmc.weight.blocks import Blocks, Ring
 
@@ -53,6 +56,17 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
         assert torch.equal(found.log_weight, known.log_weight)
         assert (found.energy - exact.energy).abs().max() < bound < 1e-7 / beta + 1.1e-10
         assert (found.density - exact.density).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("method", ["blocks", "matsubara"])
+def test_a_self_learning_job_at_half_filling_samples_without_forces(method, monkeypatch):
+    simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}), World())
+    while simulation.phase != "sample":
+        simulation.advance()
+    monkeypatch.setattr(Blocks, "_forces", None)
+    while not simulation.finished:
+        simulation.advance()
+    assert all(np.isfinite(rung.bins.draws).all() for rung in simulation.rungs)
 
 
 @pytest.mark.parametrize(("shape", "mu"), [((3, 5), 0.0), ((4, 3), 0.0), ((4, 4), 0.3)])
