@@ -22,6 +22,7 @@ from hpcslmc.measure.statistics import bracket
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 SHOWN = {"m2_staggered": r"$\langle |m_{(\pi,\pi)}|^2 \rangle$", "energy": r"electronic energy per site [$t$]"}
 
@@ -59,6 +60,9 @@ def main() -> int:
         axes.errorbar([temperatures[k] for k in alone], [it[name].mean for it in alone.values()], [it[name].error for it in alone.values()],
                       marker="s", fillstyle="none", markersize=9, linestyle="", color="#D55E00", capsize=4, label="independent exact HMC")
         axes.set(xlabel=r"temperature $T / t$", ylabel=label, xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.legend(frameon=False, fontsize=8)
     for kind in ("png", "pdf"):
         figure.savefig(directory / f"scan.{kind}", dpi=200)
