@@ -1,6 +1,6 @@
 """Processor time of an independent sample, by sampler and lattice size.
 
-    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...]
+    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...] [--finished]
 
 T = 0.05, J = 1, half filling. Every sampler runs as a job of its own under mpirun, on as many chains, and measures the same observables;
 finished runs are not repeated. The time of an independent sample is the processor time of all ranks while sampling, divided by the
@@ -179,12 +179,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=COLOURS, default=[method for method in COLOURS if method != DENSE], metavar="NAME")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of samples")
+    parser.add_argument("--finished", action="store_true", help="show the runs that are there, start none")
     options = parser.parse_args()
     limit_threads()
     costs: dict[tuple[str, int], Cost] = {}
     for length in options.sizes:
         base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
         for method in options.methods:
+            if options.finished and not (directory(method, length) / "results.h5").exists():
+                continue
             chains, samples = FEWER.get(method, {}).get(length, SIZES[length])
             made = changes(method, length, base) | {"thermalisation": {"moves": THERMALISATION}}
             made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
