@@ -85,7 +85,8 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
     if method == LINEAR:
         return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
     if method == ATTENTION and length > 8:
-        return {"effective": {"start_from": str(directory(method, 8))}, "learning": {"rounds": 0, "configurations": 20}}
+        effective = {"model": "attention", "layers": 3, "shells": 14, "start_from": str(directory(method, 8))}
+        return {"effective": effective, "learning": {"rounds": 0, "configurations": 20}}
     if method == ATTENTION:
         return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
     if length < 12:

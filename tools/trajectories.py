@@ -4,7 +4,7 @@
 
 J = 1, half filling, one core, for each length of the lattice and the model in the same place. The first table is of exact HMC, by temperature;
 the second, with a learned model, of self-learning proposals at its temperature: what an independent sample costs in units of one exact log W
-when proposals consist of 1, 2, 3, 4, 6 or 8 trajectories. Both end with what a job's defaults cost beside the best of the table.
+when proposals consist of some trajectories. Both end with what a job's defaults cost beside the best of the table.
 Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
 """
 
@@ -31,7 +31,6 @@ from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
 LENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
-TRAJECTORIES = (1, 2, 3, 4, 6, 8)
 TUNING = 40
 DEFAULTS = SamplingSection()
 
@@ -70,7 +69,7 @@ def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Tab
     return table
 
 
-def proposal_table(path: str, lattice: Lattice, chains: int, samples: int) -> Table:
+def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, counts: list[int]) -> Table:
     """Cost of an independent sample in exact log W, by trajectories between tests."""
     model = learned_model(path, lattice)
     electrons = model.architecture.electrons
@@ -90,14 +89,15 @@ def proposal_table(path: str, lattice: Lattice, chains: int, samples: int) -> Ta
                   title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: a trajectory costs {trajectory / test:.2f}, an energy "
                   f"{energy / test:.2f} exact log W")
     costs = {}
-    for count in TRAJECTORIES:
+    for count in counts:
         slmc = SLMC(weight, inner, Stream(1, torch.arange(chains), f"test {count}"), count)
         draws, acceptance, spins = series(slmc, spins, lattice, samples, inner)
         cost = 1.0 + (count * trajectory + acceptance * energy) / test
         costs[count], error = independent(draws, cost * draws.size)
         table.add_row(str(count), f"{acceptance:.3f}", f"{estimate(draws).tau:.2f}", f"{cost:.2f}", bracket(costs[count], error))
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, {count} trajectories: done", flush=True)
-    table.caption = f"the default of {DEFAULTS.moves} costs {costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
+    if DEFAULTS.moves in costs:
+        table.caption = f"the default of {DEFAULTS.moves} costs {costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
     return table
 
 
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[8])
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--samples", type=int, default=100, help="of proposals")
+    parser.add_argument("--trajectories", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8], help="of a proposal")
     parser.add_argument("--temperatures", type=float, nargs="*", default=[0.03, 0.05, 0.1, 0.5])
     parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models, or the output directories of the runs "
                         "that learned them, one for each length")
@@ -129,7 +130,7 @@ def main() -> None:
         if options.temperatures:
             console.print(exact_table(lattice, options.temperatures, options.chains))
         if options.models:
-            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples))
+            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples, options.trajectories))
 
 
 if __name__ == "__main__":
