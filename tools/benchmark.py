@@ -43,6 +43,8 @@ from matplotlib import pyplot  # noqa: E402
 OUT = ROOT / "out/benchmark"
 GROUPS = 8
 AMORTISED = 10_000
+SHORTEST = 5.0
+"""Fewest samples of a chain, in autocorrelation times."""
 SIZES = {6: (64, 400), 8: (64, 250), 12: (32, 150), 16: (16, 150), 24: (8, 120), 32: (8, 80)}
 """Chains and samples of a chain, by length of the lattice."""
 THERMALISATION = 30
@@ -61,7 +63,10 @@ REFERENCES = {6: 0.0101, 8: 0.067, 12: 1.03, 16: 9.8}
 
 @dataclass(frozen=True)
 class Cost:
-    """Processor seconds of an independent sample of |m(pi,pi)|^2 and of the energy, with errors; of one sample; before sampling."""
+    """Processor seconds of an independent sample of |m(pi,pi)|^2 and of the energy, with errors; of one sample; before sampling.
+
+    A chain that is too short for its tau gives a lower bound only.
+    """
 
     order: tuple[float, float]
     energy: tuple[float, float]
@@ -69,6 +74,16 @@ class Cost:
     before: float
     tau: float
     acceptance: float
+    samples: int
+
+    @property
+    def resolved(self) -> bool:
+        """Whether a chain has samples enough for its tau."""
+        return self.samples >= SHORTEST * self.tau
+
+    def shown(self, pair: tuple[float, float]) -> str:
+        """One of the costs, or its lower bound."""
+        return bracket(*pair) if self.resolved else f"> {pair[0]:.2g}"
 
 
 def directory(method: str, length: int) -> Path:
@@ -116,7 +131,7 @@ def cost(results: Path) -> Cost:
         before = sum(float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune"))
         order, energy, acceptance = (file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance"))
     return Cost(independent(order, seconds), independent(energy, seconds), seconds / order.size, before, estimate(order).tau,
-                float(acceptance.mean()))
+                float(acceptance.mean()), order.shape[1])
 
 
 def sweep_by_diagonalisation(length: int) -> float:
@@ -137,7 +152,7 @@ def by_diagonalisation(metropolis: Cost, length: int) -> Cost:
     sweep = sweep_by_diagonalisation(length)
     ratio = sweep / metropolis.sample
     return Cost(*(tuple(ratio * x for x in pair) for pair in (metropolis.order, metropolis.energy)), sweep, metropolis.before * ratio,
-                metropolis.tau, metropolis.acceptance)
+                metropolis.tau, metropolis.acceptance, metropolis.samples)
 
 
 def show(costs: dict[tuple[str, int], Cost]) -> Table:
@@ -149,9 +164,9 @@ def show(costs: dict[tuple[str, int], Cost]) -> Table:
         dense = costs.get((DENSE, length))
         for method in COLOURS:
             if it := costs.get((method, length)):
-                ratio = f"{dense.order[0] / it.order[0]:.1f}" if dense else "-"
-                table.add_row(f"{length}x{length}", method, f"{it.acceptance:.3f}", f"{it.tau:.2f}", f"{it.sample:.3g}", bracket(*it.order),
-                              bracket(*it.energy), ratio, f"{it.before:.0f}", f"{it.before / AMORTISED:.2g}")
+                ratio = f"{dense.order[0] / it.order[0]:.1f}" if dense and it.resolved else "-"
+                table.add_row(f"{length}x{length}", method, f"{it.acceptance:.3f}", f"{it.tau:.2f}", f"{it.sample:.3g}", it.shown(it.order),
+                              it.shown(it.energy), ratio, f"{it.before:.0f}", f"{it.before / AMORTISED:.2g}")
         if dense and length in REFERENCES:
             seconds = 2.0 * dense.tau * REFERENCES[length]
             table.add_row(f"{length}x{length}", "SPF (C++), measured elsewhere, same tau", "", f"{dense.tau:.2f}", f"{REFERENCES[length]:.3g}",
@@ -164,7 +179,7 @@ def draw(costs: dict[tuple[str, int], Cost]) -> None:
     """Seconds of an independent sample against the number of sites."""
     figure, axes = pyplot.subplots(figsize=(5.2, 4.0), layout="constrained")
     for method, colour in COLOURS.items():
-        points = sorted((length**2, *it.order) for (name, length), it in costs.items() if name == method)
+        points = sorted((length**2, *it.order) for (name, length), it in costs.items() if name == method and it.resolved)
         if points:
             sites, seconds, errors = zip(*points, strict=True)
             axes.errorbar(sites, seconds, errors, marker="o", markersize=4, capsize=2, color=colour, label=method)
@@ -194,7 +209,7 @@ def main() -> None:
             made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
             costs[method, length] = cost(run(variant(base, made, directory(method, length)), options.ranks))
-            print(f"{length}x{length}, {method}: {bracket(*costs[method, length].order)} CPU s", flush=True)
+            print(f"{length}x{length}, {method}: {costs[method, length].shown(costs[method, length].order)} CPU s", flush=True)
         if (METROPOLIS, length) in costs:
             costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)
     table = show(costs)
