@@ -39,6 +39,7 @@ from hpcslmc.weight.diagonalise import Diagonalise
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import NullLocator  # noqa: E402
 
 OUT = ROOT / "out/benchmark"
 GROUPS = 8
@@ -183,8 +184,14 @@ def draw(costs: dict[tuple[str, int], Cost]) -> None:
         if points:
             sites, seconds, errors = zip(*points, strict=True)
             axes.errorbar(sites, seconds, errors, marker="o", markersize=4, capsize=2, color=colour, label=method)
+    elsewhere = [(length**2, 2.0 * costs[DENSE, length].tau * seconds) for length, seconds in REFERENCES.items() if (DENSE, length) in costs]
+    if elsewhere:
+        axes.plot(*zip(*elsewhere), marker="D", fillstyle="none", linestyle="", color=COLOURS[DENSE], label="SPF (C++), measured elsewhere, same tau")
     axes.set(xscale="log", yscale="log", xlabel="sites $N$", ylabel=r"CPU seconds per independent sample of $|m_{(\pi,\pi)}|^2$")
-    axes.legend(frameon=False, fontsize=7)
+    axes.set_xticks(sorted({length**2 for _, length in costs}))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(frameon=False, fontsize=6)
     for kind in ("png", "pdf"):
         figure.savefig(OUT / f"benchmark.{kind}", dpi=200)
 
