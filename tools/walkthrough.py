@@ -42,7 +42,7 @@ REDUCED = {  # command: (what is run in its place, why, the exit code that is ri
     "python tools/trajectories.py": ("python tools/trajectories.py --lengths 4 --chains 8 --temperatures 0.5", "one small lattice", 0),
     "python tools/observable_cost.py": ("python tools/observable_cost.py --lengths 8", "one lattice", 0),
     "python tools/training_speed.py": ("python tools/training_speed.py --length 4 --batch 16 --steps 2", "a small lattice", 0),
-    "python tools/weak_scaling.py": ("mpirun -n 2 python -m mpi4py tools/weak_scaling.py --samples 1 --blocks 3", "few samples", 0),
+    "python tools/weak_scaling.py": ("mpirun -n 2 python -m mpi4py tools/weak_scaling.py --seconds 0.2 --blocks 3", "few samples", 0),
     "python tools/ladder_models.py": ("python tools/ladder_models.py --length 4 --temperatures 0.2 0.5 --configurations 8 --steps 10 --batch 16",
                                       "two temperatures, few data", 0),
     "python tools/profile_job.py JOB": ("python tools/profile_job.py jobs/smoke.toml", "with a job", 0),
