@@ -131,8 +131,8 @@ class SamplingSection(_Section):
     """Move under the exact weight: thermalises, gives the first data, and samples where method = "exact"."""
     inner_move: Literal["hmc", "metropolis"] = "hmc"
     """Move under the effective weight."""
-    trajectory: Annotated[float, Field(gt=0, le=1000)] = 1.5
-    """Length of an HMC trajectory; a free spin turns by about that angle."""
+    trajectory: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Length of an HMC trajectory; a free spin turns by about that angle. If none is given, it is found before sampling."""
     moves: Count = 4
     """Moves between two samples: inner moves of a proposal (slmc) or exact moves (guided, exact)."""
     chains: Annotated[int, Field(ge=1, le=10**6)] = 64

@@ -23,7 +23,7 @@ from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
 from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.sampling import HMC, SLMC, make_move
+from hpcslmc.sampling import HMC, SLMC, Move, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
 
@@ -164,7 +164,7 @@ class Rung:
         if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
             self.exact.guide = forces
         if sampling.method == "guided":
-            self.guided = HMC(self.weight, self._stream("guided"), sampling.trajectory, sampling.trajectory, forces)
+            self.guided = HMC(self.weight, self._stream("guided"), sampling.trajectory, guide=forces)
         replays = setting.world.on_all(lambda: [Replay(path, self.physics) for path in learning.replay])
         trainer = Trainer(model, data, setting.world, self._stream("batches"), steps=learning.steps,
                           batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight,
@@ -192,25 +192,41 @@ class Rung:
             model.load_state_dict(parameters)
         return model
 
-    def thermalise(self) -> None:
-        """One exact move."""
+    def enter(self, phase: str) -> None:
+        """Hand on what the phases before have found for trajectories."""
+        if phase == "learn":
+            _follow(self.learning.slmc.inner, self.exact)
+        elif phase == "tune":
+            _follow(self.guided, self.exact)
+            _follow(self.guided, self.learning.slmc.inner)
+            self.guided.step_size = self.guided.length  # the guide's steps are short
+
+    @property
+    def sampler(self) -> Move:
+        """The move that sampling makes most of."""
+        return self.guided or (self.learning.slmc.inner if self.learning else self.exact)
+
+    def thermalise(self) -> Tensor:
+        """One exact move; returns what its tuning wants the means of, (chains, numbers)."""
         if self.evaluation is None:
             self.evaluation = self.exact.evaluate(self.spins)
-        step = self.exact.move(self.spins, self.evaluation)
-        self._take(step.spins, step.evaluation, step.acceptance > 0.0)
-        self.acceptance = step.acceptance
+        return self._move_once(self.exact)
 
     def learn(self) -> None:
         """One unit of work of learning. Collective."""
         self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
 
-    def tune(self) -> None:
-        """One guided move, for its step size."""
+    def tune(self) -> Tensor:
+        """One guided move; returns what its tuning wants the means of, (chains, numbers)."""
         if self.evaluation.forces is None:
             self.evaluation = self.guided.evaluate(self.spins)
-        step = self.guided.move(self.spins, self.evaluation)
+        return self._move_once(self.guided)
+
+    def _move_once(self, move: Move) -> Tensor:
+        step = move.move(self.spins, self.evaluation)
         self._take(step.spins, step.evaluation, step.acceptance > 0.0)
         self.acceptance = step.acceptance
+        return step.tuning
 
     def move(self) -> None:
         """What lies between two samples."""
@@ -306,3 +322,9 @@ class Rung:
             self.learning.load_state_dict(state["learning"])
         if self.guided:
             self.guided.load_state_dict(state["guided"])
+
+
+def _follow(move: Move, other: Move) -> None:
+    """Let a move's trajectories, where their length is to be found, start from the length of another's."""
+    if isinstance(move, HMC) and move.finds_length and isinstance(other, HMC):
+        move.length = other.length

@@ -28,7 +28,7 @@ from hpcslmc.learning.replay import NAME as DATA
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.rung import Rung, Setting
-from hpcslmc.sampling import Exchange
+from hpcslmc.sampling import HMC, Exchange, Move
 from hpcslmc.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
@@ -134,10 +134,8 @@ class Simulation:
         return dict(zip(PHASES, self.world.sum(self._cpu_seconds).tolist(), strict=True))
 
     def _thermalise(self) -> None:
-        for rung in self.rungs:
-            rung.thermalise()
-        for rung, acceptance in zip(self.rungs, self._mean_acceptances(), strict=True):
-            rung.exact.tune(acceptance)
+        tunings = [rung.thermalise() for rung in self.rungs]
+        self._tune_moves([rung.exact for rung in self.rungs], tunings)
         if self.swaps:
             self._exchange(self.job.sampling.exact_move == "hmc")
         self.done += 1
@@ -149,18 +147,21 @@ class Simulation:
 
     def _enter(self, phase: str) -> None:
         self.phase, self.done = phase, 0
+        for rung in self.rungs:
+            rung.enter(phase)
         if phase == "sample" and self.swaps:
             self.swaps.forget()
 
-    def _mean_acceptances(self) -> list[float]:
-        """Of the last move at each temperature, over the chains of all ranks. Collective."""
-        means = self._means([rung.acceptance for rung in self.rungs])
-        self.acceptance = float(np.mean(means))
-        return means
+    def _tune_moves(self, moves: list[Move], tunings: list[torch.Tensor]) -> None:
+        """Tune each temperature's move by what it has just said, as means over the chains of all ranks. Collective."""
+        means = self._means(tunings)
+        for move, mean in zip(moves, means, strict=True):
+            move.tune(mean)
+        self.acceptance = float(np.mean([acceptance for acceptance, *_ in means]))
 
-    def _means(self, values: list[torch.Tensor]) -> list[float]:
-        """Means over the chains of all ranks of a tensor (chains,) of each rung. Collective."""
-        sums = self.world.sum(np.array([float(x.sum()) for x in values]))
+    def _means(self, values: list[torch.Tensor]) -> list:
+        """Means over the chains of all ranks of a tensor, chains first, of each rung. Collective."""
+        sums = self.world.sum(np.array([x.sum(0).tolist() for x in values]))
         return (sums / self.block.total).tolist()
 
     def _tune_ensemble(self) -> None:
@@ -201,10 +202,8 @@ class Simulation:
             rung.learning.data.clear()
 
     def _tune(self) -> None:
-        for rung in self.rungs:
-            rung.tune()
-        for rung, acceptance in zip(self.rungs, self._mean_acceptances(), strict=True):
-            rung.guided.tune(acceptance)
+        tunings = [rung.tune() for rung in self.rungs]
+        self._tune_moves([rung.guided for rung in self.rungs], tunings)
         self.done += 1
         if self.done == GUIDED_TUNING:
             self._enter("sample")
@@ -233,7 +232,11 @@ class Simulation:
             found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
         if self.phase != "thermalise" and self._fillings:
             found.append("chemical potential: " + ", ".join(f"{rung.mu:.5g}" for rung in self.rungs))
-        return found + [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
+        found += [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
+        samplers = [rung.sampler for rung in self.rungs]
+        if self.phase == "sample" and isinstance(samplers[0], HMC) and samplers[0].finds_length:
+            found.append("trajectories, length (leapfrog steps): " + ", ".join(f"{move.length:.3g} ({move.steps})" for move in samplers))
+        return found
 
     def _at(self, rung: Rung) -> str:
         return f"T = {rung.temperature:.4g}, " if self.job.ensemble.is_ladder else ""

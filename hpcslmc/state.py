@@ -18,7 +18,7 @@ from hpcslmc.ensemble import LONGEST_STEP, TUNINGS
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.sampling import HMC, Move
-from hpcslmc.sampling.hmc import MOST_STEPS
+from hpcslmc.sampling.hmc import LONG, MOST_STEPS, SHORT
 from hpcslmc.sampling.metropolis import WIDEST
 from hpcslmc.weight import WEIGHTS
 
@@ -184,10 +184,11 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
 
 
 def _move(move: Move) -> dict:
-    """Step size or width, as tuning may leave them."""
+    """Step size and length, or width, as tuning may leave them."""
     if isinstance(move, HMC):
-        step = real(min(move.step_size, move.length / MOST_STEPS), max(move.step_size, move.length))
-        return {"step_size": step, "tunings": whole(0), "stream": STREAM}
+        short, long = (SHORT, LONG) if move.finds_length else (move.length, move.length)
+        step = real(min(move.step_size, short / MOST_STEPS), max(move.step_size, long))
+        return {"length": real(short, long), "step_size": step, "tunings": whole(0), "stream": STREAM}
     return {"width": real(1.0 / WIDEST, WIDEST), "tunings": whole(0), "stream": STREAM}
 
 

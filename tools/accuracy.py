@@ -196,7 +196,7 @@ def thermal_spins(hamiltonian: Hamiltonian, betas: tuple[float, ...], group: Wor
         for _ in range(8 if lattice.sites <= 300 else 3):
             result = move.move(spins, evaluation)
             spins, evaluation = result.spins, result.evaluation
-            move.tune(float(result.acceptance))
+            move.tune(result.tuning[0].tolist())
         found[beta] = torch.as_tensor(group.broadcast(spins[0].numpy()))
     return found
 

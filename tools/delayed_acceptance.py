@@ -82,12 +82,12 @@ def rows(length: int, runs: Path, chains: int, samples: int) -> dict[str, Result
     spins = Stream(1, indices, "start").directions(lattice.sites)
     inner: dict[str, HMC] = {}
     for name, model in (("linear", linear), ("messages", better)):
-        move = inner[name] = make_move("hmc", model, Stream(1, indices, name), 1.5, guide=model.guide)
+        move = inner[name] = make_move("hmc", model, Stream(1, indices, name), guide=model.guide)
         evaluation = move.evaluate(spins)
         for _ in range(TUNING):
             step = move.move(spins, evaluation)
             spins, evaluation = step.spins, step.evaluation
-            move.tune(float(step.acceptance.mean()))
+            move.tune(step.tuning.mean(0).tolist())
     exact_s = seconds_each(lambda: weight.log_weight(spins), chains)
     screen_s = seconds_each(lambda: better.evaluate(spins), chains)
     found = {}

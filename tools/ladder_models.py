@@ -59,13 +59,13 @@ class Task:
     def __init__(self, lattice: Lattice, temperature: float, configurations: int, channels: int, spins: torch.Tensor) -> None:
         self.beta, chains = 1.0 / temperature, torch.arange(CHAINS)
         weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), self.beta, 0.0)
-        move = make_move("hmc", weight, Stream(1, chains, f"moves {temperature}"), 1.5)
+        move = make_move("hmc", weight, Stream(1, chains, f"moves {temperature}"))
         data, evaluation = DataSet(ChainBlock(CHAINS, 0, CHAINS), VALIDATION), move.evaluate(spins)
         for k in range(THERMALISATION + configurations):
             step = move.move(spins, evaluation)
             spins, evaluation = step.spins, step.evaluation
             if k < THERMALISATION:
-                move.tune(float(step.acceptance.mean()))
+                move.tune(step.tuning.mean(0).tolist())
             else:
                 data.add(spins, Evaluation(evaluation.log_weight / self.beta, evaluation.forces / self.beta))
         self.spins, self._stacked = spins, data.stacked()

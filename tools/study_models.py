@@ -85,13 +85,13 @@ def main() -> None:
     weight = make_weight(choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world)
     data = DataSet(ChainBlock.of(world, options.chains), 0.2)
     recorder, order = Recorder(weight, data), StaggeredMagnetisation2(lattice, "cpu")
-    exact = make_move("hmc", recorder, Stream(1, chains, "exact"), 1.5)
+    exact = make_move("hmc", recorder, Stream(1, chains, "exact"))
     start = Stream(1, chains, "start").directions(lattice.sites)
     evaluation = exact.evaluate(start)
     for k in range(30):
         step = exact.move(start, evaluation)
         start, evaluation = step.spins, step.evaluation
-        exact.tune(float(step.acceptance.mean()))
+        exact.tune(step.tuning.mean(0).tolist())
     recorder.recording = True
     while len(data) < options.configurations:
         step = exact.move(start, evaluation)
@@ -114,13 +114,14 @@ def main() -> None:
             trainer.train_step()
         trainer.finish_round()
         training_s = time.perf_counter() - began
-        inner = make_move("hmc", model, Stream(1, chains, "inner"), 1.5, guide=model.guide)
+        inner = make_move("hmc", model, Stream(1, chains, "inner"), guide=model.guide)
+        inner.length = exact.length
         slmc = SLMC(weight, inner, Stream(1, chains, "test"), options.trajectories)
         spins, known, accepted, before, after = start, evaluation, [], [], []
         for k in range(2 * TESTS):
             step = slmc.move(spins, known)
             if k < TESTS:
-                inner.tune(float(step.inner_acceptance.mean()))
+                slmc.tune(step.tuning.mean(0).tolist())
             else:
                 accepted.append(step.acceptance.mean().item())
                 before.append(order.measure(spins, known).numpy())

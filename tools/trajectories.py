@@ -2,10 +2,10 @@
 
     python tools/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models out/curriculum/12x12]
 
-J = 1, half filling, one core, for each length of the lattice and the model in the same place. The first table is of exact HMC, by temperature;
-the second, with a learned model, of self-learning proposals at its temperature: what an independent sample costs in units of one exact log W
-when proposals consist of some trajectories. Both end with what a job's defaults cost beside the best of the table.
-Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
+J = 1, half filling, one core, for each length of the lattice and the model in the same place. The first table is of exact HMC, by temperature:
+trajectories of given lengths, and of the length that thermalisation finds. The second, with a learned model, is of self-learning proposals at its
+temperature: what an independent sample costs in units of one exact log W when proposals consist of some trajectories of the length that is found.
+Both end with what a job's defaults cost beside the best of the table. Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.api import learned_model
-from hpcslmc.config import SamplingSection
+from hpcslmc.config import SamplingSection, ThermalisationSection
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.observables import StaggeredMagnetisation2
@@ -30,19 +30,23 @@ from hpcslmc.sampling import SLMC, Move, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-LENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
-TUNING = 40
+LENGTHS = (0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5)
+FOUND = None
+"""Stands for the length that tuning finds."""
+TUNING = ThermalisationSection().moves
+SAMPLES = 120
+"""Trajectories of a chain of exact HMC."""
 DEFAULTS = SamplingSection()
 
 
-def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int, tuned: Move) -> tuple[np.ndarray, float, torch.Tensor]:
+def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int) -> tuple[np.ndarray, float, torch.Tensor]:
     """|m(pi,pi)|^2 (chains, samples) after tuning, mean acceptance, and where the chains end."""
     evaluation, found, accepted, order = move.evaluate(spins), [], [], StaggeredMagnetisation2(lattice, "cpu")
     for k in range(TUNING + samples):
         step = move.move(spins, evaluation)
         spins, evaluation = step.spins, step.evaluation
         if k < TUNING:
-            tuned.tune(float(getattr(step, "inner_acceptance", step.acceptance).mean()))
+            move.tune(step.tuning.mean(0).tolist())
         else:
             found.append(order.measure(spins, evaluation).numpy())
             accepted.append(float(step.acceptance.mean()))
@@ -51,20 +55,22 @@ def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int, tune
 
 def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Table:
     """Exact force evaluations of an independent sample, by temperature and length of a trajectory."""
-    table = Table("T", *(f"{length:g}" for length in LENGTHS), f"{DEFAULTS.trajectory:g} beside\nthe best",
+    table = Table("T", *(f"{length:g}" for length in LENGTHS), "found", "length\nfound", "found beside\nthe best",
                   title=f"Exact HMC, {lattice.shape[0]}x{lattice.shape[1]}: exact forces of an "
-                  "independent sample of |m(pi,pi)|^2, by length of the trajectory (in brackets: steps)")
+                  "independent sample of |m(pi,pi)|^2 and their error, by length of the trajectory")
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     for temperature in sorted(temperatures, reverse=True):
         method, _ = choose_method(hamiltonian, 1.0 / temperature, 0.0, "cpu", 1, True)
         weight, costs, row = make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()), {}, []
-        for length in LENGTHS:
+        for length in (FOUND, *LENGTHS):
             move = make_move("hmc", weight, Stream(1, torch.arange(chains), f"{temperature} {length}"), length)
-            draws, _, spins = series(move, spins, lattice, max(30, round(120 / length)), move)
-            costs[length] = 2.0 * estimate(draws).tau * move.steps
-            row.append(f"{costs[length]:.1f} ({move.steps})")
-        table.add_row(f"{temperature:g}", *row, f"{costs[DEFAULTS.trajectory] / min(costs.values()):.2f}")
+            draws, _, spins = series(move, spins, lattice, SAMPLES)
+            costs[length], error = independent(draws, draws.size * move.steps)
+            row.append(bracket(costs[length], error))
+            if length is FOUND:
+                found = f"{move.length:.2f}"
+        table.add_row(f"{temperature:g}", *row[1:], row[0], found, f"{costs[FOUND] / min(costs.values()):.2f}")
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, T = {temperature:g}: done", flush=True)
     return table
 
@@ -75,10 +81,9 @@ def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, count
     electrons = model.architecture.electrons
     beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
-    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), DEFAULTS.trajectory, guide=model.guide)
+    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), guide=model.guide)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
-    for _ in range(2):  # the second with a step that suits spins in equilibrium
-        _, _, spins = series(inner, spins, lattice, 0, inner)
+    _, _, spins = series(inner, spins, lattice, 0)
     known = weight.evaluate(spins)
     trajectory, test, energy = (cpu_seconds(call) for call in (
         lambda: inner.move(spins, inner.evaluate(spins)), lambda: weight.evaluate(spins), lambda: weight.with_energy(spins, known)))
@@ -86,12 +91,12 @@ def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, count
     if known.energy is not None:
         energy = 0.0
     table = Table("trajectories", "acceptance", "tau / samples", "a sample / log W", "an independent sample / log W",
-                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: a trajectory costs {trajectory / test:.2f}, an energy "
-                  f"{energy / test:.2f} exact log W")
+                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: a trajectory of length {inner.length:.2f} costs {trajectory / test:.2f}, "
+                  f"an energy {energy / test:.2f} exact log W")
     costs = {}
     for count in counts:
         slmc = SLMC(weight, inner, Stream(1, torch.arange(chains), f"test {count}"), count)
-        draws, acceptance, spins = series(slmc, spins, lattice, samples, inner)
+        draws, acceptance, spins = series(slmc, spins, lattice, samples)
         cost = 1.0 + (count * trajectory + acceptance * energy) / test
         costs[count], error = independent(draws, cost * draws.size)
         table.add_row(str(count), f"{acceptance:.3f}", f"{estimate(draws).tau:.2f}", f"{cost:.2f}", bracket(costs[count], error))

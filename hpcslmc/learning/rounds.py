@@ -140,10 +140,10 @@ class SelfLearning:
         step = self.slmc.move(spins, evaluation, forces=self.rounds > 0 and self.trainer.force_weight > 0.0)
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
-        counts = torch.stack((step.acceptance.sum(), step.inner_acceptance.sum())).cpu().numpy()
-        accepted, inner_accepted = self.world.sum(counts) / (self.world.size * len(spins))
-        self.slmc.inner.tune(float(inner_accepted))
-        self._accepted.append(float(accepted))
+        sums = torch.cat((step.acceptance[:, None], step.tuning), 1).sum(0).cpu().numpy()
+        accepted, *means = (self.world.sum(sums) / (self.world.size * len(spins))).tolist()
+        self.slmc.tune(means)
+        self._accepted.append(accepted)
         if len(self._accepted) >= self._stage_length:
             self._finish_round()
         return step

@@ -15,9 +15,9 @@ from hpcslmc.streams import Stream
 __all__ = ["HMC", "SLMC", "Exchange", "LocalChanges", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
 
 
-def make_move(name: str, density: Density, stream: Stream, trajectory: float, local: LocalChanges | None = None,
+def make_move(name: str, density: Density, stream: Stream, trajectory: float | None = None, local: LocalChanges | None = None,
               guide: Callable[[Tensor], Tensor] | None = None) -> Move:
-    """The reversible move of that name under a density, with a cautious step that thermalisation tunes."""
+    """The reversible move of that name under a density, with a cautious step, and length of a trajectory, that are to be tuned."""
     if name == "hmc":
-        return HMC(density, stream, trajectory, 0.2, guide)
+        return HMC(density, stream, trajectory, guide=guide)
     return Metropolis(density, stream, width=0.5, local=local)

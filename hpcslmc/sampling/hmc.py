@@ -1,7 +1,7 @@
 """Hamiltonian Monte Carlo on a product of spheres."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,13 @@ MOST_STEPS = 1000
 """Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density; at least three are made."""
+SHORT, LONG = 0.01, 3.0
+"""Lengths between which tuning looks for the best."""
+CAUTIOUS = 0.2
+"""Step, and length where it is to be found, that tuning starts from."""
+TINY = 1e-300
+DIGITS = 6
+"""Of a logarithm of the length: sums over ranks may differ by rounding, and a length must not."""
 
 
 def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
@@ -29,6 +36,19 @@ def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Ten
     moved = spins * cosine + momenta * (sine / speed)
     turned = momenta * cosine - spins * (speed * sine)
     return moved / moved.norm(dim=-1, keepdim=True), turned
+
+
+def _tuning(acceptance: Tensor, gain: Tensor, change: Tensor, growth: Tensor, log_weight: Tensor) -> Tensor:
+    """What ``HMC.tune`` wants the means of, (chains, 8), from numbers of each chain.
+
+    Acceptance; its expectation p = min(1, exp(gain)); p times the change of log W, its growth (derivative by the logarithm of the
+    length), the change squared and the product of both; log W and its square.
+    """
+    finite = gain.isfinite()
+    likely = torch.where(finite, gain.clamp_max(0.0).exp(), 0.0)
+    change, growth = torch.where(finite, change, 0.0), torch.where(finite, growth, 0.0)
+    return torch.stack((acceptance, likely, likely * change, likely * growth, likely * change.square(), likely * change * growth,
+                        log_weight, log_weight.square()), 1)
 
 
 class HMC:
@@ -56,8 +76,8 @@ class HMC:
     density : Density
         What is sampled; has to give forces.
     stream : Stream
-    length : float
-        Integration time of a trajectory; a free spin turns by about that angle.
+    length : float, optional
+        Integration time of a trajectory; a free spin turns by about that angle. Where none is given, ``tune`` finds it.
     step_size : float
         Nominal leapfrog step to start from.
     guide : callable, optional
@@ -69,16 +89,18 @@ class HMC:
     825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992).
     """
 
-    def __init__(self, density: Density, stream: Stream, length: float, step_size: float,
+    def __init__(self, density: Density, stream: Stream, length: float | None = None, step_size: float = CAUTIOUS,
                  guide: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.density, self.stream, self.length, self.guide = density, stream, length, guide
+        self.density, self.stream, self.guide = density, stream, guide
+        self.finds_length = length is None
+        self.length = step_size if length is None else length
         self.step_size = step_size
         self._tunings = 0
 
     @property
     def steps(self) -> int:
         """Leapfrog steps of a trajectory."""
-        return max(1, math.ceil(self.length / self.step_size))
+        return max(1, round(self.length / self.step_size))
 
     def evaluate(self, spins: Tensor) -> Evaluation:
         """The density at spins (chains, sites, 3), as ``move`` wants it."""
@@ -95,13 +117,15 @@ class HMC:
         moved, proposed = spins, evaluation
         for _ in range(self.steps):
             moved, momenta, proposed = self._step(moved, momenta, proposed, time)
-        gain = proposed.log_weight - evaluation.log_weight
-        gain = gain + kinetic - 0.5 * momenta.square().sum((1, 2))
+        change = proposed.log_weight - evaluation.log_weight
+        gain = change + kinetic - 0.5 * momenta.square().sum((1, 2))
         accept = torch.log(numbers[:, 1]) < gain
+        speed = (proposed.forces * momenta).sum((1, 2))
         return Step(
             spins=torch.where(accept[:, None, None], moved, spins),
             evaluation=proposed.where(accept, evaluation),
             acceptance=accept.double(),
+            tuning=_tuning(accept.double(), gain, change, speed * self.steps * time[:, 0, 0], evaluation.log_weight),
         )
 
     def _step(self, spins: Tensor, momenta: Tensor, evaluation: Evaluation, time: Tensor) -> tuple[Tensor, Tensor, Evaluation]:
@@ -122,16 +146,32 @@ class HMC:
         evaluation = self.evaluate(spins)
         return spins, momenta + 0.5 * time * _tangential(evaluation.forces - forces, spins), evaluation
 
-    def tune(self, acceptance: float) -> None:
-        """Adapt the step size to the acceptance just measured (Robbins-Monro); for thermalisation only."""
+    def tune(self, means: Sequence[float]) -> None:
+        """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
+
+        The length climbs to where an independent value of log W takes the shortest time of integration (Robbins-Monro, as
+        the step size). With u = var(change of log W) / (2 var log W) = 1 - rho, where rho is the autocorrelation of log W from one
+        trajectory to the next, tau = (2 - u) / (2 u); the derivative of u by the length follows from the force along the
+        momentum at a trajectory's end. What all chains change by together is their way to equilibrium, and is left out.
+
+        Notes
+        -----
+        Hoffman, Radul, Sountsov, PMLR 130, 3907 (2021) climb so, by the change of a distance.
+        """
+        acceptance, likely, drift, growth, square, product, mean, mean_square = means
         self._tunings += 1
         gain = 2.0 / (10.0 + self._tunings) ** 0.6
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
+        if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
+            u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
+            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - 1.0
+            change = gain * min(max(slope, -1.0), 1.0)
+            self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
 
     def state_dict(self) -> dict:
-        return {"step_size": self.step_size, "tunings": self._tunings, "stream": self.stream.state_dict()}
+        return {"length": self.length, "step_size": self.step_size, "tunings": self._tunings, "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.step_size, self._tunings = state["step_size"], state["tunings"]
+        self.length, self.step_size, self._tunings = state["length"], state["step_size"], state["tunings"]
         self.stream.load_state_dict(state["stream"])

@@ -1,6 +1,7 @@
 """Local Metropolis: one spin at a time."""
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -96,7 +97,8 @@ class Metropolis:
         else:
             spins, log_weight, accepted = self.local.sweep(spins, evaluation.log_weight, order, proposals, thresholds)
             evaluation = Evaluation(log_weight)
-        return Step(spins, evaluation, accepted.mean(1))
+        acceptance = accepted.mean(1)
+        return Step(spins, evaluation, acceptance, acceptance[:, None])
 
     def _sweep(self, spins: Tensor, evaluation: Evaluation, order: Tensor, proposals: Tensor,
                thresholds: Tensor) -> tuple[Tensor, Evaluation, Tensor]:
@@ -113,8 +115,9 @@ class Metropolis:
             accepted[:, k] = accept
         return spins, evaluation, accepted
 
-    def tune(self, acceptance: float) -> None:
-        """Adapt the width to the acceptance just measured (Robbins-Monro); for thermalisation only."""
+    def tune(self, means: Sequence[float]) -> None:
+        """Adapt the width to the acceptance of the last move (Robbins-Monro); for thermalisation only."""
+        acceptance, = means
         self._tunings += 1
         gain = 4.0 / (4.0 + self._tunings) ** 0.6
         self.width = min(max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST), WIDEST)

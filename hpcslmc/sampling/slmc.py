@@ -1,5 +1,6 @@
 """Self-learning Monte Carlo: many moves under W_eff, then one exact test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,7 @@ class Move(Protocol):
 
     def move(self, spins: Tensor, evaluation: Evaluation) -> Step: ...
 
-    def tune(self, acceptance: float) -> None: ...
+    def tune(self, means: Sequence[float]) -> None: ...
 
     def state_dict(self) -> dict: ...
 
@@ -97,11 +98,12 @@ class SLMC:
         """
         start = effective = effective or self.inner.evaluate(spins)
         proposal = spins
-        inner_acceptance = torch.zeros_like(start.log_weight)
+        inner_acceptance, tuning = torch.zeros_like(start.log_weight), 0.0
         for _ in range(self.inner_moves):
             step = self.inner.move(proposal, effective)
             proposal, effective = step.spins, step.evaluation
             inner_acceptance += step.acceptance / self.inner_moves
+            tuning = tuning + step.tuning / self.inner_moves
         exact = self.evaluate(proposal, forces)
         change = exact.log_weight - evaluation.log_weight - (effective.log_weight - start.log_weight)
         accept = torch.log(self.stream.uniform()) < change
@@ -109,12 +111,17 @@ class SLMC:
             spins=torch.where(accept[:, None, None], proposal, spins),
             evaluation=exact.where(accept, evaluation),
             acceptance=accept.double(),
+            tuning=tuning,
             proposal=proposal,
             proposal_evaluation=exact,
             error_change=change,
             inner_acceptance=inner_acceptance,
             effective=effective.where(accept, start),
         )
+
+    def tune(self, means: Sequence[float]) -> None:
+        """Adapt the inner moves; before sampling only."""
+        self.inner.tune(means)
 
     def state_dict(self) -> dict:
         return {"inner": self.inner.state_dict(), "stream": self.stream.state_dict()}

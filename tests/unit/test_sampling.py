@@ -3,6 +3,7 @@ import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
 from hpcslmc.effective import MODELS
+from hpcslmc.evaluation import Evaluation
 from hpcslmc.sampling import HMC, SLMC, Metropolis
 from hpcslmc.sampling.hmc import _tangential
 from hpcslmc.streams import Stream
@@ -97,8 +98,44 @@ def test_tuning_reaches_the_target():
             spins, evaluation = step.spins, step.evaluation
             acceptances.append(float(step.acceptance.mean()))
             if k < 80:
-                move.tune(acceptances[-1])
+                move.tune(step.tuning.mean(0).tolist())
         assert abs(sum(acceptances[80:]) / 40 - target) < 0.18  # an HMC step divides the trajectory, so its sizes are discrete
+
+
+class Field:
+    """Spins in a strong magnetic field: each swings about it with the angular frequency sqrt(h)."""
+
+    def __init__(self, h: float) -> None:
+        self.h = h
+
+    def evaluate(self, spins: torch.Tensor, forces: bool = False) -> Evaluation:
+        force = self.h * torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand_as(spins)
+        return Evaluation((spins * force).sum((1, 2)), force if forces else None)
+
+
+@pytest.mark.parametrize("h", [20.0, 300.0, 4000.0])
+def test_tuning_finds_the_length_of_trajectories(h):
+    """1 - rho of log W is sin^2(phi) for the phase phi = sqrt(h) length, on average over the spread of phi; tau length is least at 1.35."""
+    chains, sites = 64, 20
+    move = HMC(Field(h), stream("hmc", chains))
+    spins = random_spins(chains, sites)
+    evaluation, lengths = move.evaluate(spins), []
+    for k in range(160):
+        step = move.move(spins, evaluation)
+        spins, evaluation = step.spins, step.evaluation
+        move.tune(step.tuning.mean(0).tolist())
+        lengths.append(move.length)
+    phases = torch.tensor(lengths[60:]) * h**0.5
+    assert abs(float(phases.mean()) - 1.35) < 0.1
+    assert float(phases.std()) < 0.2
+
+
+def test_a_length_that_is_given_stays():
+    move = HMC(Field(300.0), stream("hmc"), 0.5)
+    spins = random_spins(6, 20)
+    for _ in range(10):
+        move.tune(move.move(spins, move.evaluate(spins)).tuning.mean(0).tolist())
+    assert move.length == 0.5 and move.step_size != 0.2
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,47 @@
+"""What thermalisation and learning find out about trajectories, and that sampling leaves it alone."""
+
+from small_jobs import make_job, run
+
+from hpcslmc.parallel import World
+from hpcslmc.simulation import Simulation
+
+
+def advance_to(simulation: Simulation, phase: str) -> None:
+    while simulation.phase != phase:
+        simulation.advance()
+
+
+def test_every_phase_starts_from_the_length_that_the_one_before_has_found():
+    simulation = Simulation(make_job(method="guided"), World())
+    (rung,) = simulation.rungs
+    inner = rung.learning.slmc.inner
+    advance_to(simulation, "learn")
+    assert inner.length == rung.exact.length != 0.2
+    advance_to(simulation, "tune")
+    assert rung.guided.length == rung.guided.step_size == inner.length != rung.exact.length
+    advance_to(simulation, "sample")
+    found = [(move.length, move.step_size) for move in (rung.exact, inner, rung.guided)]
+    assert found[2] != found[1]
+    assert f"{found[2][0]:.3g} ({rung.guided.steps})" in simulation.remarks[-1]
+    while not simulation.finished:
+        simulation.advance()
+    assert found == [(move.length, move.step_size) for move in (rung.exact, inner, rung.guided)]
+
+
+def test_inner_moves_find_their_length_where_exact_ones_have_none():
+    (rung,) = run(make_job(exact_move="metropolis"), World()).rungs
+    assert rung.learning.slmc.inner.length != 0.2
+
+
+def test_every_temperature_has_a_length_of_its_own():
+    simulation = run(make_job(ensemble={"temperature": [0.5, 0.1]}, method="exact"), World())
+    warm, cold = (rung.exact.length for rung in simulation.rungs)
+    assert warm != cold
+    assert f"{warm:.3g} (" in simulation.remarks[-1] and f"{cold:.3g} (" in simulation.remarks[-1]
+
+
+def test_a_length_that_the_job_gives_stays_and_is_no_news():
+    simulation = run(make_job(method="guided", trajectory=0.7), World())
+    (rung,) = simulation.rungs
+    assert {rung.exact.length, rung.learning.slmc.inner.length, rung.guided.length} == {0.7}
+    assert not any("trajectories" in remark for remark in simulation.remarks)
