@@ -59,6 +59,7 @@ LEFT_OUT = {  # command: why
     "python tools/talk_figures.py": "learns some twenty models",
     "python tools/verify_scan.py": "a ladder and three runs, with all their samples",
     "python tools/delayed_acceptance.py": "needs all runs of tools/benchmark.py",
+    "python tools/patches.py --lengths 16 --models out/benchmark/16x16/SLMC_linear": "needs a run of tools/benchmark.py",
     "python tools/slurm_trial.py": "needs Slurm installed",
     "python tools/walkthrough.py": "is this",
 }

@@ -149,10 +149,11 @@ class HMC:
     def tune(self, means: Sequence[float]) -> None:
         """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
 
-        The length climbs to where an independent value of log W takes the shortest time of integration (Robbins-Monro, as
-        the step size). With u = var(change of log W) / (2 var log W) = 1 - rho, where rho is the autocorrelation of log W from one
-        trajectory to the next, tau = (2 - u) / (2 u); the derivative of u by the length follows from the force along the
-        momentum at a trajectory's end. What all chains change by together is their way to equilibrium, and is left out.
+        The length climbs to where an independent value of log W takes the fewest evaluations (Robbins-Monro, as the step
+        size): these grow as the length, where they are more than one. With u = var(change of log W) / (2 var log W) = 1 - rho,
+        where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) / (2 u); the derivative of u by the
+        length follows from the force along the momentum at a trajectory's end. What all chains change by together is their
+        way to equilibrium, and is left out.
 
         Notes
         -----
@@ -164,7 +165,7 @@ class HMC:
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
         if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
             u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
-            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - 1.0
+            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (self.steps > 1)
             change = gain * min(max(slope, -1.0), 1.0)
             self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
