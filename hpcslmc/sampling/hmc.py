@@ -15,7 +15,7 @@ MOST_STEPS = 1000
 """Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density; at least three are made."""
-SHORT, LONG = 0.01, 3.0
+SHORT, LONG = 0.01, 2.0
 """Lengths between which tuning looks for the best."""
 CAUTIOUS = 0.2
 """Step, and length where it is to be found, that tuning starts from."""
@@ -150,7 +150,7 @@ class HMC:
         """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
 
         The length climbs to where an independent value of log W takes the fewest evaluations (Robbins-Monro, as the step
-        size): these grow as the length, where they are more than one. With u = var(change of log W) / (2 var log W) = 1 - rho,
+        size): these grow as the length, or half as fast while one is enough, lest a length wander about. With u = var(change of log W) / (2 var log W) = 1 - rho,
         where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) / (2 u); the derivative of u by the
         length follows from the force along the momentum at a trajectory's end. What all chains change by together is their
         way to equilibrium, and is left out.
@@ -165,7 +165,7 @@ class HMC:
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
         if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
             u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
-            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (self.steps > 1)
+            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (1.0 if self.steps > 1 else 0.5)
             change = gain * min(max(slope, -1.0), 1.0)
             self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
