@@ -200,6 +200,7 @@ class Rung:
             _follow(self.guided, self.exact)
             _follow(self.guided, self.learning.slmc.inner)
             self.guided.step_size = self.guided.length  # the guide's steps are short
+            self.guided.tunings = self.exact.tunings  # a length that is found already changes little
 
     @property
     def sampler(self) -> Move:

@@ -95,7 +95,7 @@ class HMC:
         self.finds_length = length is None
         self.length = step_size if length is None else length
         self.step_size = step_size
-        self._tunings = 0
+        self.tunings = 0
 
     @property
     def steps(self) -> int:
@@ -160,8 +160,8 @@ class HMC:
         Hoffman, Radul, Sountsov, PMLR 130, 3907 (2021) climb so, by the change of a distance.
         """
         acceptance, likely, drift, growth, square, product, mean, mean_square = means
-        self._tunings += 1
-        gain = 2.0 / (10.0 + self._tunings) ** 0.6
+        self.tunings += 1
+        gain = 2.0 / (10.0 + self.tunings) ** 0.6
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
         if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
             u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
@@ -171,8 +171,8 @@ class HMC:
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
 
     def state_dict(self) -> dict:
-        return {"length": self.length, "step_size": self.step_size, "tunings": self._tunings, "stream": self.stream.state_dict()}
+        return {"length": self.length, "step_size": self.step_size, "tunings": self.tunings, "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.length, self.step_size, self._tunings = state["length"], state["step_size"], state["tunings"]
+        self.length, self.step_size, self.tunings = state["length"], state["step_size"], state["tunings"]
         self.stream.load_state_dict(state["stream"])

@@ -76,7 +76,7 @@ class Metropolis:
 
     def __init__(self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None) -> None:
         self.density, self.stream, self.width, self.local = density, stream, width, local
-        self._tunings = 0
+        self.tunings = 0
 
     def evaluate(self, spins: Tensor) -> Evaluation:
         """The density at spins (chains, sites, 3), as ``move`` wants it."""
@@ -118,13 +118,13 @@ class Metropolis:
     def tune(self, means: Sequence[float]) -> None:
         """Adapt the width to the acceptance of the last move (Robbins-Monro); for thermalisation only."""
         acceptance, = means
-        self._tunings += 1
-        gain = 4.0 / (4.0 + self._tunings) ** 0.6
+        self.tunings += 1
+        gain = 4.0 / (4.0 + self.tunings) ** 0.6
         self.width = min(max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST), WIDEST)
 
     def state_dict(self) -> dict:
-        return {"width": self.width, "tunings": self._tunings, "stream": self.stream.state_dict()}
+        return {"width": self.width, "tunings": self.tunings, "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.width, self._tunings = state["width"], state["tunings"]
+        self.width, self.tunings = state["width"], state["tunings"]
         self.stream.load_state_dict(state["stream"])
