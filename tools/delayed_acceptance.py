@@ -30,7 +30,7 @@ from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-BETA, TUNING, THERMALISATION = 20.0, 60, 15
+BETA, TRAJECTORY, TUNING, THERMALISATION = 20.0, 1.5, 60, 15
 LINEAR, BETTER = "SLMC_linear", "SLMC_messages"
 SCREENS = (1, 2, 4, 8)
 
@@ -82,7 +82,7 @@ def rows(length: int, runs: Path, chains: int, samples: int) -> dict[str, Result
     spins = Stream(1, indices, "start").directions(lattice.sites)
     inner: dict[str, HMC] = {}
     for name, model in (("linear", linear), ("messages", better)):
-        move = inner[name] = make_move("hmc", model, Stream(1, indices, name), guide=model.guide)
+        move = inner[name] = make_move("hmc", model, Stream(1, indices, name), TRAJECTORY, guide=model.guide)
         evaluation = move.evaluate(spins)
         for _ in range(TUNING):
             step = move.move(spins, evaluation)

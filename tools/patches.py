@@ -31,7 +31,6 @@ from hpcslmc.sampling import HMC, SLMC
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-FRACTIONS = (1.0, 0.5, 0.25, 0.1, 0.03)
 TUNING = ThermalisationSection().moves
 
 
@@ -65,7 +64,7 @@ class Held:
         return replace(evaluation, forces=evaluation.forces * self.patches.mask) if forces else evaluation
 
 
-def table(path: str, lattice: Lattice, chains: int, samples: int) -> Table:
+def table(path: str, lattice: Lattice, fractions: list[float], chains: int, samples: int) -> Table:
     """By fraction of the sites that a proposal changes."""
     model, indices, order = learned_model(path, lattice), torch.arange(chains), StaggeredMagnetisation2(lattice, "cpu")
     electrons = model.architecture.electrons
@@ -73,13 +72,14 @@ def table(path: str, lattice: Lattice, chains: int, samples: int) -> Table:
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
     found = Table("fraction of sites", "acceptance", "tau / tests", "exact log W of an independent sample", title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}")
     spins = Stream(1, indices, "start").directions(lattice.sites)
-    for fraction in FRACTIONS:
+    effective = None
+    for fraction in fractions:
         patches = Patches(lattice, fraction, indices)
         held = Held(model, patches)
         guide = model.guide and (lambda spins: model.guide(spins) * patches.mask)
         inner = HMC(held, patches, guide=guide)
         slmc, draws, accepted = SLMC(weight, inner, Stream(1, indices, f"test {fraction}"), SamplingSection().moves), [], []
-        if fraction == 1.0:  # from a hot start to the model's own equilibrium
+        if effective is None:  # from a hot start to the model's own equilibrium
             effective = inner.evaluate(spins)
             for _ in range(TUNING):
                 step = inner.move(spins, effective)
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", required=True)
     parser.add_argument("--models", nargs="+", required=True, metavar="PATH", help="learned models, or the output directories of the runs that "
                         "learned them, one for each length")
+    parser.add_argument("--fractions", type=float, nargs="+", default=[1.0, 0.5, 0.25, 0.1, 0.03], help="of the sites; the largest first")
     parser.add_argument("--chains", type=int, default=16)
     parser.add_argument("--samples", type=int, default=300, help="tests of a chain")
     options = parser.parse_args()
@@ -114,7 +115,7 @@ def main() -> None:
     limit_threads()
     console = Console(width=150, force_terminal=False)
     for length, path in zip(options.lengths, options.models, strict=True):
-        console.print(table(path, Lattice((length, length)), options.chains, options.samples))
+        console.print(table(path, Lattice((length, length)), options.fractions, options.chains, options.samples))
 
 
 if __name__ == "__main__":
