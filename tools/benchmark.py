@@ -53,8 +53,8 @@ THERMALISATION = 30
 EXACT, METROPOLIS, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED, DENSE = (
     "exact HMC", "Metropolis, Green's functions", "SLMC, linear", "SLMC, attention", "SLMC, messages", "SLMC, messages, 1 trajectory",
     "HMC guided by messages", "Metropolis, diagonalisation")
-FEWER = {METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)}, EXACT: {24: (8, 50), 32: (4, 40)}, LINEAR: {32: (4, 80)},
-         ATTENTION: {12: (8, 100), 16: (4, 80), 24: (4, 60), 32: (4, 40)}}
+FEWER = {METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)}, EXACT: {24: (8, 50), 32: (4, 40)}, LINEAR: {32: (8, 60)},
+         ATTENTION: {12: (8, 100), 16: (8, 80), 24: (8, 60), 32: (8, 40)}}
 """...of samplers that are slow, or slow to thermalise."""
 COLOURS = dict(zip((DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
                    ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00")))
