@@ -11,27 +11,24 @@ model's own cost is left out, which favours patches. Autocorrelation times are t
 import argparse
 from dataclasses import replace
 
-import numpy as np
 import torch
 from benchmark import independent
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from trajectories import series
 
 from hpcslmc.api import learned_model
-from hpcslmc.config import SamplingSection, ThermalisationSection
+from hpcslmc.config import SamplingSection
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.evaluation import Evaluation
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
-from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.measure.statistics import bracket, estimate
 from hpcslmc.parallel import World, limit_threads
-from hpcslmc.sampling import HMC, SLMC
+from hpcslmc.sampling import HMC, SLMC, SLMCStep
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
-
-TUNING = ThermalisationSection().moves
 
 
 class Patches(Stream):
@@ -64,39 +61,34 @@ class Held:
         return replace(evaluation, forces=evaluation.forces * self.patches.mask) if forces else evaluation
 
 
+class PatchedSLMC(SLMC):
+    """Self-learning steps, each with patches of its own."""
+
+    inner: HMC
+
+    def move(self, spins: Tensor, evaluation: Evaluation) -> SLMCStep:
+        self.inner.stream.draw()
+        return super().move(spins, evaluation)
+
+
 def table(path: str, lattice: Lattice, fractions: list[float], chains: int, samples: int) -> Table:
     """By fraction of the sites that a proposal changes."""
-    model, indices, order = learned_model(path, lattice), torch.arange(chains), StaggeredMagnetisation2(lattice, "cpu")
+    model, indices = learned_model(path, lattice), torch.arange(chains)
     electrons = model.architecture.electrons
     beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
-    found = Table("fraction of sites", "acceptance", "tau / tests", "exact log W of an independent sample", title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}")
+    found = Table("fraction of sites", "acceptance", "tau / tests", "exact log W of an independent sample",
+                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}")
     spins = Stream(1, indices, "start").directions(lattice.sites)
-    effective = None
-    for fraction in fractions:
+    for k, fraction in enumerate(fractions):
         patches = Patches(lattice, fraction, indices)
-        held = Held(model, patches)
         guide = model.guide and (lambda spins: model.guide(spins) * patches.mask)
-        inner = HMC(held, patches, guide=guide)
-        slmc, draws, accepted = SLMC(weight, inner, Stream(1, indices, f"test {fraction}"), SamplingSection().moves), [], []
-        if effective is None:  # from a hot start to the model's own equilibrium
-            effective = inner.evaluate(spins)
-            for _ in range(TUNING):
-                step = inner.move(spins, effective)
-                spins, effective = step.spins, step.evaluation
-                inner.tune(step.tuning.mean(0).tolist())
-        evaluation = slmc.evaluate(spins)
-        for k in range(TUNING + samples):
-            patches.draw()
-            step = slmc.move(spins, evaluation)
-            spins, evaluation = step.spins, step.evaluation
-            if k < TUNING:
-                slmc.tune(step.tuning.mean(0).tolist())
-            else:
-                draws.append(order.measure(spins, evaluation).numpy())
-                accepted.append(float(step.acceptance.mean()))
-        series = np.array(draws).T
-        found.add_row(f"{fraction:g}", f"{np.mean(accepted):.3f}", f"{estimate(series).tau:.1f}", bracket(*independent(series, series.size)))
+        inner = HMC(Held(model, patches), patches, guide=guide)
+        if k == 0:  # from a hot start to the model's own equilibrium
+            _, _, spins = series(inner, spins, lattice, 0)
+        slmc = PatchedSLMC(weight, inner, Stream(1, indices, f"test {fraction}"), SamplingSection().moves)
+        draws, acceptance, spins = series(slmc, spins, lattice, samples)
+        found.add_row(f"{fraction:g}", f"{acceptance:.3f}", f"{estimate(draws).tau:.1f}", bracket(*independent(draws, draws.size)))
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, patches of {fraction:g}: done", flush=True)
     return found
 

@@ -20,6 +20,7 @@ SHORT, LONG = 0.01, 2.0
 CAUTIOUS = 0.2
 """Step, and length where it is to be found, that tuning starts from."""
 TINY = 1e-300
+"""In the place of zeros that are divided by."""
 DIGITS = 6
 """Of a logarithm of the length: sums over ranks may differ by rounding, and a length must not."""
 
@@ -30,7 +31,7 @@ def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
 
 def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
     """Free motion on the spheres for a time (chains, 1, 1): great circles at speed |p_i|."""
-    speed = momenta.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    speed = momenta.norm(dim=-1, keepdim=True).clamp_min(TINY)
     angle = speed * time
     cosine, sine = torch.cos(angle), torch.sin(angle)
     moved = spins * cosine + momenta * (sine / speed)
@@ -150,10 +151,10 @@ class HMC:
         """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
 
         The length climbs to where an independent value of log W takes the fewest evaluations (Robbins-Monro, as the step
-        size): these grow as the length, or half as fast while one is enough, lest a length wander about. With u = var(change of log W) / (2 var log W) = 1 - rho,
-        where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) / (2 u); the derivative of u by the
-        length follows from the force along the momentum at a trajectory's end. What all chains change by together is their
-        way to equilibrium, and is left out.
+        size): these grow as the length, or half as fast while one is enough, lest a length wander about. With
+        u = var(change of log W) / (2 var log W) = 1 - rho, where rho is the autocorrelation of log W from one trajectory to
+        the next, tau = (2 - u) / (2 u); the derivative of u by the length follows from the force along the momentum at a
+        trajectory's end. What all chains change by together is their way to equilibrium, and is left out.
 
         Notes
         -----
