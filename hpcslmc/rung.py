@@ -162,7 +162,7 @@ class Rung:
             return model.evaluate(spins, forces=True).forces
 
         if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
-            self.exact.guide = forces
+            self.exact.guide, self.exact.misguided = forces, False
         if sampling.method == "guided":
             self.guided = HMC(self.weight, self._stream("guided"), sampling.trajectory, guide=forces)
         replays = setting.world.on_all(lambda: [Replay(path, self.physics) for path in learning.replay])

@@ -33,6 +33,8 @@ from hpcslmc.state import GUIDED_TUNING, PHASES, check_setup, check_state, check
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 
+NO_GUIDE = "the model's forces are further from the exact ones than none"
+
 
 class Simulation:
     """State of a job on this rank, and the units of work that carry it on.
@@ -232,7 +234,11 @@ class Simulation:
             found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
         if self.phase != "thermalise" and self._fillings:
             found.append("chemical potential: " + ", ".join(f"{rung.mu:.5g}" for rung in self.rungs))
+        if self.phase != "thermalise":
+            found += [f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them" for rung in self.rungs if _misguided(rung.exact)]
         found += [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
+        if self.phase == "sample":
+            found += [f"{self._at(rung)}{NO_GUIDE}: trajectories go without them" for rung in self.rungs if _misguided(rung.guided)]
         samplers = [rung.sampler for rung in self.rungs]
         if self.phase == "sample" and isinstance(samplers[0], HMC) and samplers[0].finds_length:
             found.append("trajectories, length (leapfrog steps): " + ", ".join(f"{move.length:.3g} ({move.steps})" for move in samplers))
@@ -337,6 +343,10 @@ class Simulation:
                 rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
             if self.swaps:
                 self.swaps.load(chains["exchange"], shared["exchange"])
+
+
+def _misguided(move: Move | None) -> bool:
+    return isinstance(move, HMC) and move.misguided
 
 
 @contextmanager

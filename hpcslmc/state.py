@@ -67,6 +67,16 @@ def one_of(*values: str) -> Kind:
     return lambda value: value in values
 
 
+def whether(value: object) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def never(value: object) -> bool:
+    """False."""
+    return value is False
+
+
 def measured(value: object) -> bool:
     """A number that nothing depends on; it may be nan."""
     return type(value) is float
@@ -188,7 +198,8 @@ def _move(move: Move) -> dict:
     if isinstance(move, HMC):
         short, long = (SHORT, LONG) if move.finds_length else (move.length, move.length)
         step = real(min(move.step_size, short / MOST_STEPS), max(move.step_size, long))
-        return {"length": real(short, long), "step_size": step, "tunings": whole(0), "stream": STREAM}
+        return {"length": real(short, long), "step_size": step, "tunings": whole(0), "misguided": whether if move.guide else never,
+                "stream": STREAM}
     return {"width": real(1.0 / WIDEST, WIDEST), "tunings": whole(0), "stream": STREAM}
 
 

@@ -15,6 +15,8 @@ MOST_STEPS = 1000
 """Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density; at least three are made."""
+MISGUIDED = 2.0
+"""A guide that leaves so many times the squared forces is worse than none, whatever the noise of one move."""
 SHORT, LONG = 0.01, 2.0
 """Lengths between which tuning looks for the best."""
 CAUTIOUS = 0.2
@@ -39,17 +41,18 @@ def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Ten
     return moved / moved.norm(dim=-1, keepdim=True), turned
 
 
-def _tuning(acceptance: Tensor, gain: Tensor, change: Tensor, growth: Tensor, log_weight: Tensor) -> Tensor:
-    """What ``HMC.tune`` wants the means of, (chains, 8), from numbers of each chain.
+def _tuning(acceptance: Tensor, gain: Tensor, change: Tensor, growth: Tensor, log_weight: Tensor, whole: Tensor, rest: Tensor) -> Tensor:
+    """What ``HMC.tune`` wants the means of, (chains, 10), from numbers of each chain.
 
     Acceptance; its expectation p = min(1, exp(gain)); p times the change of log W, its growth (derivative by the logarithm of the
-    length), the change squared and the product of both; log W and its square.
+    length), the change squared and the product of both; log W and its square; squared norms of the forces, and of what the guide
+    leaves of them.
     """
     finite = gain.isfinite()
     likely = torch.where(finite, gain.clamp_max(0.0).exp(), 0.0)
-    change, growth = torch.where(finite, change, 0.0), torch.where(finite, growth, 0.0)
+    change, growth, whole, rest = (torch.where(finite, x, 0.0) for x in (change, growth, whole, rest))
     return torch.stack((acceptance, likely, likely * change, likely * growth, likely * change.square(), likely * change * growth,
-                        log_weight, log_weight.square()), 1)
+                        log_weight, log_weight.square(), whole, rest), 1)
 
 
 class HMC:
@@ -84,6 +87,11 @@ class HMC:
     guide : callable, optional
         Forces (chains, sites, 3) of spins like them, that do most of the work between two evaluations of the density.
 
+    Attributes
+    ----------
+    misguided : bool
+        Whether ``tune`` has given up the guide, which left clearly larger forces than there are without it.
+
     Notes
     -----
     ``length / step_size`` evaluations with forces per move. Byrne and Girolami, Scand. J. Stat. 40,
@@ -97,6 +105,7 @@ class HMC:
         self.length = step_size if length is None else length
         self.step_size = step_size
         self.tunings = 0
+        self.misguided = False
 
     @property
     def steps(self) -> int:
@@ -116,36 +125,41 @@ class HMC:
         momenta = _tangential(self.stream.normal(sites, 3), spins)
         kinetic = 0.5 * momenta.square().sum((1, 2))
         moved, proposed = spins, evaluation
+        guiding = self.guide(spins) if self.guide else None
         for _ in range(self.steps):
-            moved, momenta, proposed = self._step(moved, momenta, proposed, time)
+            moved, momenta, proposed, guiding = self._step(moved, momenta, proposed, guiding, time)
         change = proposed.log_weight - evaluation.log_weight
         gain = change + kinetic - 0.5 * momenta.square().sum((1, 2))
         accept = torch.log(numbers[:, 1]) < gain
         speed = (proposed.forces * momenta).sum((1, 2))
+        whole = rest = torch.zeros_like(gain)
+        if guiding is not None:
+            whole, rest = (_tangential(forces, moved).square().sum((1, 2)) for forces in (proposed.forces, proposed.forces - guiding))
         return Step(
             spins=torch.where(accept[:, None, None], moved, spins),
             evaluation=proposed.where(accept, evaluation),
             acceptance=accept.double(),
-            tuning=_tuning(accept.double(), gain, change, speed * self.steps * time[:, 0, 0], evaluation.log_weight),
+            tuning=_tuning(accept.double(), gain, change, speed * self.steps * time[:, 0, 0], evaluation.log_weight, whole, rest),
         )
 
-    def _step(self, spins: Tensor, momenta: Tensor, evaluation: Evaluation, time: Tensor) -> tuple[Tensor, Tensor, Evaluation]:
-        """One leapfrog step of a time (chains, 1, 1), by way of the guide where there is one."""
-        if self.guide is None:
+    def _step(self, spins: Tensor, momenta: Tensor, evaluation: Evaluation, guiding: Tensor | None,
+              time: Tensor) -> tuple[Tensor, Tensor, Evaluation, Tensor | None]:
+        """One leapfrog step of a time (chains, 1, 1); by way of the guide if there is one, whose forces at the spins are ``guiding``."""
+        if guiding is None:
             momenta = momenta + 0.5 * time * _tangential(evaluation.forces, spins)
             spins, momenta = _geodesic(spins, momenta, time)
             evaluation = self.evaluate(spins)
-            return spins, momenta + 0.5 * time * _tangential(evaluation.forces, spins), evaluation
+            return spins, momenta + 0.5 * time * _tangential(evaluation.forces, spins), evaluation, None
         inner = max(3, math.ceil(self.length / self.steps / GUIDED_STEP))
-        forces, short = self.guide(spins), time / inner
-        momenta = momenta + 0.5 * time * _tangential(evaluation.forces - forces, spins)
+        short = time / inner
+        momenta = momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins)
         for _ in range(inner):
-            momenta = momenta + 0.5 * short * _tangential(forces, spins)
+            momenta = momenta + 0.5 * short * _tangential(guiding, spins)
             spins, momenta = _geodesic(spins, momenta, short)
-            forces = self.guide(spins)
-            momenta = momenta + 0.5 * short * _tangential(forces, spins)
+            guiding = self.guide(spins)
+            momenta = momenta + 0.5 * short * _tangential(guiding, spins)
         evaluation = self.evaluate(spins)
-        return spins, momenta + 0.5 * time * _tangential(evaluation.forces - forces, spins), evaluation
+        return spins, momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins), evaluation, guiding
 
     def tune(self, means: Sequence[float]) -> None:
         """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
@@ -156,11 +170,16 @@ class HMC:
         the next, tau = (2 - u) / (2 u); the derivative of u by the length follows from the force along the momentum at a
         trajectory's end. What all chains change by together is their way to equilibrium, and is left out.
 
+        A guide that leaves clearly larger forces than there are without it is given up, and the step size looked for anew.
+
         Notes
         -----
         Hoffman, Radul, Sountsov, PMLR 130, 3907 (2021) climb so, by the change of a distance.
         """
-        acceptance, likely, drift, growth, square, product, mean, mean_square = means
+        acceptance, likely, drift, growth, square, product, mean, mean_square, whole, rest = means
+        if self.guide and rest > MISGUIDED * whole:
+            self.guide, self.misguided, self.tunings = None, True, 0
+            self.step_size = min(self.step_size, CAUTIOUS)
         self.tunings += 1
         gain = 2.0 / (10.0 + self.tunings) ** 0.6
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
@@ -172,8 +191,11 @@ class HMC:
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
 
     def state_dict(self) -> dict:
-        return {"length": self.length, "step_size": self.step_size, "tunings": self.tunings, "stream": self.stream.state_dict()}
+        return {"length": self.length, "step_size": self.step_size, "tunings": self.tunings, "misguided": self.misguided,
+                "stream": self.stream.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         self.length, self.step_size, self.tunings = state["length"], state["step_size"], state["tunings"]
+        if state["misguided"]:
+            self.guide, self.misguided = None, True
         self.stream.load_state_dict(state["stream"])

@@ -29,8 +29,9 @@ def assert_reversible_and_of_second_order(other) -> None:
 
     def trajectory(spins, momenta, steps):
         time, evaluation = torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64), weight.evaluate(spins, True)
+        guiding = guide and guide(spins)
         for _ in range(steps):
-            spins, momenta, evaluation = move._step(spins, momenta, evaluation, time)
+            spins, momenta, evaluation, guiding = move._step(spins, momenta, evaluation, guiding, time)
         return spins, momenta
 
     momenta = _tangential(stream("p").normal(12, 3), spins)

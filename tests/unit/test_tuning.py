@@ -1,7 +1,10 @@
 """What thermalisation and learning find out about trajectories, and that sampling leaves it alone."""
 
+import pytest
+import torch
 from small_jobs import make_job, run
 
+from hpcslmc.effective.files import save_model
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
@@ -45,3 +48,39 @@ def test_a_length_that_the_job_gives_stays_and_is_no_news():
     (rung,) = simulation.rungs
     assert {rung.exact.length, rung.learning.slmc.inner.length, rung.guided.length} == {0.7}
     assert not any("trajectories" in remark for remark in simulation.remarks)
+
+
+def start_from(tmp_path, factor: float, **sampling):
+    """A job that starts from the linear model of another, its forces multiplied."""
+    learned = run(make_job(effective={"model": "linear", "layers": None, "shells": 3}), World()).rungs[0].learning.model
+    with torch.no_grad():
+        learned.couplings.mul_(factor)
+    save_model(tmp_path / "model.h5", learned, {})
+    return make_job(effective={"start_from": str(tmp_path)}, learning={"rounds": 0}, **sampling)
+
+
+@pytest.mark.parametrize("method", ["slmc", "guided"])
+def test_a_guide_that_is_worse_than_none_is_given_up_for_good(tmp_path, method):
+    job = start_from(tmp_path, -3.0, method=method)
+    simulation, path = Simulation(job, World()), tmp_path / "checkpoint.h5"
+    (rung,) = simulation.rungs
+    assert rung.exact.guide is not None
+    simulation.advance()
+    assert rung.exact.guide is None and rung.exact.misguided
+    simulation.save(path, {})
+    resumed = Simulation(job, World(), resume=path)
+    while not simulation.finished:
+        simulation.advance()
+        resumed.advance()
+    assert torch.equal(resumed.rungs[0].spins, rung.spins) and resumed.rungs[0].exact.misguided
+    told = [remark for remark in simulation.remarks if "forces" in remark]
+    assert len(told) == (2 if method == "guided" else 1) and told == [remark for remark in resumed.remarks if "forces" in remark]
+    if method == "guided":
+        assert rung.guided.guide is None and rung.guided.steps > 1
+
+
+def test_a_good_guide_stays(tmp_path):
+    simulation = run(start_from(tmp_path, 1.0, method="guided"), World())
+    (rung,) = simulation.rungs
+    assert rung.exact.guide is not None and rung.guided.guide is not None
+    assert not any("forces" in remark for remark in simulation.remarks)
