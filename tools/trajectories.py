@@ -75,13 +75,13 @@ def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Tab
     return table
 
 
-def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, counts: list[int]) -> Table:
-    """Cost of an independent sample in exact log W, by trajectories between tests."""
+def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, counts: list[int], given: float | None) -> Table:
+    """Cost of an independent sample in exact log W, by trajectories between tests, of a given length or the one that is found."""
     model = learned_model(path, lattice)
     electrons = model.architecture.electrons
     beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
     weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
-    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), guide=model.guide)
+    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), given, guide=model.guide)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     _, _, spins = series(inner, spins, lattice, 0)
     known = weight.evaluate(spins)
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--samples", type=int, default=100, help="of proposals")
     parser.add_argument("--trajectories", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8], help="of a proposal")
+    parser.add_argument("--trajectory", type=float, metavar="LENGTH", help="of each of them, in place of the one that is found")
     parser.add_argument("--temperatures", type=float, nargs="*", default=[0.03, 0.05, 0.1, 0.5])
     parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models, or the output directories of the runs "
                         "that learned them, one for each length")
@@ -135,7 +136,8 @@ def main() -> None:
         if options.temperatures:
             console.print(exact_table(lattice, options.temperatures, options.chains))
         if options.models:
-            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples, options.trajectories))
+            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples, options.trajectories,
+                                         options.trajectory))
 
 
 if __name__ == "__main__":
