@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import make_diagonalise, make_effective, z_score
+from exact_moves import MOVES, make_moves
+from helpers import make_diagonalise, z_score
 
 from hpcslmc.measure.observables import observables
 from hpcslmc.sampling import HMC, SLMC, Exchange, Metropolis, Move
@@ -18,37 +19,6 @@ from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 
 CHAINS = 400
-
-
-def make_moves(weight: Diagonalise) -> dict[str, Move]:
-    """Every way to sample the exact weight; the models are not trained, which may cost acceptance but no exactness."""
-
-    def stream(purpose: str) -> Stream:
-        return Stream(11, torch.arange(CHAINS), purpose)
-
-    def model(name: str):
-        made = make_effective(name, weight.hamiltonian.lattice, 2, 1)
-        with torch.no_grad():
-            for parameter in made.parameters():
-                parameter.copy_(0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0])
-        return made
-
-    def guided(model) -> HMC:
-        return HMC(model, stream("inner"), 1.5, 0.75, model.guide)
-
-    return {
-        "hmc": HMC(weight, stream("hmc"), 1.5, 0.5),
-        "hmc, guided": HMC(weight, stream("guided"), 1.5, 0.75, guide=model("messages").guide),
-        "metropolis": Metropolis(weight, stream("metropolis"), 1.0),
-        "slmc, linear, hmc": SLMC(weight, HMC(model("linear"), stream("inner"), 1.5, 0.5), stream("test"), 2),
-        "slmc, attention, hmc": SLMC(weight, HMC(model("attention"), stream("inner"), 1.5, 0.5), stream("test"), 2),
-        "slmc, messages, guided hmc": SLMC(weight, guided(model("messages")), stream("test"), 2),
-        "slmc, attention, metropolis": SLMC(weight, Metropolis(model("attention"), stream("inner"), 1.5), stream("test"), 1),
-        "slmc, cnn, metropolis": SLMC(weight, Metropolis(model("cnn"), stream("inner"), 1.5), stream("test"), 2),
-    }
-
-
-MOVES = list(make_moves(make_diagonalise((2, 2))))
 
 
 def sample(move: Move, sites: int, burn_in: int, samples: int) -> tuple[list, float]:
@@ -70,7 +40,7 @@ def test_free_spins(name):
     shape = (3, 4)
     weight = make_diagonalise(shape, J=0.0, beta=3.0)
     lattice = weight.hamiltonian.lattice
-    kept, acceptance = sample(make_moves(weight)[name], lattice.sites, 5, 25)
+    kept, acceptance = sample(make_moves(weight, CHAINS)[name], lattice.sites, 5, 25)
     assert acceptance > 0.2
     phases = np.exp(2j * np.pi * (lattice.coordinates[:, None] * lattice.coordinates / np.array(shape)).sum(-1))
     spins = torch.stack([s for s, _ in kept], 1).numpy()
@@ -120,7 +90,7 @@ def quadrature() -> dict[str, float]:
 @pytest.mark.parametrize("name", MOVES)
 def test_four_sites_against_quadrature(name, quadrature):
     weight = make_diagonalise((2, 2), J=4.0, beta=1.5, mu=-0.5)
-    kept, acceptance = sample(make_moves(weight)[name], 4, 20, 60)
+    kept, acceptance = sample(make_moves(weight, CHAINS)[name], 4, 20, 60)
     assert acceptance > 0.1
     for o in observables(weight.hamiltonian.lattice):
         draws = torch.stack([o.measure(s, e) for s, e in kept], 1).numpy()
