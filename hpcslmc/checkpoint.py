@@ -30,7 +30,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason
 from hpcslmc.parallel import ChainBlock, World
 
-FORMAT = "hpcslmc checkpoint 5"
+FORMAT = "hpcslmc checkpoint 6"
 FIRST_LINE = len(FORMAT) + 20
 """Bytes of the format, the index's length and its checksum."""
 LARGEST_INDEX = LARGEST_REST = 2**25

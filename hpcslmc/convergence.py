@@ -1,11 +1,11 @@
 """How well the chains of a running job have mixed so far."""
 
+import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hpcslmc.measure.statistics import estimate
+from hpcslmc.measure.statistics import attempted, estimate, largest
 
 if TYPE_CHECKING:
     from hpcslmc.results import Summary
@@ -40,16 +40,20 @@ class Convergence:
             return
         found = []
         for rung in rungs:
-            bins, squares = rung.bins, rung.bins.mean_squares.mean(0)
-            found += [estimate(bins.draws[:, :, k], bins.size, squares[k]) for k, name in enumerate(bins.names) if name in WATCHED]
-        self._say(max(it.tau for it in found), max(it.rhat for it in found), f"this rank's {len(draws)} chains")
+            bins, variances = rung.bins, rung.bins.variances.mean(0)
+            found += [attempted(partial(estimate, bins.draws[:, :, k], bins.size, variances[k]))
+                      for k, name in enumerate(bins.names) if name in WATCHED]
+        whose = "this rank's chain" if len(draws) == 1 else f"this rank's {len(draws)} chains"
+        self._say(largest(it.tau for it in found), largest(it.rhat for it in found), whose)
         took = time.monotonic() - began
         self._next = began + max(self.every_s, took / SHARE)
 
     def finish(self, summary: "Summary") -> None:
         """The last word, of all chains and observables."""
-        self._say(np.nanmax(summary.columns["tau"]), np.nanmax(summary.columns["rhat"]), "all chains and observables")
+        self._say(largest(summary.columns["tau"].flat), largest(summary.columns["rhat"].flat), "all chains and observables")
 
     def _say(self, tau: float, rhat: float, of: str) -> None:
-        self.short = f"R-hat {rhat:.3f}"
-        self.text = f"tau {tau:.2f} samples, R-hat {rhat:.4f} (the largest of {of})"
+        """What is known of both: a single chain has no R-hat, and what does not fluctuate neither."""
+        self.short = f"R-hat {rhat:.3f}" if not math.isnan(rhat) else ""
+        known = [text for number, text in ((tau, f"tau {tau:.2f} samples"), (rhat, f"R-hat {rhat:.4f}")) if not math.isnan(number)]
+        self.text = f"{', '.join(known)} (the largest of {of})" if known else ""

@@ -1,4 +1,6 @@
-"""The exceptions whose message says all that the user needs."""
+"""The exceptions whose message says all that the user needs, and what others say in a line."""
+
+import traceback
 
 
 class UserError(Exception):
@@ -14,3 +16,8 @@ class Failure(Exception):
 
     The program prints it, ends all ranks and exits with code 1.
     """
+
+
+def described_error(error: BaseException) -> str:
+    """Kind and message of an error, on one line."""
+    return " ".join("".join(traceback.format_exception_only(error)).split())

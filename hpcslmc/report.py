@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from rich import box
@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcslmc.measure.statistics import bracket
+from hpcslmc.errors import UserError, described_error
+from hpcslmc.measure.bins import left_over
+from hpcslmc.measure.statistics import UNKNOWN, bracket, largest
 from hpcslmc.progress import terminal_width
 from hpcslmc.results import Results
 
@@ -24,8 +26,7 @@ INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_unif
 IN_LADDERS = ("density", "energy", "specific_heat", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
               "nn_correlation", "acceptance")
 """Observables that are shown for every temperature, and of every run among several."""
-
-
+Part = TypeVar("Part")
 GAP = 2
 """Characters between two columns."""
 
@@ -111,7 +112,7 @@ def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
         for part in _parts(results):
             show(part)
     if len(runs) > 1:
-        show(_comparison(runs))
+        show(made("the table of all runs", _comparison, runs))
 
 
 def described(results: Results) -> str:
@@ -136,11 +137,29 @@ def _parts(results: Results) -> list[Sheet | str]:
     """Tables and remarks of one run, in order."""
     parts: list[Sheet | str] = []
     if results.rounds:
-        parts += [_learning_sheet(results), *results.remarks]
-    parts.append(_ladder_sheet(results) if results.is_ladder else _summary_sheet(results))
+        parts += [made("the table of learning", _learning_sheet, results), *results.remarks]
+    parts.append(made("the table of observables", _ladder_sheet if results.is_ladder else _summary_sheet, results))
     if results.exchange:
-        parts.append(_exchange_line(results))
-    return parts + _doubts(results)
+        parts.append(made("the line on exchange", _exchange_line, results))
+    doubts = made("the list of doubts", _doubts, results)
+    return parts + _left_over(results) + (doubts if isinstance(doubts, list) else [doubts])
+
+
+def made(what: str, make: Callable[..., Part], *arguments: object) -> Part | str:
+    """What a function makes of its arguments; a sentence where it fails, so that one part of a report does not cost the others."""
+    try:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return make(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        return f"{what} cannot be made: {described_error(error)}"
+
+
+def _left_over(results: Results) -> list[str]:
+    """A line for each job whose last samples fill no bin."""
+    samplings = [job.sampling for job in (results.parsed_job, *results.other_jobs)]
+    return [line for sampling in samplings if (line := left_over(sampling.samples, sampling.bin_size))]
 
 
 def _shown(results: Results) -> list[str]:
@@ -159,7 +178,7 @@ def _ladder_sheet(results: Results) -> Sheet:
     for k, temperature in enumerate(results.temperature):
         row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if tuned else [])
         row += [bracket(summary.of(name)[k], summary.of(name, "error")[k]) for name in shown]
-        row += [_number(np.nanmax(summary.columns[column][:, k]), digits) for column, digits in (("tau", ".2f"), ("rhat", ".4f"))]
+        row += [_number(largest(summary.columns[column][:, k]), digits) for column, digits in (("tau", ".2f"), ("rhat", ".4f"))]
         if results.exchange:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         rows.append(row)
@@ -217,13 +236,14 @@ def _doubts(results: Results) -> list[str]:
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
         kinds: dict[str, list[tuple[float, str, str]]] = {}
         for k, name in enumerate(summary.names):
-            for doubt in np.atleast_1d(summary.doubts[k])[at].split("; ") if name not in INGREDIENTS else ():
-                if number := re.search(r"[\d.]+", doubt):
-                    size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0)
-                    kinds.setdefault(doubt.replace(number[0], "", 1), []).append((size, doubt, summary.labels[name]))
+            for doubt in filter(None, np.atleast_1d(summary.doubts[k])[at].split("; ")) if name not in INGREDIENTS else ():
+                number = None if doubt.startswith(UNKNOWN) else re.search(r"[\d.]+|inf", doubt)
+                size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0) if number else 0.0
+                kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append((size, doubt, summary.labels[name]))
         for found in kinds.values():
-            labels = [label for *_, label in found]
+            labels, worst = [label for *_, label in found], max(found)[1]
             whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
             where = f" at T = {temperature:.4g}" if results.is_ladder else ""
-            lines.append(f"Doubtful errors{where} ({max(found)[1]}): {whom}")
+            what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
+            lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
     return lines

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
-from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate, there
+from hpcslmc.measure.statistics import Estimate, attempted, derived_estimate, estimate, there
 
 if TYPE_CHECKING:
     import xarray
@@ -112,8 +112,8 @@ class Results:
     temperature, mu : ([temperature]) float64
     draws : dict of str to (chain, draw[, temperature]) float64
         A chain that is shorter than others ends in nan.
-    mean_squares : dict of str to (chain[, temperature]) float64
-        Mean squares of the samples, for their variance where a draw bins several.
+    bin_variances : dict of str to (chain[, temperature]) float64
+        Variance of the samples about the mean of their bin, averaged over the bins; 0 where a draw is a sample.
     labels : dict of str to str
     spins : (chain, site, 3[, temperature]) float64
         The last configurations.
@@ -135,7 +135,7 @@ class Results:
     temperature: np.ndarray
     mu: np.ndarray
     draws: dict[str, np.ndarray]
-    mean_squares: dict[str, np.ndarray]
+    bin_variances: dict[str, np.ndarray]
     labels: dict[str, str]
     spins: np.ndarray
     profiles: dict[str, ProfileResult]
@@ -167,20 +167,29 @@ class Results:
         return _parse(self.job)
 
     @cached_property
+    def other_jobs(self) -> list[Job]:
+        """The jobs of the further runs that were merged with it."""
+        return [_parse(job) for job in self.others]
+
+    @cached_property
     def summary(self) -> Summary:
-        """Means, errors and convergence, worked out from the draws."""
+        """Means, errors and convergence, worked out from the draws; what fails is nan, with a doubt that says why."""
         lattice, rows, labels = Lattice(self.parsed_job.lattice.shape), {}, dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
-            squares = {name: np.average(x[:, *at], 0, self.there.sum(1)) for name, x in self.mean_squares.items()}
-            estimates = {name: estimate(x, self.bin_size, squares[name], self.lengths) for name, x in series.items()}
+            estimates = {name: attempted(partial(self._estimate, name, at)) for name in series}
             quantities = derived_quantities(series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at]))
-            derived = {q.name: derived_estimate(q.value, {name: series[name] for name in q.inputs}, estimates, self.bin_size, self.lengths)
-                       for q in quantities}
+            derived = {q.name: attempted(partial(derived_estimate, q.value, {name: series[name] for name in q.inputs}, estimates,
+                                                  self.bin_size, self.lengths, q.negative)) for q in quantities}
             labels |= {q.name: q.label for q in quantities}
             for name, found in (estimates | derived).items():
                 rows.setdefault(name, []).append(found)
         return _summary(rows, labels, self.temperature.shape)
+
+    def _estimate(self, name: str, at: tuple[int, ...]) -> Estimate:
+        """The estimate of an observable at a temperature."""
+        variance = float(np.average(self.bin_variances[name][:, *at], 0, self.there.sum(1)))
+        return estimate(self.draws[name][:, :, *at], self.bin_size, variance, self.lengths)
 
     def dataset(self) -> "xarray.Dataset":
         """The draws as an xarray dataset with dimensions chain, draw and, of a list of temperatures, temperature."""
@@ -220,7 +229,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         return world.gather(np.stack(arrays, -1) if ladder else arrays[0])
 
     draws = stacked([rung.bins.draws for rung in rungs])
-    squares = stacked([rung.bins.mean_squares for rung in rungs])
+    variances = stacked([rung.bins.variances for rung in rungs])
     spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
     profiles = [stacked([rung.profiles[k].chain_means for rung in rungs]) for k in range(len(rungs[0].profiles))]
     exchange = {name: world.gather(getattr(simulation.swaps, name)) for name in ("accepted", "replica", "trips")} if simulation.swaps else {}
@@ -234,8 +243,8 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         job=simulation.job.toml(), versions=dict(versions), cpu_seconds=seconds, bin_size=rungs[0].bins.size,
         temperature=np.array([rung.temperature for rung in rungs] if ladder else rungs[0].temperature),
         mu=np.array([rung.mu for rung in rungs] if ladder else rungs[0].mu),
-        draws={name: draws[:, :, k] for k, name in enumerate(names)}, mean_squares={name: squares[:, k] for k, name in enumerate(names)},
-        labels=labels, spins=spins,
+        draws={name: draws[:, :, k] for k, name in enumerate(names)}, labels=labels,
+        bin_variances={name: variances[:, k] for k, name in enumerate(names)}, spins=spins,
         profiles={sums.profile.name: _profile(sums, means) for sums, means in zip(rungs[0].profiles, profiles, strict=True) if sums.count},
         curve=_history(simulation, "curve"), rounds=_history(simulation, "history"), remarks=simulation.remarks, exchange=exchange)
 
@@ -292,7 +301,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
         job=first.job, others=[text for run in everything for text in (run.job, *run.others)][1:], versions=first.versions,
         cpu_seconds={phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds}, bin_size=first.bin_size,
         temperature=first.temperature, mu=first.mu, draws={name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws},
-        mean_squares=joined("mean_squares"), labels=first.labels, spins=np.concatenate([run.spins for run in everything]),
+        bin_variances=joined("bin_variances"), labels=first.labels, spins=np.concatenate([run.spins for run in everything]),
         profiles={name: _joined_profile([run.profiles[name] for run in everything]) for name in first.profiles
                   if all(name in run.profiles for run in everything)},
         curve=_histories(everything, "curve"), rounds=_histories(everything, "rounds"),

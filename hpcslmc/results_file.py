@@ -11,7 +11,7 @@ from hpcslmc.files import check_regular, publishing
 from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
-FORMAT = "hpcslmc results 3"
+FORMAT = "hpcslmc results 4"
 TEXT = h5py.string_dtype()
 PHASES = "cpu_seconds_"
 SUMMARY = {  # long names, and units where they are not the observable's own
@@ -99,11 +99,12 @@ def _write_draws(file: h5py.File, results: Results) -> None:
     chains, draws = next(iter(results.draws.values())).shape[:2]
     ladder = _temperature(results)
     kept = _Variables(file.create_group("draws"), _chain(chains) | {"draw": (np.arange(draws), "draw", "1")} | ladder)
-    squares = _Variables(file.create_group("mean_squares"), _chain(chains) | ladder)
+    variances = _Variables(file.create_group("bin_variances"), _chain(chains) | ladder)
     for name, values in results.draws.items():
         long_name, unit = name_and_unit(results.labels[name])
         kept.add(name, values, ("chain", "draw", *ladder), long_name, unit)
-        squares.add(name, results.mean_squares[name], ("chain", *ladder), f"mean square of {long_name}", "1" if unit == "1" else f"({unit})^2")
+        variances.add(name, results.bin_variances[name], ("chain", *ladder), f"variance of {long_name} in a bin",
+                      "1" if unit == "1" else f"({unit})^2")
 
 
 def _write_summary(group: h5py.Group, results: Results) -> None:
@@ -182,7 +183,7 @@ def _read(file: h5py.File) -> Results:
     results = Results(
         job=job, others=others, versions=attributes, cpu_seconds=seconds, bin_size=bin_size, temperature=np.asarray(file["temperature"][()]),
         mu=np.asarray(file["mu"][()]), draws={name: file["draws"][name][()] for name in names},
-        mean_squares={name: file["mean_squares"][name][()] for name in names}, labels={name: labels[name] for name in names},
+        bin_variances={name: file["bin_variances"][name][()] for name in names}, labels={name: labels[name] for name in names},
         spins=file["spins"][()], profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
         curve=columns("learning/curve", ("row",)), rounds=columns("learning/rounds", ("row",)),
         remarks=list(file["learning/remarks"].asstr()[()]) if "learning" in file else [],

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hpcslmc import commands, parallel
 from hpcslmc.commands import ALONE
 from hpcslmc.config import Job, load_job
-from hpcslmc.errors import Failure, UserError
+from hpcslmc.errors import Failure, UserError, described_error
 from hpcslmc.files import check_places
 from hpcslmc.lock import Lock
 from hpcslmc.registry import import_module
@@ -140,6 +140,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     # torch takes seconds to import and is not needed to refuse a bad job
     from hpcslmc import checkpoint
     from hpcslmc.convergence import Convergence
+    from hpcslmc.measure.bins import left_over
     from hpcslmc.progress import Progress
     from hpcslmc.report import print_tables
     from hpcslmc.results import collect
@@ -163,7 +164,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
         if resumed:
             print("{0}: going on from {1} at {2} {3}/{4}".format("finished" if simulation.finished else "resumed",
                                                                  simulation.resumed_from, *simulation.progress), flush=True)
-    for remark in simulation.resume_remarks:
+    for remark in (*simulation.resume_remarks, left_over(job.sampling.samples, job.sampling.bin_size)):
         _say(world, remark)
     if resumed and simulation.resumed_from != newest:
         world.on_root(lambda: _keep_damaged(newest))
@@ -196,6 +197,9 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
                 tell()
             for remark in simulation.remarks[told:]:
                 progress.say(remark)
+            for alarm in simulation.alarms if writes else ():  # any rank's, the others know nothing of it
+                print(f"hpcslmc: {alarm}", file=sys.stderr, flush=True)
+            simulation.alarms.clear()
             if phase == "learn" != simulation.phase and writes:
                 simulation.keep_learned(directory, about)
             decision = watch.decide()
@@ -216,14 +220,28 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     if writes:
         copy.on_root(lambda: write(directory / "results.h5", results))
     if results:
-        convergence.finish(results.summary)
+        with _nothing_lost(directory):
+            convergence.finish(results.summary)
         status.show(*simulation.progress, rounds=_rounds(simulation))
-        status.end("finished", acceptance=float(results.summary.of("acceptance").mean()), convergence=convergence.text)
+        acceptance = float(results.summary.of("acceptance").mean())
+        status.end("finished", acceptance=acceptance if math.isfinite(acceptance) else None, convergence=convergence.text)
     if loud:
-        print_tables({"": results})
+        with _nothing_lost(directory):
+            print_tables({"": results})
         print("Processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items() if seconds))
         print(f"Draws and summary: {directory}/results.h5")
     return 0
+
+
+@contextmanager
+def _nothing_lost(directory: Path) -> Iterator[None]:
+    """What fails in looking at the results of a finished run is said in a sentence; the results are there."""
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except Exception as error:
+        print(f"hpcslmc: the results are in {directory}/results.h5, but looking at them failed: {described_error(error)}", file=sys.stderr)
 
 
 def _rounds(simulation: "Simulation") -> list[list[float]]:

@@ -72,6 +72,8 @@ class Simulation:
         The checkpoint that was read.
     resume_remarks : list of str
         What the user should know of it: damage, keys that have changed.
+    alarms : list of str
+        What the user should know at once of this rank's chains, which other ranks do not know; whoever has told it clears the list.
     """
 
     def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,
@@ -81,6 +83,7 @@ class Simulation:
         self.lattice = Lattice(job.lattice.shape)
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
+        self.alarms: list[str] = []
         if resume:
             _, self.resumed_from, damage = checkpoint.load_newest(resume, self._resume)
             self.resume_remarks = damage + self.resume_remarks
@@ -218,7 +221,7 @@ class Simulation:
         if self.swaps and self.done % self.job.ensemble.exchange == 0:
             self._exchange(self.job.sampling.by_forces)
         for rung in self.rungs:
-            rung.measure(self.done)
+            self.alarms += [f"{self._at(rung)}{remark}" for remark in rung.measure(self.done)]
 
     def _exchange(self, forces: bool) -> None:
         rungs = self.rungs

@@ -36,11 +36,14 @@ class Derived(ABC):
         Name in results.h5, and as a physicist writes it, with its unit.
     inputs : tuple of str
         Observables whose means it needs.
+    negative : str
+        Why there is no estimate where the mean is negative; empty where it may be.
     """
 
     name: str
     label: str
     inputs: tuple[str, ...]
+    negative = ""
 
     def __init__(self, lattice: Lattice, beta: float, mu: float) -> None:
         self.lattice, self.beta, self.mu = lattice, beta, mu
@@ -142,7 +145,8 @@ class UniformCorrelationLength(Derived):
 
     .. math:: \xi = \frac{1}{2 \sin(\pi / L)} \sqrt{\frac{S(Q)}{S(Q + 2\pi/L)} - 1}
 
-    with Q the momentum of the order and L the longer side. nan where S is larger next to Q than at Q.
+    with Q the momentum of the order and L the longer side. Where S is larger next to Q than at Q there is no such length: the root is
+    continued as an odd function, so that bins of a jackknife in which it happens still count, and a negative mean is no estimate.
 
     Notes
     -----
@@ -151,12 +155,12 @@ class UniformCorrelationLength(Derived):
 
     name, label = "correlation_length_uniform", "correlation length at (0,0) [a]"
     inputs = ("m2_uniform", "m2_next_uniform")
+    negative = "S(q) has no peak at (0,0), where it is smaller than next to it, or not larger within its error"
 
     def value(self, means: Means) -> np.ndarray:
         peak, beside = (means[name] for name in self.inputs)
-        excess = np.asarray(peak / beside - 1.0)
-        root = np.sqrt(np.where(excess >= 0.0, excess, np.nan))
-        return root / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
+        excess = peak / beside - 1.0
+        return np.sign(excess) * np.sqrt(np.abs(excess)) / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
 
 
 class StaggeredCorrelationLength(UniformCorrelationLength):
@@ -164,6 +168,7 @@ class StaggeredCorrelationLength(UniformCorrelationLength):
 
     name, label = "correlation_length_staggered", "correlation length at (pi,pi) [a]"
     inputs = ("m2_staggered", "m2_next_staggered")
+    negative = UniformCorrelationLength.negative.replace("(0,0)", "(pi,pi)")
 
 
 DERIVED: tuple[type[Derived], ...] = (

@@ -75,11 +75,21 @@ class ProfileSums:
         self.profile, self.count = profile, 0
         self._sum = torch.zeros(chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64)
 
-    def add(self, sample: int, spins: Tensor) -> None:
-        """Sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over the group."""
-        if sample % self.profile.every == 0:
-            self._sum += self.profile.measure(spins).cpu()
-            self.count += 1
+    def add(self, sample: int, spins: Tensor) -> dict[str, int]:
+        """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over the group.
+
+        Returns
+        -------
+        dict of str to int
+            The profile, with the first of this rank's chains in which it is not finite; empty if it is.
+        """
+        if sample % self.profile.every:
+            return {}
+        values = self.profile.measure(spins).cpu()
+        self._sum += values
+        self.count += 1
+        strange = (~values.isfinite()).flatten(1).any(1).nonzero()
+        return {self.profile.name: int(strange[0])} if len(strange) else {}
 
     @property
     def chain_means(self) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Means, errors and convergence of several independent Markov chains."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from hpcslmc.errors import described_error
 
 SHORTEST_CHAIN = 50
 """Autocorrelation times that a chain has to last: shorter ones may still remember their start."""
@@ -16,6 +18,8 @@ BIN_LENGTH = 2
 """Autocorrelation times in a bin of the jackknife: its bias is that of the bins, its error counts their neighbours too."""
 FEWEST_BINS = 20
 """Bins of the jackknife that an error takes to be known within about 20 %."""
+UNKNOWN = "unknown: "
+"""How a doubt begins that says why there is no estimate at all."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Estimate:
         Samples of each chain.
     bins : int or None
         Bins of the jackknife, for a derived quantity.
+    unknown : str
+        Why there is no estimate; mean and error are nan then.
     """
 
     mean: float
@@ -50,17 +56,22 @@ class Estimate:
     ess_tail: float = math.nan
     samples: int = 0
     bins: int | None = None
+    unknown: str = ""
 
     @property
     def doubts(self) -> list[str]:
         """Why the error cannot be trusted, in a few words each; empty if it can."""
-        found = []
+        if self.unknown:
+            return [UNKNOWN + self.unknown]
+        found = [] if math.isfinite(self.mean + self.error) or self.bins == 1 else [f"{UNKNOWN}mean or error is no number"]
         if self.samples < SHORTEST_CHAIN * self.tau:
             found.append(f"chain too short: {self.samples / self.tau:.0f} tau")
         if self.rhat > LARGEST_RHAT:
             found.append(f"R-hat {self.rhat:.2f}: chains disagree")
-        if (smallest := min(self.ess, self.ess_bulk, self.ess_tail)) < FEWEST_SAMPLES:
-            found.append(f"only {smallest:.0f} effective samples")
+        sizes = ((self.ess, "samples"), (self.ess_bulk, "draws of the bulk"), (self.ess_tail, "draws of the tails"))
+        size, of_what = min(sizes)
+        if size < FEWEST_SAMPLES:
+            found.append(f"only {size:.0f} effective {of_what}")
         if self.bins is not None and self.bins < FEWEST_BINS:
             found.append(f"only {self.bins} bins for the jackknife")
         return found
@@ -119,7 +130,8 @@ def fluctuates(draws: np.ndarray) -> bool:
     return bool(draws.std() > 1e-12 * max(1.0, abs(draws.mean())))
 
 
-def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = None, lengths: np.ndarray | None = None) -> Estimate:
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")  # chains that never move: an infinite R-hat says so
+def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, lengths: np.ndarray | None = None) -> Estimate:
     """Estimate from binned draws (chains, draws) of one observable. Every draw has the same weight.
 
     Parameters
@@ -127,8 +139,8 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
     draws : (chains, draws) float64
     bin_size : int
         Samples averaged into each draw.
-    mean_square : float
-        Mean square of the samples; only bins of several samples need it, to know the samples' variance.
+    bin_variance : float
+        Variance of the samples about the mean of their bin, averaged over bins; with that of the draws it is the samples' variance.
     lengths : (chains,) int
         Draws of each chain, if they differ.
 
@@ -138,19 +150,22 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
     667 (2021), through arviz-stats. Its error of the mean is 10 to 20 % too large for chains of a few tens of tau, so the error and tau are
     those of ``mean_variance``. They are made for chains of one length: of several, R-hat is that of pieces as long as the shortest, and the
     effective sample sizes are added over the chains of each length. A quantity that does not fluctuate beyond rounding has no
-    autocorrelation: error 0, tau and R-hat nan.
+    autocorrelation: error 0, tau and R-hat nan. One that is not finite in some draw has no estimate. R-hat of a single chain is nan.
     """
     from arviz_stats.base import array_stats
 
-    counts = there(draws, lengths).sum(1)
-    numbers, shortest = draws[there(draws, lengths)], int(counts.min())
-    mean, samples = float(numbers.mean()), shortest * bin_size
+    known = there(draws, lengths)
+    counts = known.sum(1)
+    numbers, shortest = draws[known], int(counts.min())
+    samples = shortest * bin_size
+    if not np.isfinite(numbers).all():
+        return Estimate(math.nan, math.nan, samples=samples, unknown=_not_finite(known & ~np.isfinite(draws), numbers.size))
+    mean = float(numbers.mean())
     if not fluctuates(numbers):
         return Estimate(mean, 0.0, samples=samples)
     axes = {"chain_axis": 0, "draw_axis": 1}
     variance_of_mean = mean_variance(draws, lengths)
-    variance = numbers.var() if bin_size == 1 else mean_square - mean**2
-    ess = float(variance / variance_of_mean)
+    ess = float((numbers.var() + bin_variance) / variance_of_mean)
     alike = [draws[counts == count, :count] for count in np.unique(counts)]
     pieces = np.concatenate([x[:, :x.shape[1] // shortest * shortest].reshape(-1, shortest) for x in alike])
     return Estimate(
@@ -163,6 +178,13 @@ def estimate(draws: np.ndarray, bin_size: int = 1, mean_square: float | None = N
         ess_tail=sum(float(array_stats.ess(x, method="tail", prob=0.05, **axes)) for x in alike),
         samples=samples,
     )
+
+
+def _not_finite(where: np.ndarray, size: int) -> str:
+    """Which of so many draws are not finite: ``where`` (chains, draws) bool says."""
+    chains = np.flatnonzero(where.any(1))
+    named = ", ".join(map(str, chains[:3])) + (f" and {len(chains) - 3} more" if len(chains) > 3 else "")
+    return f"not finite in {where.sum()} of {size} draws, {'chain' if len(chains) == 1 else 'chains'} {named}"
 
 
 def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int,
@@ -217,7 +239,8 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
 
 
 def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray], draws: Mapping[str, np.ndarray],
-                     estimates: Mapping[str, Estimate], bin_size: int = 1, lengths: np.ndarray | None = None) -> Estimate:
+                     estimates: Mapping[str, Estimate], bin_size: int = 1, lengths: np.ndarray | None = None,
+                     negative: str = "") -> Estimate:
     """Estimate of a function of several observables' means, by jackknife over bins of ``BIN_LENGTH`` autocorrelation times.
 
     Parameters
@@ -232,8 +255,12 @@ def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
         Samples averaged into each draw.
     lengths : (chains,) int
         Draws of each chain, if they differ.
+    negative : str
+        Why there is no estimate where the function is negative; empty where it may be.
     """
     names = list(draws)
+    if unknown := [name for name in names if estimates[name].unknown]:
+        return Estimate(math.nan, math.nan, unknown=f"made of {unknown[0]}, which is unknown")
     series = np.stack([draws[name] for name in names])
     inputs = [estimates[name] for name in names if estimates[name].error > 0.0]
     worst = {key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")}
@@ -241,8 +268,25 @@ def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
     counts = there(series[0], lengths).sum(1)
     longest, samples = int(counts.max()), int(counts.min()) * bin_size
     bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
-    mean, error, count = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        whole = function(dict(zip(names, series[:, there(series[0], lengths)].mean(1))))
+        mean, error, count = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths)
+    if negative and min(whole, mean) < 0.0:
+        return Estimate(math.nan, math.nan, samples=samples, unknown=negative)
     return Estimate(mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None)
+
+
+def attempted(analysis: Callable[[], Estimate]) -> Estimate:
+    """What an analysis finds. An error in it must not lose a run: there is no estimate then, and a doubt says why."""
+    try:
+        return analysis()
+    except Exception as error:
+        return Estimate(math.nan, math.nan, unknown=described_error(error).replace(";", ","))
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest of several numbers, those that are nan left out; nan if all are."""
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 def bracket(mean: float, error: float) -> str:

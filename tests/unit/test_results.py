@@ -51,7 +51,7 @@ def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
         for name, item in items.items():
             group, _, own = name.rpartition("/")
             row = name
-            if group in ("draws", "mean_squares") and own not in ("chain", "draw", "temperature"):
+            if group in ("draws", "bin_variances") and own not in ("chain", "draw", "temperature"):
                 row = f"{group}/OBSERVABLE"
             if group in axes:
                 row = f"profiles/PROFILE/{'AXIS' if own in axes[group] else own}"
