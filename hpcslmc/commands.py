@@ -20,7 +20,7 @@ def add_to(subcommands: "argparse._SubParsersAction") -> None:
     status = subcommands.add_parser("status", help="how far a run is, whether it runs, how well it goes")
     status.add_argument("directories", nargs="+", help="output directories of runs")
     report = subcommands.add_parser("report", help="tables and figures of finished runs")
-    report.add_argument("directories", nargs="+", help="output directories of runs")
+    report.add_argument("directories", nargs="+", help="output directories of runs, or their results files")
     report.add_argument("--markdown", action="store_true", help="tables in Markdown")
     report.add_argument("--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)")
 
@@ -75,11 +75,14 @@ def _report(options: argparse.Namespace) -> None:
         from hpcslmc.figures import save_figures
     except ModuleNotFoundError as error:
         raise UserError(f"the figures need {error.name}, which is not there: pip install {error.name} (the tables are above).") from None
-    folder = Path(options.to or Path(options.directories[0]) / "report")
+    first = Path(options.directories[0])
+    folder = Path(options.to or (first if first.is_dir() else first.parent) / "report")
     try:
-        names = save_figures(runs, folder)
+        names, failures = save_figures(runs, folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    for sentence in failures:
+        print(f"hpcslmc: {sentence}", file=sys.stderr)
     print(f"Figures (PNG and PDF) in {folder}: {', '.join(names)}", file=sys.stderr if options.markdown else sys.stdout)
 
 

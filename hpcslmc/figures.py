@@ -1,17 +1,22 @@
 """Figures of finished runs, for print: width of one or two columns, colours of Okabe and Ito, error bars, units."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import cycle, pairwise
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from types import EllipsisType
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpcslmc.errors import described_error
 from hpcslmc.measure.statistics import fluctuates
 from hpcslmc.results import ProfileResult, Results
 
@@ -35,14 +40,20 @@ MAPS = 4
 
 PEAK = 5.0
 """Ratio of largest to smallest S(q) from which on it is shown on a logarithmic scale."""
+WIDE = 4.0
+"""Ratio of temperatures from which on their axis is logarithmic, in every figure."""
+MARGIN = 0.05
+"""Of an axis beyond its first and last point."""
+TICKS = 12
+"""Most temperatures that a colour bar names."""
 OUTLINED, ARROWS = 16, 24
 """Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there are colours alone."""
 
 Drawing = Figure | None
 
 
-def save_figures(runs: Mapping[str, Results], folder: Path) -> list[str]:
-    """Draw all that the runs have, as PNG and PDF; the names of the figures.
+def save_figures(runs: Mapping[str, Results], folder: Path) -> tuple[list[str], list[str]]:
+    """Draw all that the runs have, as PNG and PDF.
 
     Parameters
     ----------
@@ -50,20 +61,47 @@ def save_figures(runs: Mapping[str, Results], folder: Path) -> list[str]:
         By output directory.
     folder : Path
         Made if it is not there.
+
+    Returns
+    -------
+    names : list of str
+        Of the figures.
+    failures : list of str
+        A sentence for each figure that could not be drawn; it does not cost the others.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = []
+    names, failures = [], []
     with matplotlib.rc_context(STYLE):
-        for name, figure in _figures(runs):
-            for ending in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{ending}")
-                figure.set_layout_engine("none")  # it is laid out, once is enough
-            names.append(name)
-    return names
+        for name, draw in _figures(runs):
+            try:
+                with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                    drawn = _save(draw(), folder, name)
+            except OSError:
+                raise
+            except Exception as error:
+                failures.append(f"the figure {name} cannot be drawn: {described_error(error)}")
+            else:
+                names += [name] if drawn else []
+    return names, failures
 
 
-def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Figure]]:
-    """Those that compare the runs, then those of each."""
+def _save(figure: Drawing, folder: Path, name: str) -> bool:
+    """Save a figure, if there is one; returns whether there is."""
+    if figure is None:
+        return False
+    for ending in ("png", "pdf"):
+        figure.savefig(folder / f"{name}.{ending}")
+        figure.set_layout_engine("none")  # it is laid out, once is enough
+    return True
+
+
+def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Callable[[], Drawing]]]:
+    """Those that compare the runs, then those of each: names, and what draws them."""
     compared: dict[str, Callable[[Mapping[str, Results]], Drawing]] = {
         "observables_temperature": lambda runs: observables(runs, "T"), "observables_size": lambda runs: observables(runs, "L"),
         "acceptance_by_round": acceptance_by_round, "autocorrelation": autocorrelation}
@@ -73,13 +111,11 @@ def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Figure]]:
         "optical_conductivity": lambda run: energy_function(run, "optical_conductivity", r"$\omega$ [$t$]", r"Re $\sigma(\omega)$ [$e^2/\hbar$]"),
         "spectral_function": spectral_function}
     for name, draw in compared.items():
-        if (figure := draw(runs)) is not None:
-            yield name, figure
+        yield name, partial(draw, runs)
     short = _short_names(list(runs))
     for name, draw in single.items():
         for run, results in runs.items():
-            if (figure := draw(results)) is not None:
-                yield name if len(runs) == 1 else f"{name}_{short[run]}", figure
+            yield name if len(runs) == 1 else f"{name}_{short[run]}", partial(draw, results)
 
 
 def _short_names(paths: list[str]) -> dict[str, str]:
@@ -92,13 +128,32 @@ def _short_names(paths: list[str]) -> dict[str, str]:
     return short
 
 
-def _styles() -> Iterator[dict]:
-    return ({"color": colour, "marker": marker} for colour, marker in cycle(zip(COLOURS, MARKERS)))
+def _styles(count: int) -> list[dict]:
+    """Colours and markers of so many curves; no colour comes twice."""
+    colours = COLOURS if count <= len(COLOURS) else [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.02, 0.98, count)]
+    return [{"color": colour, "marker": MARKERS[k % len(MARKERS)]} for k, colour in enumerate(colours[:count])]
 
 
 def _family(count: int) -> list:
     """Colours of an ordered family, dark to light, all dark enough on white."""
     return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.85, count)] if count > 1 else [COLOURS[0]]
+
+
+def _temperature_colours(runs: Iterable[Results]) -> dict[float, tuple]:
+    """A colour for each temperature of the runs, from the lowest to the highest."""
+    temperatures = sorted({float(t) for run in runs for t in np.atleast_1d(run.temperature)})
+    return dict(zip(temperatures, _family(len(temperatures)), strict=True))
+
+
+def _temperature_bar(figure: Figure, panels: list[Axes], colours: Mapping[float, tuple]) -> None:
+    """A colour bar with a field for each temperature, beside the panels."""
+    count = len(colours)
+    scale = ScalarMappable(BoundaryNorm(np.arange(count + 1) - 0.5, count), ListedColormap(list(colours.values())))
+    ticks = np.unique(np.linspace(0, count - 1, min(count, TICKS)).round().astype(int))
+    bar = figure.colorbar(scale, ax=panels, ticks=ticks, label=r"temperature $T$ [$t$]")
+    bar.ax.set_yticklabels([f"{list(colours)[k]:.4g}" for k in ticks])
+    bar.ax.tick_params(length=0)
+    bar.ax.minorticks_off()
 
 
 def _titles(runs: Mapping[str, Results]) -> dict[str, str]:
@@ -107,13 +162,22 @@ def _titles(runs: Mapping[str, Results]) -> dict[str, str]:
         job = run.parsed_job
         learned = job.effective.model if job.sampling.method != "exact" else ""
         return {"lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}", "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
-                "J": f"$J={job.hamiltonian.J:g}$", "mu": f"$\\mu={float(np.mean(run.mu)):.3g}$",
+                "J": f"$J={job.hamiltonian.J:g}$", "electrons": _electrons(run, ...),
                 "how": {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method] + learned}
 
     found = {name: parameters(run) for name, run in runs.items()}
     differ = [key for key in next(iter(found.values())) if len({own[key] for own in found.values()}) > 1]
     titles = {name: ", ".join(filter(None, (own[key] for key in differ))) for name, own in found.items()}
     return titles if len(set(titles.values())) == len(runs) else _short_names(list(runs)) if len(runs) > 1 else {name: "" for name in runs}
+
+
+def _electrons(run: Results, at: tuple | EllipsisType) -> str:
+    """The filling, where one was asked for, or else the chemical potential at a temperature; of several temperatures from end to end."""
+    filling = run.parsed_job.ensemble.filling
+    if filling is not None:
+        return f"$n={filling:g}$"
+    low, high = float(np.min(run.mu[at])), float(np.max(run.mu[at]))
+    return f"$\\mu={low:.3g}$" if low == high else f"$\\mu={low:.3g}$ to ${high:.3g}$"
 
 
 def observables(runs: Mapping[str, Results], against: str) -> Drawing:
@@ -123,8 +187,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
         job = run.parsed_job
         length, how = float(np.sqrt(np.prod(job.lattice.shape))), job.sampling.method if job.sampling.method == "exact" else job.effective.model
         for at in np.ndindex(run.temperature.shape):
-            temperature, filled = float(run.temperature[at]), job.ensemble.filling
-            electrons = f"$n={filled:g}$" if filled is not None else f"$\\mu={float(run.mu[at]):.3g}$"
+            temperature, electrons = float(run.temperature[at]), _electrons(run, ... if against == "T" else at)
             other = f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape))
             key = (other, f"$J={job.hamiltonian.J:g}$", electrons, how)
             points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
@@ -138,7 +201,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     figure = Figure(figsize=(PAGE, 1.75 * rows + 0.3))
     panels = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, name in zip(panels, names):
-        for (key, curve), style in zip(curves.items(), _styles()):
+        for (key, curve), style in zip(curves.items(), _styles(len(curves)), strict=True):
             known = [(x, run.summary.of(name)[at], run.summary.of(name, "error")[at]) for x, run, at in curve if name in run.summary.names]
             if known:
                 x, mean, error = zip(*known)
@@ -146,8 +209,8 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
         axes.set(xlabel=r"temperature $T$ [$t$]" if against == "T" else r"linear size $L$ [$a$]", ylabel=SHOWN[name])
         if against == "L":
             axes.set_xticks(xs, labels=[f"{x:.3g}" for x in xs])
-        elif xs[-1] > 4.0 * xs[0]:
-            _log_axis(axes, xs)
+        else:
+            _temperature_axis(axes, xs)
     for axes in panels[len(names):]:
         axes.set_axis_off()
     _legend(figure, panels[0])
@@ -160,6 +223,16 @@ def _legend(figure: Figure, axes: Axes) -> None:
     if any(labels):
         rows = -(-len(labels) // (4 if figure.get_figwidth() == PAGE else 3))
         figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), columnspacing=1.2)
+
+
+def _temperature_axis(axes: Axes, values: list[float]) -> None:
+    """An axis of temperatures: logarithmic where they differ by more than a factor, over all of them whatever is drawn."""
+    low, high = min(values), max(values)
+    if high > WIDE * low:
+        _log_axis(axes, values)
+        axes.set_xlim(low * (low / high) ** MARGIN, high * (high / low) ** MARGIN)
+    else:
+        axes.set_xlim(low - MARGIN * (high - low), high + MARGIN * (high - low))
 
 
 def _log_axis(axes: Axes, values: list[float]) -> None:
@@ -193,22 +266,25 @@ def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
 
 
 def structure_factor(run: Results) -> Drawing:
-    """S(q) as a map over the Brillouin zone, (0, 0) in its middle."""
+    """S(q) as a map over the Brillouin zone, (0, 0) in its middle; on one scale for all temperatures."""
     if "structure_factor" not in run.profiles:
         return None
-    mean, chosen = run.profiles["structure_factor"].mean, _chosen(run)
-    figure, panels = _row(len(chosen), 2.9)
-    for axes, at in zip(panels, chosen):
-        steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
-        values = mean[:, :, *at][np.ix_(*(k % len(axis.values) for k, axis in zip(steps, run.profiles["structure_factor"].axes.values())))]
-        edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape)]
-        peaked = values.max() > PEAK * values.min() > 0.0  # a logarithmic scale shows what is around a peak
-        image = axes.pcolormesh(*edges, values.T, norm=LogNorm() if peaked else Normalize(vmin=0.0), rasterized=True)
+    mean, chosen, axis_of = run.profiles["structure_factor"].mean, _chosen(run), run.profiles["structure_factor"].axes
+    steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
+    zone = np.ix_(*(k % len(axis.values) for k, axis in zip(steps, axis_of.values(), strict=True)))
+    edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape, strict=False)]
+    maps = [mean[:, :, *at][zone] for at in chosen]
+    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
+    # a logarithmic scale shows what is around a peak
+    norm = LogNorm(low, high) if high > PEAK * low > 0.0 else Normalize(0.0, high)
+    figure, panels = _row(len(chosen), 2.9 if len(chosen) == 1 else 3.4)
+    for axes, at, values in zip(panels, chosen, maps, strict=True):
+        image = axes.pcolormesh(*edges, values.T, norm=norm, rasterized=True)
         axes.set(xlabel=r"$q_x a$", ylabel=r"$q_y a$" if axes is panels[0] else "", title=_at(run, at), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks([-np.pi, 0.0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
         axes.set(xlim=(-np.pi, np.pi), ylim=(-np.pi, np.pi))
-        figure.colorbar(image, ax=axes, label="$S(q)$" if axes is panels[-1] else None, shrink=0.8 if len(chosen) == 1 else 0.6)
+    figure.colorbar(image, ax=list(panels), label="$S(q)$", shrink=0.8 if len(chosen) == 1 else 0.6)
     return figure
 
 
@@ -261,16 +337,29 @@ def spins(run: Results) -> Drawing:
     return figure
 
 
-def _by_model(run: Results, table: Mapping[str, np.ndarray]) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """The rows of a learning history of each model, by temperature and merged run, and what tells them apart."""
-    number, found = table.get("run", np.ones(len(table["round"]))), []
+class _Model(NamedTuple):
+    """The learning history of one model: its temperature, which merged run learned it, and its rows, column by column."""
+
+    temperature: float
+    run: int
+    table: dict[str, np.ndarray]
+
+
+def _models(run: Results, table: Mapping[str, np.ndarray]) -> list[_Model]:
+    """The models of a learning history, by merged run and temperature."""
+    number, found = table.get("run", np.ones(len(table["round"]), dtype=int)), []
     for one in np.unique(number):
         for temperature in np.atleast_1d(run.temperature):
             own = (number == one) & (table["temperature"] == temperature)
-            label = ", ".join(filter(None, (f"$T={temperature:.4g}$" if run.is_ladder else "", f"run {one}" if run.others else "")))
             if own.any():
-                found.append((label, {key: column[own] for key, column in table.items()}))
+                found.append(_Model(float(temperature), int(one), {key: column[own] for key, column in table.items()}))
     return found
+
+
+def _model_style(run: Results, model: _Model, colours: Mapping[float, tuple], style: dict) -> dict:
+    """How a model's curve is drawn: its colour is its temperature's in a ladder, and its marker that of the merged run."""
+    shown = {"marker": MARKERS[(model.run - 1) % len(MARKERS)]} if run.others else {}
+    return style | shown | ({"color": colours[model.temperature]} if run.is_ladder else {})
 
 
 def learning_curve(run: Results) -> Drawing:
@@ -279,41 +368,60 @@ def learning_curve(run: Results) -> Drawing:
         return None
     figure = Figure(figsize=(COLUMN, 2.6))
     axes = figure.subplots()
-    models, first, length = _by_model(run, run.curve), run.curve["round"].min(), run.curve["step"].max()
-    for (title, table), colour in zip(models, _family(len(models))):
+    models, first, length = _models(run, run.curve), run.curve["round"].min(), run.curve["step"].max()
+    colours, styles = _temperature_colours([run]), _styles(1 + len(run.others))
+    for model in models:
+        table, style = model.table, _model_style(run, model, colours, styles[model.run - 1] | {"marker": "."})
         along = table["step"] + (table["round"] - first) * length
         for number in np.unique(table["round"]):
             part = table["round"] == number
-            label = title or "validation MSE of $\\log W$" if number == first else None
-            axes.plot(along[part], table["mse"][part], marker=".", color=colour, label=label)
+            name = f"run {model.run}" if run.others else "validation MSE of $\\log W$"
+            told = number == first and model.temperature == models[0].temperature
+            axes.plot(along[part], table["mse"][part], label=name if told else None, **style)
             if len(models) == 1:
-                axes.plot(along[part], table["loss"][part], color=COLOURS[1], linestyle="--", label="training loss" if label else None)
+                axes.plot(along[part], table["loss"][part], color=COLOURS[1], linestyle="--", label="training loss" if told else None)
     for number in np.unique(run.curve["round"])[1:]:
         axes.axvline((number - first) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
     axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$", yscale="log")
-    _legend(figure, axes)
+    if run.is_ladder:
+        _temperature_bar(figure, [axes], colours)
+    if len(models) == 1 or run.others:
+        _legend(figure, axes)
     return figure
 
 
 def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
-    """Acceptance measured and predicted, and the validation error per site, after each round of learning."""
+    """Acceptance measured and predicted, and the validation error per site, after each round of learning.
+
+    Runs are told apart by their markers, the temperatures of ladders by their colours.
+    """
     learned = {name: run for name, run in runs.items() if run.rounds}
     if not learned:
         return None
     figure = Figure(figsize=(PAGE, 2.5))
     left, right = figure.subplots(1, 2)
-    titles = _titles(learned)
-    for (name, run), style in zip(learned.items(), _styles()):
-        models = _by_model(run, run.rounds)
-        for (own, table), shade in zip(models, _family(len(models))):
-            style |= {"color": shade} if len(models) > 1 and len(learned) == 1 else {}
-            title = ", ".join(filter(None, (titles[name], own)))
-            left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], label=title or "measured", **style)
-            left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
-            right.plot(table["evaluations"], table["mse_per_site"], **style)
+    titles, ladders = _titles(learned), any(run.is_ladder for run in learned.values())
+    colours = _temperature_colours(learned.values())
+    curves = [(name, run, model) for name, run in learned.items() for model in _models(run, run.rounds)]
+    owners = list(dict.fromkeys((name, model.run) for name, _, model in curves))
+    styles = dict(zip(owners, _styles(len(owners)), strict=True))
+    for name, run, model in curves:
+        table, style = model.table, styles[name, model.run] | ({"color": colours[model.temperature]} if ladders else {})
+        left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], **style)
+        left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
+        right.plot(table["evaluations"], table["mse_per_site"], **style)
+    for (name, number), style in styles.items():
+        run = learned[name]
+        title = ", ".join(filter(None, (titles[name], f"run {number}" if run.others else "")))
+        left.plot([], [], label=title or "measured", **(style | ({"color": "#666666"} if ladders else {})))
     left.plot([], [], color="#666666", linestyle="--", linewidth=0.8, label=r"predicted, erfc$(s/2)$")
-    left.set(xlabel="exact evaluations", ylabel="acceptance of the exact test", ylim=(0.0, 1.0))
+    left.set(xlabel="exact evaluations", ylabel="acceptance of the exact test", ylim=(0.0, 1.05))
     right.set(xlabel="exact evaluations", ylabel=r"validation MSE of $\log W$ per site", yscale="log")
+    most = max(run.rounds["evaluations"].max() for run in learned.values())
+    for axes in (left, right):
+        axes.set_xlim(0.0, (1.0 + MARGIN) * most)
+    if ladders:
+        _temperature_bar(figure, [left, right], colours)
     _legend(figure, left)
     return figure
 
@@ -325,13 +433,15 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
         return None
     figure = Figure(figsize=(PAGE, 2.6))
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    titles = _titles(runs)
+    titles, curves = _titles(runs), [(run_name, at) for run_name, run in runs.items() for at in _chosen(run)]
+    shades = _family(len(curves)) if len(runs) == 1 else [style["color"] for style in _styles(len(curves))]
+    colours = dict(zip(curves, shades, strict=True))
     for axes, name in zip(panels, names):
         longest = 1.0
-        for (run_name, run), style in zip(runs.items(), _styles()):
+        for run_name, run in runs.items():
             chosen = _chosen(run)
-            shades = [style["color"]] if len(chosen) == 1 else _family(len(chosen))
-            for at, colour in zip(chosen, shades):
+            for at in chosen:
+                colour = colours[run_name, at]
                 draws = run.draws[name][:, :, *at]
                 if not fluctuates(draws[run.there]):
                     continue
@@ -376,7 +486,7 @@ def exchange(run: Results) -> Drawing:
     for temperature in run.temperature:
         axes.axvline(temperature, color="#DDDDDD", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"temperature $T$ [$t$]", ylabel="acceptance of exchange", ylim=(0.0, 1.0))
-    _log_axis(axes, list(run.temperature))
+    _temperature_axis(axes, run.temperature.tolist())
     return figure
 
 

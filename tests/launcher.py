@@ -55,7 +55,7 @@ class Launcher:
     def start(self, ranks: int, *arguments: str) -> subprocess.Popen:
         """Start a job in the background."""
         name, value = self._mark.split("=")
-        command = ["mpirun", "-n", str(ranks), sys.executable, "-W", "error", "-m", "hpcslmc.run", *arguments]
+        command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", *arguments]
         return subprocess.Popen(command, cwd=self.folder, env=os.environ | MPI | {name: value}, text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -48,18 +48,19 @@ def test_a_process_of_this_host(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     lock = Lock(tmp_path)
     try:
-        stat = open(f"/proc/{other.pid}/stat").read().rpartition(")")[2].split()
+        stat = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
         write(lock, 10 * SILENCE_S, pid=other.pid, started=stat[19])
         assert not taken_over(lock), "it lives, however silent"
         write(lock, pid=other.pid, started="1")
         assert taken_over(lock), "another process has got its number"
         write(lock, pid=other.pid, started=stat[19])
         other.kill()
-        while open(f"/proc/{other.pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        while Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             time.sleep(0.01)
         assert taken_over(lock), "a zombie is dead"
     finally:
         other.kill()
+        other.wait()
         other.wait()
     write(lock, pid=other.pid, started=stat[19])
     assert taken_over(lock), "gone"

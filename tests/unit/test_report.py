@@ -2,9 +2,11 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.image import imread
 from rich.console import Console
 from small_jobs import make_job, run
@@ -53,7 +55,98 @@ def test_the_report_of_one_run(runs, tmp_path, capsys):
     for name in OF_ONE:
         picture = imread(tmp_path / f"{name}.png")
         assert picture.shape[1] in (340, 700) and picture[..., :3].std() > 0.02, name  # one or two columns
-    assert "electronic energy" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "electronic energy" in said.out and said.err == ""
+
+
+def test_the_report_of_a_results_file(runs, capsys):
+    folder = Path(next(iter(runs)))
+    assert main(["report", str(folder / "results.h5")]) == 0
+    assert {p.stem for p in (folder / "report").iterdir()} == OF_ONE and capsys.readouterr().err == ""
+
+
+def test_a_figure_that_fails_costs_no_other(runs, tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise ZeroDivisionError("injected")
+
+    monkeypatch.setattr(figures, "structure_factor", fail)
+    monkeypatch.setattr(figures, "autocorrelation", fail)
+    assert main(["report", next(iter(runs)), "--to", str(tmp_path)]) == 0
+    assert {p.stem for p in tmp_path.iterdir()} == OF_ONE - {"structure_factor", "autocorrelation"}
+    assert capsys.readouterr().err.splitlines() == [
+        f"hpcslmc: the figure {name} cannot be drawn: ZeroDivisionError: injected" for name in ("autocorrelation", "structure_factor")]
+
+
+def many_temperatures(count: int = 9, filling: float | None = None) -> Results:
+    """A ladder of so many temperatures with what it has learned in two rounds; the chemical potential is another at each."""
+    temperatures = np.geomspace(0.5, 0.05, count)
+    job = make_job(ensemble={"temperature": temperatures.tolist(), "filling": filling})
+    rows = {"temperature": np.repeat(temperatures, 2), "round": np.tile([1, 2], count), "evaluations": np.tile([640, 656], count)}
+    rounds = {name: np.linspace(0.1, 0.9, 2 * count) for name in ("acceptance", "acceptance_error", "predicted_erfc", "mse_per_site")}
+    curve = {name: np.linspace(0.1, 0.9, 2 * count) for name in ("loss", "mse")} | {"step": np.full(2 * count, 20)}
+    draws = {"energy": np.random.default_rng(1).normal(size=(4, 30, count)), "acceptance": np.ones((4, 30, count))}
+    return Results(job=job.toml(), versions={}, cpu_seconds={}, bin_size=1, temperature=temperatures, mu=np.linspace(-1.0, -0.5, count),
+                   draws=draws, bin_variances={name: np.zeros((4, count)) for name in draws}, labels={name: name for name in draws},
+                   spins=np.zeros((4, 16, 3, count)), profiles={}, rounds=rows | rounds, curve=rows | curve)
+
+
+def colours_of(lines) -> list[str]:
+    return [to_hex(line.get_color()) for line in lines]
+
+
+def test_each_temperature_of_a_ladder_has_a_colour_of_its_own_and_a_field_of_the_bar():
+    run = many_temperatures()
+    for figure in (figures.acceptance_by_round({"a": run}), figures.acceptance_by_round({"a": run, "b": many_temperatures(5)}),
+                   figures.learning_curve(run)):
+        bar = figure.axes[-1]
+        assert bar.get_ylabel().startswith("temperature") and [text.get_text() for text in bar.get_yticklabels()][0] == "0.05"
+    left, right, bar = figures.acceptance_by_round({"a": run}).axes
+    assert len(bar.get_yticklabels()) == 9 and len(set(colours_of(right.lines))) == 9
+    for axes in (left, right):
+        low, high = axes.get_xlim()
+        assert low == 0.0 and 656 < high < 700  # not 640 to 656
+    legend = left.figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["measured", "predicted, erfc$(s/2)$"]
+
+
+@pytest.mark.parametrize("count", [3, 7, 8, 30])
+def test_no_colour_comes_twice(count):
+    assert len({to_hex(style["color"]) for style in figures._styles(count)}) == count
+    assert len(set(map(to_hex, figures._family(count)))) == count
+
+
+def test_no_colour_comes_twice_among_ladders():
+    runs = {"a": many_temperatures(), "b": many_temperatures(5)}
+    lines = [line for line in figures.autocorrelation(runs).axes[0].lines if len(line.get_xdata()) > 2]
+    assert len(lines) == len(set(colours_of(lines))) == 4  # two temperatures of each
+
+
+def test_a_legend_names_no_chemical_potential_for_all_temperatures():
+    one, other = many_temperatures(), replace(many_temperatures(), mu=np.full(9, 0.25))
+    assert list(figures._titles({"a": one, "b": other}).values()) == [r"$\mu=-1$ to $-0.5$", r"$\mu=0.25$"]
+    assert list(figures._titles({"a": many_temperatures(filling=0.8), "b": other}).values()) == ["$n=0.8$", r"$\mu=0.25$"]
+
+
+def test_maps_of_all_temperatures_have_one_scale(runs):
+    results = list(runs.values())[2]
+    profile = results.profiles["structure_factor"]
+    chains = np.ones_like(profile.chains)
+    chains[:, 2, 2, 1] = 50.0  # a peak at one temperature alone
+    figure = figures.structure_factor(replace(results, profiles={"structure_factor": replace(profile, chains=chains)}))
+    norms = [axes.collections[0].norm for axes in figure.axes[:2]]
+    assert norms[0] is norms[1] and type(norms[0]).__name__ == "LogNorm" and (norms[0].vmin, norms[0].vmax) == (1.0, 50.0)
+
+
+@pytest.mark.parametrize(("last", "scale"), [(0.05, "log"), (0.3, "linear")])
+def test_temperatures_have_one_kind_of_axis_in_all_panels(last, scale):
+    run = replace(many_temperatures(), temperature=np.geomspace(0.5, last, 9))
+    run = replace(run, exchange={"accepted": np.ones((4, 8), int), "tried": np.full((4, 8), 2), "trips": np.zeros((4, 9), int),
+                                 "replica": np.tile(np.arange(9), (4, 1))})
+    drawn = [axes for figure in (figures.observables({"a": run}, "T"), figures.exchange(run)) for axes in figure.axes if axes.axison]
+    assert {axes.get_xscale() for axes in drawn} == {scale}
+    for axes in drawn:
+        low, high = axes.get_xlim()
+        assert low < last < 0.5 < high < 0.6
 
 
 def test_the_report_of_several_runs_compares_them(runs, tmp_path, capsys):
@@ -112,6 +205,7 @@ def test_the_learning_of_merged_runs_is_told_apart(runs):
     merged = merge({"one": one, "another": another})
     assert [text.get_text() for text in figures.learning_curve(merged).legends[0].get_texts()] == ["run 1", "run 2"]
     assert len(figures.acceptance_by_round({"merged": merged}).axes[0].containers) == 2
+    assert len(set(colours_of(figures.acceptance_by_round({"merged": merged}).axes[1].lines))) == 2
 
 
 def test_the_autocorrelation_function_of_a_known_process():
