@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 NAME = "results.h5"
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
-SHARED = ("lattice", "hamiltonian", "ensemble", "measure", "sampling.bin_size")
-"""Sections and keys of a job that runs have to share before their chains are put together: the physics, and what a draw is."""
+SHARED = ("lattice", "hamiltonian.t", "hamiltonian.J", "ensemble.exchange", "measure", "sampling.bin_size")
+"""Sections and keys of a job that runs have to share before their chains are put together, beside temperature and chemical potential."""
+TUNABLE = {"temperature": ("ensemble.temperature", "ensemble.rungs"), "mu": ("hamiltonian.mu", "ensemble.filling")}
+"""Attributes of results, the keys that fix them, and those by which thermalisation tunes them instead."""
 
 
 @dataclass(frozen=True)
@@ -331,14 +333,34 @@ def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
 
 
 def _check_same(one: str, first: Results, other: str, second: Results) -> None:
+    """Refuse runs whose chains sample different things, whether their jobs say so or their thermalisation has found it."""
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
     different = [f"{key} ({before[key]!r} and {after[key]!r})" for key in before
                  if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)]
-    for key in ("temperature", "mu"):
-        a, b = getattr(first, key), getattr(second, key)
-        if not different and not np.array_equal(a, b):
-            different.append(f"{key} as thermalisation tuned it ({a.tolist()} and {b.tolist()})")
+    tuned = []
+    for name, (fixed, tuning) in TUNABLE.items():
+        a, b = getattr(first, name), getattr(second, name)
+        if np.array_equal(a, b):
+            continue
+        if before[tuning] is None and after[tuning] is None:
+            different += [f"{fixed} ({before[fixed]!r} and {after[fixed]!r})"] if before[fixed] != after[fixed] else []
+        else:
+            tuned.append(name)
+    if not different and tuned:
+        raise UserError(_tuned_apart(one, first, other, second, tuned))
     if not different and (alone := first.draws.keys() ^ second.draws.keys()):
         different.append(f"their observables ({', '.join(sorted(alone))} of one alone)")
     if different:
         raise UserError(f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}.")
+
+
+def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: list[str]) -> str:
+    """Why runs that were tuned to different values are not merged, and what to do instead."""
+    found = " and ".join(f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})" for name in tuned)
+    more = "for more statistics give one of these jobs more samples, or more chains in a run of its own"
+    if not np.ptp(first.mu):  # a job file has one chemical potential for all temperatures
+        values = {"temperature": first.temperature.tolist(), "mu": float(first.mu.flat[0])}
+        keys = [f"{fixed} = {values[name]} in place of {tuning}" for name, (fixed, tuning) in TUNABLE.items()
+                if first.parsed_job.keys()[tuning] is not None]
+        more += f", or run further seeds at the values of {one}: {' and '.join(keys)}" if keys else ""
+    return f"{one} and {other} cannot be merged, as thermalisation tuned their {found} apart: {more}."

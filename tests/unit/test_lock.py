@@ -61,7 +61,6 @@ def test_a_process_of_this_host(tmp_path):
     finally:
         other.kill()
         other.wait()
-        other.wait()
     write(lock, pid=other.pid, started=stat[19])
     assert taken_over(lock), "gone"
 

@@ -1,5 +1,6 @@
 """results.h5: what its page says, what xarray and ArviZ make of it, runs merged into one."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,33 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("hpcslmc: ") and re.search(expected, line)
     assert not (tmp_path / "out").exists()
+
+
+TUNED = {  # ensembles that thermalisation tunes, and whether a further seed can have the first one's values
+    "filling": ({"temperature": 0.1, "filling": 0.8}, True), "rungs": ({"temperature": [0.5, 0.1], "rungs": 4}, True),
+    "filling of a ladder": ({"temperature": [0.5, 0.1], "filling": 0.8}, False),
+}
+
+
+@pytest.mark.parametrize("case", TUNED)
+def test_runs_that_were_tuned_apart_are_refused_with_a_remedy_that_works(case):
+    ensemble, remedy = TUNED[case]
+    one, two = (found(seed, ensemble=ensemble) for seed in (1, 2))
+    with pytest.raises(UserError, match="tuned their (temperature|mu) .* apart: .*more samples") as error:
+        merge({"one": one, "two": two})
+    sentence = str(error.value)
+    assert sentence.count(". ") == 0 and sentence.endswith(".") and (" in place of " in sentence) == remedy
+    if not remedy:
+        return
+    key, value = re.search(r"values of one: (\S+) = (.*) in place of", sentence).groups()
+    tables = make_job(seed=3, samples=8, method="exact", ensemble=ensemble).model_dump()
+    tables["ensemble"] |= {"filling": None, "rungs": None}
+    section, name = key.split(".")
+    tables[section][name] = json.loads(value)
+    further = collect(run(checked(tables), World()), {"hpcslmc": "0"})
+    merged = merge({"one": one, "further": further})
+    assert merged.draws["energy"].shape[0] == 16 and np.array_equal(merged.mu, one.mu)
+    assert np.array_equal(merge({"further": further, "one": one}).temperature, one.temperature)
 
 
 @pytest.mark.parametrize("ensemble", [None, LADDER])
