@@ -28,7 +28,8 @@ STYLE = {"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fonts
          "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "errorbar.capsize": 1.5, "legend.frameon": False,
          "figure.constrained_layout.use": True, "savefig.dpi": 300, "pdf.fonttype": 42, "image.cmap": "viridis"}
 SHOWN = {  # observables against temperature or size, and their axes' labels
-    "energy": r"energy $\langle e\rangle$ [$t$]", "density": "electrons per site", "specific_heat": "specific heat per site",
+    "energy": r"energy $\langle e\rangle$ [$t$]", "density": "electrons per site", "specific_heat": r"specific heat at fixed $\mu$",
+    "specific_heat_fixed_density": r"specific heat at fixed $n$",
     "m2_staggered": r"$\langle|m_{(\pi,\pi)}|^2\rangle$", "m2_uniform": r"$\langle|m_{(0,0)}|^2\rangle$",
     "susceptibility_staggered": r"$\chi_{(\pi,\pi)}$ [$1/t$]", "binder_staggered": r"Binder ratio at $(\pi,\pi)$",
     "correlation_length_staggered": r"$\xi_{(\pi,\pi)}$ [$a$]", "compressibility": r"$d\langle n\rangle/d\mu$ [$1/t$]",

@@ -21,9 +21,9 @@ from hpcslmc.results import Results
 WIDE = 150
 """Columns of a line where there is no terminal."""
 INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_uniform", "m2_next_staggered", "m2_next_uniform",
-               "scalar_chirality2", "energy_fluctuation", "number_fluctuation"}
+               "scalar_chirality2", "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"}
 """Observables that are kept for what is derived from them, and not shown."""
-IN_LADDERS = ("density", "energy", "specific_heat", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
+IN_LADDERS = ("density", "energy", "specific_heat", "specific_heat_fixed_density", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
               "nn_correlation", "acceptance")
 """Observables that are shown for every temperature, and of every run among several."""
 Part = TypeVar("Part")

@@ -62,6 +62,7 @@ def measured(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta
         "scalar_chirality": chirality, "scalar_chirality2": chirality**2,
         "vector_chirality2_x": kappa[0] @ kappa[0], "vector_chirality2_y": kappa[1] @ kappa[1],
         "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum() / n, "number_fluctuation": (f * (1 - f)).sum() / n,
+        "energy_number_fluctuation": (levels * f * (1 - f)).sum() / n,
         "hopping_energy": hopping, "drude_weight": drude_weight(spins, shape, t, J, beta, mu),
     }
 

@@ -72,16 +72,44 @@ class SpecificHeat(Derived):
         + \Big\langle \frac1N \sum_n E_n (E_n - \mu) f_n (1 - f_n) \Big\rangle \Big\}
 
     The first part comes from the spins, the second from the electrons at fixed spins. The spins are classical unit vectors without
-    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere that is d<e - mu n>/dT.
+    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere that is d<e - mu n>/dT. Electrons come and
+    go as T changes, where mu = 0 does not hold their number: for a given filling see ``SpecificHeatAtFixedDensity``.
     """
 
-    name, label = "specific_heat", "specific heat d<e>/dT / N"
+    name, label = "specific_heat", "specific heat d<e>/dT / N at fixed mu"
     inputs = ("energy", "density", "energy2", "energy_density", "energy_fluctuation")
 
     def value(self, means: Means) -> np.ndarray:
         covariance = means["energy2"] - means["energy"] ** 2
         covariance = covariance - self.mu * (means["energy_density"] - means["energy"] * means["density"])
         return self.beta**2 * (self.lattice.sites * covariance + means["energy_fluctuation"])
+
+
+class SpecificHeatAtFixedDensity(Derived):
+    r"""Specific heat per site at fixed electrons per site, C_n = d<e>/dT at fixed <n>.
+
+    .. math:: C_n = \beta^2 \Big[ V_{kk} - \frac{V_{kn}^2}{V_{nn}} \Big], \qquad
+        V_{ab} = N\, \mathrm{cov}(a, b) + \frac1N \langle \mathrm{cov}(A, B)_S \rangle, \qquad k = e - \mu n
+
+    The fluctuations V of the whole system are those of the spins and of the electrons at fixed spins. The first term is
+    T ds/dT = d<k>/dT at fixed mu, the second what mu has to follow for the density to stay: (d<n>/dT)^2 T / (d<n>/d mu). C_n = C at half
+    filling (mu = 0 on even sides), where d<n>/dT = 0. At fixed number of electrons rather than their mean it differs by O(1/N).
+    """
+
+    name, label = "specific_heat_fixed_density", "specific heat d<e>/dT / N at fixed n"
+    inputs = ("energy", "density", "energy2", "energy_density", "density2",
+              "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation")
+
+    def value(self, means: Means) -> np.ndarray:
+        mu, sites = self.mu, self.lattice.sites
+        ee = means["energy2"] - means["energy"] ** 2
+        en = means["energy_density"] - means["energy"] * means["density"]
+        nn = means["density2"] - means["density"] ** 2
+        # at fixed spins: cov(E, E - mu N), cov(E, N), var(N)
+        ek_electrons, en_electrons, nn_electrons = (means[name] for name in self.inputs[-3:])
+        kk = sites * (ee - 2.0 * mu * en + mu**2 * nn) + ek_electrons - mu * (en_electrons - mu * nn_electrons)
+        kn = sites * (en - mu * nn) + en_electrons - mu * nn_electrons
+        return self.beta**2 * (kk - kn**2 / (sites * nn + nn_electrons))
 
 
 class Compressibility(Derived):
@@ -172,8 +200,8 @@ class StaggeredCorrelationLength(UniformCorrelationLength):
 
 
 DERIVED: tuple[type[Derived], ...] = (
-    GrandPotential, SpecificHeat, Compressibility, StaggeredSusceptibility, UniformSusceptibility, StaggeredBinder, UniformBinder,
-    StaggeredCorrelationLength, UniformCorrelationLength,
+    GrandPotential, SpecificHeat, SpecificHeatAtFixedDensity, Compressibility, StaggeredSusceptibility, UniformSusceptibility,
+    StaggeredBinder, UniformBinder, StaggeredCorrelationLength, UniformCorrelationLength,
 )
 
 

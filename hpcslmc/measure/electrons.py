@@ -104,6 +104,21 @@ class EnergyFluctuation(SpectralObservable):
         return (levels * (levels - self.electrons.mu) * self.electrons.fluctuation(levels)).sum(-1) / self.lattice.sites
 
 
+class EnergyNumberFluctuation(SpectralObservable):
+    r"""Covariance of the electrons' E and N at fixed spins, per site; their part of the specific heat at fixed density.
+
+    .. math:: \frac1N \sum_n E_n f(E_n) \left[1 - f(E_n)\right] = T \left. \frac{\partial e}{\partial \mu} \right|_S
+
+    One diagonalisation, O(N^3).
+    """
+
+    name, label = "energy_number_fluctuation", "electrons' cov(E, N) at fixed spins / N [t]"
+
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        levels = self.electrons.levels(spins)
+        return (levels * self.electrons.fluctuation(levels)).sum(-1) / self.lattice.sites
+
+
 class NumberFluctuation(SpectralObservable):
     r"""Variance of the number of electrons at fixed spins, per site; their part of the compressibility.
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers import make_diagonalise
 from measurement import fermi, four_sites
+from scipy.optimize import brentq
 
 from hpcslmc.lattice import Lattice
-from hpcslmc.measure.derived import Compressibility, SpecificHeat, derived_quantities
+from hpcslmc.measure.derived import Compressibility, SpecificHeat, SpecificHeatAtFixedDensity, derived_quantities
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.registry import make_observable
 from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
@@ -63,7 +64,7 @@ def estimate_quickly(draws: np.ndarray) -> Estimate:
 SHAPE, J, BETA, MU = (2, 2), 4.0, 1.5, -0.5
 RUNS, CHAINS, DRAWS, BURN_IN = 400, 4, 150, 30
 OBSERVABLES = ("log_weight", "energy", "density", "energy2", "energy_density", "density2", "m2_staggered", "m4_staggered", "m2_next_staggered",
-               "energy_fluctuation", "number_fluctuation")
+               "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation")
 
 
 def make_measure(weight: Diagonalise) -> Callable:
@@ -140,12 +141,12 @@ def test_errors_of_binned_draws(runs, exact):
         assert five == pytest.approx(one, rel=tolerance)
 
 
-def ensemble(beta: float, mu: float) -> dict[str, np.ndarray]:
+def ensemble(beta: float, mu: float, J: float = 4.0) -> dict[str, np.ndarray]:
     """Means over a fixed set of spins on a 4x3 lattice with their exact weights, from the eigenvalues alone.
 
     Any set will do: fluctuations and responses of the same ensemble agree, whatever the spins' own measure.
     """
-    weight = make_diagonalise((4, 3), J=4.0)
+    weight = make_diagonalise((4, 3), J=J)
     levels = weight.spectrum(Stream(3, torch.arange(1000), "set").directions(12)).numpy()
     f = fermi(beta * (levels - mu))
     log_weight = np.logaddexp(0.0, -beta * (levels - mu)).sum(1)
@@ -154,7 +155,8 @@ def ensemble(beta: float, mu: float) -> dict[str, np.ndarray]:
     e, n = (f * levels).sum(1) / 12, f.sum(1) / 12
     return {name: p @ values for name, values in {
         "energy": e, "density": n, "energy2": e * e, "energy_density": e * n, "density2": n * n,
-        "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum(1) / 12, "number_fluctuation": (f * (1 - f)).sum(1) / 12}.items()}
+        "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum(1) / 12, "number_fluctuation": (f * (1 - f)).sum(1) / 12,
+        "energy_number_fluctuation": (levels * f * (1 - f)).sum(1) / 12}.items()}
 
 
 @pytest.mark.parametrize("mu", [0.0, -0.8])
@@ -165,6 +167,29 @@ def test_specific_heat_is_the_slope_of_the_energy(mu):
     heat = SpecificHeat(Lattice((4, 3)), 1.0 / temperature, mu)
     assert heat.value(here) == pytest.approx((above["energy"] - below["energy"]) / (2 * step), rel=1e-4)
     assert 0.3 < heat.value({**here, "energy_fluctuation": 0.0}) / heat.value(here) < 0.8  # both parts are seen
+
+
+@pytest.mark.parametrize("J", [0.0, 4.0])
+@pytest.mark.parametrize("mu", [-0.8, 0.9])
+def test_specific_heat_at_fixed_density_is_the_slope_with_the_density_held(J, mu):
+    """d<e>/dT from two temperatures, each at the chemical potential that gives the density of the middle; free electrons too."""
+    temperature, step = 0.2, 2e-4
+    here = ensemble(1.0 / temperature, mu, J)
+    energies = []
+    for other in (temperature - step, temperature + step):
+        held = brentq(lambda x: ensemble(1.0 / other, x, J)["density"] - here["density"], mu - 0.1, mu + 0.1, xtol=1e-13)
+        energies.append(ensemble(1.0 / other, held, J)["energy"])
+    heat = SpecificHeatAtFixedDensity(Lattice((4, 3)), 1.0 / temperature, mu).value(here)
+    assert heat == pytest.approx((energies[1] - energies[0]) / (2 * step), rel=1e-4)
+    at_fixed_mu = SpecificHeat(Lattice((4, 3)), 1.0 / temperature, mu).value(here)
+    assert abs(heat / at_fixed_mu - 1.0) > 0.05  # it matters which one is meant
+
+
+def test_at_half_filling_both_specific_heats_are_one():
+    """Particle-hole symmetry: levels come as E and -E, so that the density is 1 at all temperatures."""
+    means = quadrature(2.0, 0.0)
+    one, other = (kind(Lattice(SHAPE), 2.0, 0.0).value(means) for kind in (SpecificHeat, SpecificHeatAtFixedDensity))
+    assert one == pytest.approx(other, rel=1e-10) and one > 0.0
 
 
 def test_compressibility_is_the_slope_of_the_density():

@@ -42,7 +42,7 @@ def test_what_exists():
     def missing(shape):
         return OBSERVABLES.keys() - set(cheap_observables(Lattice(shape)))
 
-    spectral = {"energy_fluctuation", "number_fluctuation", "hopping_energy", "drude_weight"}
+    spectral = {"energy_fluctuation", "energy_number_fluctuation", "number_fluctuation", "hopping_energy", "drude_weight"}
     staggered = {"m2_staggered", "m4_staggered", "m2_next_staggered"}
     assert missing((4, 4)) == spectral
     assert missing((3, 4)) == spectral | staggered
@@ -110,7 +110,7 @@ def test_free_electrons():
     expected = {
         "log_weight": 2 * np.log1p(np.exp(-beta * (bands - mu))).sum() / 24, "density": 2 * f.sum() / 24, "energy": 2 * (f * bands).sum() / 24,
         "number_fluctuation": 2 * (f * (1 - f)).sum() / 24, "energy_fluctuation": 2 * (bands * (bands - mu) * f * (1 - f)).sum() / 24,
-        "hopping_energy": hopping, "drude_weight": -hopping,
+        "energy_number_fluctuation": 2 * (bands * f * (1 - f)).sum() / 24, "hopping_energy": hopping, "drude_weight": -hopping,
     }
     for name, value in expected.items():
         assert values[name] == pytest.approx([value, value], rel=1e-11), name
