@@ -20,7 +20,8 @@ def add_to(subcommands: "argparse._SubParsersAction") -> None:
     status = subcommands.add_parser("status", help="how far a run is, whether it runs, how well it goes")
     status.add_argument("directories", nargs="+", help="output directories of runs")
     report = subcommands.add_parser("report", help="tables and figures of finished runs")
-    report.add_argument("directories", nargs="+", help="output directories of runs, or their results files")
+    report.add_argument("directories", nargs="+",
+                        help="output directories of runs, or their results files")
     report.add_argument("--markdown", action="store_true", help="tables in Markdown")
     report.add_argument("--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)")
 

@@ -50,10 +50,20 @@ class Convergence:
 
     def finish(self, summary: "Summary") -> None:
         """The last word, of all chains and observables."""
-        self._say(largest(summary.columns["tau"].flat), largest(summary.columns["rhat"].flat), "all chains and observables")
+        self._say(
+            largest(summary.columns["tau"].flat),
+            largest(summary.columns["rhat"].flat),
+            "all chains and observables",
+        )
 
     def _say(self, tau: float, rhat: float, of: str) -> None:
-        """What is known of both: a single chain has no R-hat, and what does not fluctuate neither."""
+        """What is known of both: a single chain has no R-hat, and what does not fluctuate
+        neither.
+        """
         self.short = f"R-hat {rhat:.3f}" if not math.isnan(rhat) else ""
-        known = [text for number, text in ((tau, f"tau {tau:.2f} samples"), (rhat, f"R-hat {rhat:.4f}")) if not math.isnan(number)]
+        known = [
+            text
+            for number, text in ((tau, f"tau {tau:.2f} samples"), (rhat, f"R-hat {rhat:.4f}"))
+            if not math.isnan(number)
+        ]
         self.text = f"{', '.join(known)} (the largest of {of})" if known else ""

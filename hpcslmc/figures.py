@@ -28,12 +28,18 @@ STYLE = {"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fonts
          "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "errorbar.capsize": 1.5, "legend.frameon": False,
          "figure.constrained_layout.use": True, "savefig.dpi": 300, "pdf.fonttype": 42, "image.cmap": "viridis"}
 SHOWN = {  # observables against temperature or size, and their axes' labels
-    "energy": r"energy $\langle e\rangle$ [$t$]", "density": "electrons per site", "specific_heat": r"specific heat at fixed $\mu$",
+    "energy": r"energy $\langle e\rangle$ [$t$]",
+    "density": "electrons per site",
+    "specific_heat": r"specific heat at fixed $\mu$",
     "specific_heat_fixed_density": r"specific heat at fixed $n$",
-    "m2_staggered": r"$\langle|m_{(\pi,\pi)}|^2\rangle$", "m2_uniform": r"$\langle|m_{(0,0)}|^2\rangle$",
-    "susceptibility_staggered": r"$\chi_{(\pi,\pi)}$ [$1/t$]", "binder_staggered": r"Binder ratio at $(\pi,\pi)$",
-    "correlation_length_staggered": r"$\xi_{(\pi,\pi)}$ [$a$]", "compressibility": r"$d\langle n\rangle/d\mu$ [$1/t$]",
-    "drude_weight": r"Drude weight $D$ [$t$]", "acceptance": "acceptance",
+    "m2_staggered": r"$\langle|m_{(\pi,\pi)}|^2\rangle$",
+    "m2_uniform": r"$\langle|m_{(0,0)}|^2\rangle$",
+    "susceptibility_staggered": r"$\chi_{(\pi,\pi)}$ [$1/t$]",
+    "binder_staggered": r"Binder ratio at $(\pi,\pi)$",
+    "correlation_length_staggered": r"$\xi_{(\pi,\pi)}$ [$a$]",
+    "compressibility": r"$d\langle n\rangle/d\mu$ [$1/t$]",
+    "drude_weight": r"Drude weight $D$ [$t$]",
+    "acceptance": "acceptance",
 }
 CORRELATED = {"energy": "energy", "m2_staggered": r"$|m_{(\pi,\pi)}|^2$", "m2_uniform": r"$|m_{(0,0)}|^2$"}
 MAPS = 4
@@ -131,8 +137,15 @@ def _short_names(paths: list[str]) -> dict[str, str]:
 
 def _styles(count: int) -> list[dict]:
     """Colours and markers of so many curves; no colour comes twice."""
-    colours = COLOURS if count <= len(COLOURS) else [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.02, 0.98, count)]
-    return [{"color": colour, "marker": MARKERS[k % len(MARKERS)]} for k, colour in enumerate(colours[:count])]
+    colours = (
+        COLOURS
+        if count <= len(COLOURS)
+        else [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.02, 0.98, count)]
+    )
+    return [
+        {"color": colour, "marker": MARKERS[k % len(MARKERS)]}
+        for k, colour in enumerate(colours[:count])
+    ]
 
 
 def _family(count: int) -> list:
@@ -149,7 +162,9 @@ def _temperature_colours(runs: Iterable[Results]) -> dict[float, tuple]:
 def _temperature_bar(figure: Figure, panels: list[Axes], colours: Mapping[float, tuple]) -> None:
     """A colour bar with a field for each temperature, beside the panels."""
     count = len(colours)
-    scale = ScalarMappable(BoundaryNorm(np.arange(count + 1) - 0.5, count), ListedColormap(list(colours.values())))
+    scale = ScalarMappable(
+        BoundaryNorm(np.arange(count + 1) - 0.5, count), ListedColormap(list(colours.values()))
+    )
     ticks = np.unique(np.linspace(0, count - 1, min(count, TICKS)).round().astype(int))
     bar = figure.colorbar(scale, ax=panels, ticks=ticks, label=r"temperature $T$ [$t$]")
     bar.ax.set_yticklabels([f"{list(colours)[k]:.4g}" for k in ticks])
@@ -173,7 +188,9 @@ def _titles(runs: Mapping[str, Results]) -> dict[str, str]:
 
 
 def _electrons(run: Results, at: tuple | EllipsisType) -> str:
-    """The filling, where one was asked for, or else the chemical potential at a temperature; of several temperatures from end to end."""
+    """The filling, where one was asked for, or else the chemical potential at a temperature; of
+    several temperatures from end to end.
+    """
     filling = run.parsed_job.ensemble.filling
     if filling is not None:
         return f"$n={filling:g}$"
@@ -188,7 +205,10 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
         job = run.parsed_job
         length, how = float(np.sqrt(np.prod(job.lattice.shape))), job.sampling.method if job.sampling.method == "exact" else job.effective.model
         for at in np.ndindex(run.temperature.shape):
-            temperature, electrons = float(run.temperature[at]), _electrons(run, ... if against == "T" else at)
+            temperature, electrons = (
+                float(run.temperature[at]),
+                _electrons(run, ... if against == "T" else at),
+            )
             other = f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape))
             key = (other, f"$J={job.hamiltonian.J:g}$", electrons, how)
             points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
@@ -227,7 +247,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _temperature_axis(axes: Axes, values: list[float]) -> None:
-    """An axis of temperatures: logarithmic where they differ by more than a factor, over all of them whatever is drawn."""
+    """An axis of temperatures: logarithmic where they differ by more than a factor, over all of
+    them whatever is drawn.
+    """
     low, high = min(values), max(values)
     if high > WIDE * low:
         _log_axis(axes, values)
@@ -267,13 +289,24 @@ def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
 
 
 def structure_factor(run: Results) -> Drawing:
-    """S(q) as a map over the Brillouin zone, (0, 0) in its middle; on one scale for all temperatures."""
+    """S(q) as a map over the Brillouin zone, (0, 0) in its middle; on one scale for all
+    temperatures.
+    """
     if "structure_factor" not in run.profiles:
         return None
-    mean, chosen, axis_of = run.profiles["structure_factor"].mean, _chosen(run), run.profiles["structure_factor"].axes
-    steps = [np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]]  # from edge to edge of the zone
+    mean, chosen, axis_of = (
+        run.profiles["structure_factor"].mean,
+        _chosen(run),
+        run.profiles["structure_factor"].axes,
+    )
+    steps = [
+        np.arange(-(n // 2), n // 2 + 1) for n in mean.shape[:2]
+    ]  # from edge to edge of the zone
     zone = np.ix_(*(k % len(axis.values) for k, axis in zip(steps, axis_of.values(), strict=True)))
-    edges = [2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5) for k, n in zip(steps, mean.shape, strict=False)]
+    edges = [
+        2.0 * np.pi / n * (np.append(k, k[-1] + 1) - 0.5)
+        for k, n in zip(steps, mean.shape, strict=False)
+    ]
     maps = [mean[:, :, *at][zone] for at in chosen]
     low, high = min(values.min() for values in maps), max(values.max() for values in maps)
     # a logarithmic scale shows what is around a peak
@@ -339,7 +372,9 @@ def spins(run: Results) -> Drawing:
 
 
 class _Model(NamedTuple):
-    """The learning history of one model: its temperature, which merged run learned it, and its rows, column by column."""
+    """The learning history of one model: its temperature, which merged run learned it, and its
+    rows, column by column.
+    """
 
     temperature: float
     run: int
@@ -353,12 +388,20 @@ def _models(run: Results, table: Mapping[str, np.ndarray]) -> list[_Model]:
         for temperature in np.atleast_1d(run.temperature):
             own = (number == one) & (table["temperature"] == temperature)
             if own.any():
-                found.append(_Model(float(temperature), int(one), {key: column[own] for key, column in table.items()}))
+                found.append(
+                    _Model(
+                        float(temperature),
+                        int(one),
+                        {key: column[own] for key, column in table.items()},
+                    )
+                )
     return found
 
 
 def _model_style(run: Results, model: _Model, colours: Mapping[float, tuple], style: dict) -> dict:
-    """How a model's curve is drawn: its colour is its temperature's in a ladder, and its marker that of the merged run."""
+    """How a model's curve is drawn: its colour is its temperature's in a ladder, and its marker
+    that of the merged run.
+    """
     shown = {"marker": MARKERS[(model.run - 1) % len(MARKERS)]} if run.others else {}
     return style | shown | ({"color": colours[model.temperature]} if run.is_ladder else {})
 
@@ -369,10 +412,17 @@ def learning_curve(run: Results) -> Drawing:
         return None
     figure = Figure(figsize=(COLUMN, 2.6))
     axes = figure.subplots()
-    models, first, length = _models(run, run.curve), run.curve["round"].min(), run.curve["step"].max()
+    models, first, length = (
+        _models(run, run.curve),
+        run.curve["round"].min(),
+        run.curve["step"].max(),
+    )
     colours, styles = _temperature_colours([run]), _styles(1 + len(run.others))
     for model in models:
-        table, style = model.table, _model_style(run, model, colours, styles[model.run - 1] | {"marker": "."})
+        table, style = (
+            model.table,
+            _model_style(run, model, colours, styles[model.run - 1] | {"marker": "."}),
+        )
         along = table["step"] + (table["round"] - first) * length
         for number in np.unique(table["round"]):
             part = table["round"] == number
@@ -380,7 +430,13 @@ def learning_curve(run: Results) -> Drawing:
             told = number == first and model.temperature == models[0].temperature
             axes.plot(along[part], table["mse"][part], label=name if told else None, **style)
             if len(models) == 1:
-                axes.plot(along[part], table["loss"][part], color=COLOURS[1], linestyle="--", label="training loss" if told else None)
+                axes.plot(
+                    along[part],
+                    table["loss"][part],
+                    color=COLOURS[1],
+                    linestyle="--",
+                    label="training loss" if told else None,
+                )
     for number in np.unique(run.curve["round"])[1:]:
         axes.axvline((number - first) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
     axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$", yscale="log")
@@ -392,7 +448,8 @@ def learning_curve(run: Results) -> Drawing:
 
 
 def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
-    """Acceptance measured and predicted, and the validation error per site, after each round of learning.
+    """Acceptance measured and predicted, and the validation error per site, after each round of
+    learning.
 
     Runs are told apart by their markers, the temperatures of ladders by their colours.
     """
@@ -403,18 +460,31 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
     left, right = figure.subplots(1, 2)
     titles, ladders = _titles(learned), any(run.is_ladder for run in learned.values())
     colours = _temperature_colours(learned.values())
-    curves = [(name, run, model) for name, run in learned.items() for model in _models(run, run.rounds)]
+    curves = [
+        (name, run, model) for name, run in learned.items() for model in _models(run, run.rounds)
+    ]
     owners = list(dict.fromkeys((name, model.run) for name, _, model in curves))
     styles = dict(zip(owners, _styles(len(owners)), strict=True))
     for name, run, model in curves:
-        table, style = model.table, styles[name, model.run] | ({"color": colours[model.temperature]} if ladders else {})
+        table, style = (
+            model.table,
+            styles[name, model.run] | ({"color": colours[model.temperature]} if ladders else {}),
+        )
         left.errorbar(table["evaluations"], table["acceptance"], table["acceptance_error"], **style)
-        left.plot(table["evaluations"], table["predicted_erfc"], color=style["color"], linestyle="--", linewidth=0.8)
+        left.plot(
+            table["evaluations"],
+            table["predicted_erfc"],
+            color=style["color"],
+            linestyle="--",
+            linewidth=0.8,
+        )
         right.plot(table["evaluations"], table["mse_per_site"], **style)
     for (name, number), style in styles.items():
         run = learned[name]
         title = ", ".join(filter(None, (titles[name], f"run {number}" if run.others else "")))
-        left.plot([], [], label=title or "measured", **(style | ({"color": "#666666"} if ladders else {})))
+        left.plot(
+            [], [], label=title or "measured", **(style | ({"color": "#666666"} if ladders else {}))
+        )
     left.plot([], [], color="#666666", linestyle="--", linewidth=0.8, label=r"predicted, erfc$(s/2)$")
     left.set(xlabel="exact evaluations", ylabel="acceptance of the exact test", ylim=(0.0, 1.05))
     right.set(xlabel="exact evaluations", ylabel=r"validation MSE of $\log W$ per site", yscale="log")
@@ -434,8 +504,15 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
         return None
     figure = Figure(figsize=(PAGE, 2.6))
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    titles, curves = _titles(runs), [(run_name, at) for run_name, run in runs.items() for at in _chosen(run)]
-    shades = _family(len(curves)) if len(runs) == 1 else [style["color"] for style in _styles(len(curves))]
+    titles, curves = (
+        _titles(runs),
+        [(run_name, at) for run_name, run in runs.items() for at in _chosen(run)],
+    )
+    shades = (
+        _family(len(curves))
+        if len(runs) == 1
+        else [style["color"] for style in _styles(len(curves))]
+    )
     colours = dict(zip(curves, shades, strict=True))
     for axes, name in zip(panels, names):
         longest = 1.0

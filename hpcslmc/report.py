@@ -20,11 +20,32 @@ from hpcslmc.results import Results
 
 WIDE = 150
 """Columns of a line where there is no terminal."""
-INGREDIENTS = {"energy2", "energy_density", "density2", "m4_staggered", "m4_uniform", "m2_next_staggered", "m2_next_uniform",
-               "scalar_chirality2", "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"}
+INGREDIENTS = {
+    "energy2",
+    "energy_density",
+    "density2",
+    "m4_staggered",
+    "m4_uniform",
+    "m2_next_staggered",
+    "m2_next_uniform",
+    "scalar_chirality2",
+    "energy_fluctuation",
+    "energy_number_fluctuation",
+    "number_fluctuation",
+}
 """Observables that are kept for what is derived from them, and not shown."""
-IN_LADDERS = ("density", "energy", "specific_heat", "specific_heat_fixed_density", "m2_staggered", "m2_uniform", "binder_staggered", "correlation_length_staggered",
-              "nn_correlation", "acceptance")
+IN_LADDERS = (
+    "density",
+    "energy",
+    "specific_heat",
+    "specific_heat_fixed_density",
+    "m2_staggered",
+    "m2_uniform",
+    "binder_staggered",
+    "correlation_length_staggered",
+    "nn_correlation",
+    "acceptance",
+)
 """Observables that are shown for every temperature, and of every run among several."""
 Part = TypeVar("Part")
 GAP = 2
@@ -138,7 +159,13 @@ def _parts(results: Results) -> list[Sheet | str]:
     parts: list[Sheet | str] = []
     if results.rounds:
         parts += [made("the table of learning", _learning_sheet, results), *results.remarks]
-    parts.append(made("the table of observables", _ladder_sheet if results.is_ladder else _summary_sheet, results))
+    parts.append(
+        made(
+            "the table of observables",
+            _ladder_sheet if results.is_ladder else _summary_sheet,
+            results,
+        )
+    )
     if results.exchange:
         parts.append(made("the line on exchange", _exchange_line, results))
     doubts = made("the list of doubts", _doubts, results)
@@ -146,7 +173,9 @@ def _parts(results: Results) -> list[Sheet | str]:
 
 
 def made(what: str, make: Callable[..., Part], *arguments: object) -> Part | str:
-    """What a function makes of its arguments; a sentence where it fails, so that one part of a report does not cost the others."""
+    """What a function makes of its arguments; a sentence where it fails, so that one part of a
+    report does not cost the others.
+    """
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return make(*arguments)
@@ -159,7 +188,9 @@ def made(what: str, make: Callable[..., Part], *arguments: object) -> Part | str
 def _left_over(results: Results) -> list[str]:
     """A line for each job whose last samples fill no bin."""
     samplings = [job.sampling for job in (results.parsed_job, *results.other_jobs)]
-    return [line for sampling in samplings if (line := left_over(sampling.samples, sampling.bin_size))]
+    return [
+        line for sampling in samplings if (line := left_over(sampling.samples, sampling.bin_size))
+    ]
 
 
 def _shown(results: Results) -> list[str]:
@@ -178,7 +209,10 @@ def _ladder_sheet(results: Results) -> Sheet:
     for k, temperature in enumerate(results.temperature):
         row = [f"{temperature:.4g}"] + ([f"{mu[k]:.4f}"] if tuned else [])
         row += [bracket(summary.of(name)[k], summary.of(name, "error")[k]) for name in shown]
-        row += [_number(largest(summary.columns[column][:, k]), digits) for column, digits in (("tau", ".2f"), ("rhat", ".4f"))]
+        row += [
+            _number(largest(summary.columns[column][:, k]), digits)
+            for column, digits in (("tau", ".2f"), ("rhat", ".4f"))
+        ]
         if results.exchange:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         rows.append(row)
@@ -236,10 +270,16 @@ def _doubts(results: Results) -> list[str]:
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
         kinds: dict[str, list[tuple[float, str, str]]] = {}
         for k, name in enumerate(summary.names):
-            for doubt in filter(None, np.atleast_1d(summary.doubts[k])[at].split("; ")) if name not in INGREDIENTS else ():
+            for doubt in (
+                filter(None, np.atleast_1d(summary.doubts[k])[at].split("; "))
+                if name not in INGREDIENTS
+                else ()
+            ):
                 number = None if doubt.startswith(UNKNOWN) else re.search(r"[\d.]+|inf", doubt)
                 size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0) if number else 0.0
-                kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append((size, doubt, summary.labels[name]))
+                kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append(
+                    (size, doubt, summary.labels[name])
+                )
         for found in kinds.values():
             labels, worst = [label for *_, label in found], max(found)[1]
             whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

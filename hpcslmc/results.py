@@ -25,10 +25,24 @@ if TYPE_CHECKING:
 NAME = "results.h5"
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
-SHARED = ("lattice", "hamiltonian.t", "hamiltonian.J", "ensemble.exchange", "measure", "sampling.bin_size")
-"""Sections and keys of a job that runs have to share before their chains are put together, beside temperature and chemical potential."""
-TUNABLE = {"temperature": ("ensemble.temperature", "ensemble.rungs"), "mu": ("hamiltonian.mu", "ensemble.filling")}
-"""Attributes of results, the keys that fix them, and those by which thermalisation tunes them instead."""
+SHARED = (
+    "lattice",
+    "hamiltonian.t",
+    "hamiltonian.J",
+    "ensemble.exchange",
+    "measure",
+    "sampling.bin_size",
+)
+"""Sections and keys of a job that runs have to share before their chains are put together,
+beside temperature and chemical potential.
+"""
+TUNABLE = {
+    "temperature": ("ensemble.temperature", "ensemble.rungs"),
+    "mu": ("hamiltonian.mu", "ensemble.filling"),
+}
+"""Attributes of results, the keys that fix them, and those by which thermalisation tunes them
+instead.
+"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,8 @@ class Results:
     draws : dict of str to (chain, draw[, temperature]) float64
         A chain that is shorter than others ends in nan.
     bin_variances : dict of str to (chain[, temperature]) float64
-        Variance of the samples about the mean of their bin, averaged over the bins; 0 where a draw is a sample.
+        Variance of the samples about the mean of their bin, averaged over the bins; 0 where a
+        draw is a sample.
     labels : dict of str to str
     spins : (chain, site, 3[, temperature]) float64
         The last configurations.
@@ -175,14 +190,28 @@ class Results:
 
     @cached_property
     def summary(self) -> Summary:
-        """Means, errors and convergence, worked out from the draws; what fails is nan, with a doubt that says why."""
+        """Means, errors and convergence, worked out from the draws; what fails is nan, with a
+        doubt that says why.
+        """
         lattice, rows, labels = Lattice(self.parsed_job.lattice.shape), {}, dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
             estimates = {name: attempted(partial(self._estimate, name, at)) for name in series}
             quantities = derived_quantities(series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at]))
-            derived = {q.name: attempted(partial(derived_estimate, q.value, {name: series[name] for name in q.inputs}, estimates,
-                                                  self.bin_size, self.lengths, q.negative)) for q in quantities}
+            derived = {
+                q.name: attempted(
+                    partial(
+                        derived_estimate,
+                        q.value,
+                        {name: series[name] for name in q.inputs},
+                        estimates,
+                        self.bin_size,
+                        self.lengths,
+                        q.negative,
+                    )
+                )
+                for q in quantities
+            }
             labels |= {q.name: q.label for q in quantities}
             for name, found in (estimates | derived).items():
                 rows.setdefault(name, []).append(found)
@@ -300,15 +329,32 @@ def merge(runs: Mapping[str, Results]) -> Results:
 
     lengths = np.concatenate([run.there.sum(1) for run in everything])
     return Results(
-        job=first.job, others=[text for run in everything for text in (run.job, *run.others)][1:], versions=first.versions,
-        cpu_seconds={phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds}, bin_size=first.bin_size,
-        temperature=first.temperature, mu=first.mu, draws={name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws},
-        bin_variances=joined("bin_variances"), labels=first.labels, spins=np.concatenate([run.spins for run in everything]),
-        profiles={name: _joined_profile([run.profiles[name] for run in everything]) for name in first.profiles
-                  if all(name in run.profiles for run in everything)},
-        curve=_histories(everything, "curve"), rounds=_histories(everything, "rounds"),
+        job=first.job,
+        others=[text for run in everything for text in (run.job, *run.others)][1:],
+        versions=first.versions,
+        cpu_seconds={
+            phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds
+        },
+        bin_size=first.bin_size,
+        temperature=first.temperature,
+        mu=first.mu,
+        draws={
+            name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws
+        },
+        bin_variances=joined("bin_variances"),
+        labels=first.labels,
+        spins=np.concatenate([run.spins for run in everything]),
+        profiles={
+            name: _joined_profile([run.profiles[name] for run in everything])
+            for name in first.profiles
+            if all(name in run.profiles for run in everything)
+        },
+        curve=_histories(everything, "curve"),
+        rounds=_histories(everything, "rounds"),
         remarks=[f"{name}: {remark}" for name, run in runs.items() for remark in run.remarks],
-        exchange=joined("exchange"), lengths=lengths if np.ptp(lengths) else None)
+        exchange=joined("exchange"),
+        lengths=lengths if np.ptp(lengths) else None,
+    )
 
 
 def _side_by_side(draws: list[np.ndarray]) -> np.ndarray:
@@ -333,7 +379,9 @@ def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
 
 
 def _check_same(one: str, first: Results, other: str, second: Results) -> None:
-    """Refuse runs whose chains sample different things, whether their jobs say so or their thermalisation has found it."""
+    """Refuse runs whose chains sample different things, whether their jobs say so or their
+    thermalisation has found it.
+    """
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
     different = [f"{key} ({before[key]!r} and {after[key]!r})" for key in before
                  if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)]
@@ -343,7 +391,11 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
         if np.array_equal(a, b):
             continue
         if before[tuning] is None and after[tuning] is None:
-            different += [f"{fixed} ({before[fixed]!r} and {after[fixed]!r})"] if before[fixed] != after[fixed] else []
+            different += (
+                [f"{fixed} ({before[fixed]!r} and {after[fixed]!r})"]
+                if before[fixed] != after[fixed]
+                else []
+            )
         else:
             tuned.append(name)
     if not different and tuned:
@@ -356,11 +408,22 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
 
 def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: list[str]) -> str:
     """Why runs that were tuned to different values are not merged, and what to do instead."""
-    found = " and ".join(f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})" for name in tuned)
-    more = "for more statistics give one of these jobs more samples, or more chains in a run of its own"
+    found = " and ".join(
+        f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})"
+        for name in tuned
+    )
+    more = ("for more statistics give one of these jobs more samples, or more chains in a run of "
+            "its own")
     if not np.ptp(first.mu):  # a job file has one chemical potential for all temperatures
         values = {"temperature": first.temperature.tolist(), "mu": float(first.mu.flat[0])}
-        keys = [f"{fixed} = {values[name]} in place of {tuning}" for name, (fixed, tuning) in TUNABLE.items()
-                if first.parsed_job.keys()[tuning] is not None]
-        more += f", or run further seeds at the values of {one}: {' and '.join(keys)}" if keys else ""
-    return f"{one} and {other} cannot be merged, as thermalisation tuned their {found} apart: {more}."
+        keys = [
+            f"{fixed} = {values[name]} in place of {tuning}"
+            for name, (fixed, tuning) in TUNABLE.items()
+            if first.parsed_job.keys()[tuning] is not None
+        ]
+        more += (
+            f", or run further seeds at the values of {one}: {' and '.join(keys)}" if keys else ""
+        )
+    return (
+        f"{one} and {other} cannot be merged, as thermalisation tuned their {found} apart: {more}."
+    )

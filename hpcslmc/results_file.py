@@ -103,8 +103,13 @@ def _write_draws(file: h5py.File, results: Results) -> None:
     for name, values in results.draws.items():
         long_name, unit = name_and_unit(results.labels[name])
         kept.add(name, values, ("chain", "draw", *ladder), long_name, unit)
-        variances.add(name, results.bin_variances[name], ("chain", *ladder), f"variance of {long_name} in a bin",
-                      "1" if unit == "1" else f"({unit})^2")
+        variances.add(
+            name,
+            results.bin_variances[name],
+            ("chain", *ladder),
+            f"variance of {long_name} in a bin",
+            "1" if unit == "1" else f"({unit})^2",
+        )
 
 
 def _write_summary(group: h5py.Group, results: Results) -> None:
@@ -181,13 +186,24 @@ def _read(file: h5py.File) -> Results:
     labels = dict(zip(summary["observable"].asstr()[()], summary["label"].asstr()[()], strict=True))
     names = [name for name in labels if name in file["draws"]]
     results = Results(
-        job=job, others=others, versions=attributes, cpu_seconds=seconds, bin_size=bin_size, temperature=np.asarray(file["temperature"][()]),
-        mu=np.asarray(file["mu"][()]), draws={name: file["draws"][name][()] for name in names},
-        bin_variances={name: file["bin_variances"][name][()] for name in names}, labels={name: labels[name] for name in names},
-        spins=file["spins"][()], profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
-        curve=columns("learning/curve", ("row",)), rounds=columns("learning/rounds", ("row",)),
+        job=job,
+        others=others,
+        versions=attributes,
+        cpu_seconds=seconds,
+        bin_size=bin_size,
+        temperature=np.asarray(file["temperature"][()]),
+        mu=np.asarray(file["mu"][()]),
+        draws={name: file["draws"][name][()] for name in names},
+        bin_variances={name: file["bin_variances"][name][()] for name in names},
+        labels={name: labels[name] for name in names},
+        spins=file["spins"][()],
+        profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
+        curve=columns("learning/curve", ("row",)),
+        rounds=columns("learning/rounds", ("row",)),
         remarks=list(file["learning/remarks"].asstr()[()]) if "learning" in file else [],
-        exchange=columns("exchange", ("chain", "pair", "temperature", "acceptance")), lengths=file["lengths"][()] if "lengths" in file else None)
+        exchange=columns("exchange", ("chain", "pair", "temperature", "acceptance")),
+        lengths=file["lengths"][()] if "lengths" in file else None,
+    )
     # known already: what the file says of the draws it holds
     doubts = np.asarray(summary["doubts"].asstr()[()], dtype=object)
     results.__dict__["summary"] = Summary(labels, {column: summary[column][()] for column in ESTIMATES}, doubts)

@@ -164,7 +164,8 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
         if resumed:
             print("{0}: going on from {1} at {2} {3}/{4}".format("finished" if simulation.finished else "resumed",
                                                                  simulation.resumed_from, *simulation.progress), flush=True)
-    for remark in (*simulation.resume_remarks, left_over(job.sampling.samples, job.sampling.bin_size)):
+    unused = left_over(job.sampling.samples, job.sampling.bin_size)
+    for remark in (*simulation.resume_remarks, unused):
         _say(world, remark)
     if resumed and simulation.resumed_from != newest:
         world.on_root(lambda: _keep_damaged(newest))
@@ -197,7 +198,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
                 tell()
             for remark in simulation.remarks[told:]:
                 progress.say(remark)
-            for alarm in simulation.alarms if writes else ():  # any rank's, the others know nothing of it
+            for alarm in simulation.alarms if writes else ():  # of any rank: others know nothing of it
                 print(f"hpcslmc: {alarm}", file=sys.stderr, flush=True)
             simulation.alarms.clear()
             if phase == "learn" != simulation.phase and writes:
@@ -224,7 +225,8 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             convergence.finish(results.summary)
         status.show(*simulation.progress, rounds=_rounds(simulation))
         acceptance = float(results.summary.of("acceptance").mean())
-        status.end("finished", acceptance=acceptance if math.isfinite(acceptance) else None, convergence=convergence.text)
+        status.end("finished", acceptance=acceptance if math.isfinite(acceptance) else None,
+                   convergence=convergence.text)
     if loud:
         with _nothing_lost(directory):
             print_tables({"": results})
@@ -235,13 +237,16 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
 
 @contextmanager
 def _nothing_lost(directory: Path) -> Iterator[None]:
-    """What fails in looking at the results of a finished run is said in a sentence; the results are there."""
+    """What fails in looking at the results of a finished run is said in a sentence; the results
+    are there.
+    """
     try:
         yield
     except (OSError, UserError):
         raise
     except Exception as error:
-        print(f"hpcslmc: the results are in {directory}/results.h5, but looking at them failed: {described_error(error)}", file=sys.stderr)
+        print(f"hpcslmc: the results are in {directory}/results.h5, but looking at them failed: "
+              f"{described_error(error)}", file=sys.stderr)
 
 
 def _rounds(simulation: "Simulation") -> list[list[float]]:

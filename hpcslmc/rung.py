@@ -102,7 +102,7 @@ class Rung:
         self.acceptance = torch.full((setting.block.count,), torch.nan, dtype=torch.float64)
         self.set_ensemble(temperature, mu)
         intervals = {o.name: job.measure.scalars[GROUPS[o.needs]] for o in self.observables if o.needs in GROUPS}
-        self._told: set[str] = set()  # observables and profiles that were not finite, which is said once
+        self._told: set[str] = set()  # what was not finite, which is said once
         self.bins = Bins([o.name for o in self.observables] + ["acceptance"], setting.block.count, sampling.bin_size, intervals)
 
     def set_ensemble(self, temperature: float, mu: float) -> None:
@@ -279,19 +279,21 @@ class Rung:
         Returns
         -------
         list of str
-            A remark on each observable or profile that is not finite for the first time in this rank's chains.
+            A remark on each observable or profile that is not finite for the first time in this
+            rank's chains.
         """
         names = set(self.bins.due)
         due = [o for o in self.observables if o.name in names]
         if any(o.needs is Needs.ENERGIES for o in due):
             self.know_electrons()
-        strange = self.bins.add({o.name: o.measure(self.spins, self.evaluation) for o in due} | {"acceptance": self.acceptance})
+        values = {o.name: o.measure(self.spins, self.evaluation) for o in due}
+        strange = self.bins.add(values | {"acceptance": self.acceptance})
         for sums in self.profiles:
             strange |= sums.add(sample, self.spins)
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
-        return [f"{name} of chain {self.setting.block.first + chain} is not finite at sample {sample}: its mean and error will be nan"
-                for name, chain in first.items()]
+        return [f"{name} of chain {self.setting.block.first + chain} is not finite at sample {sample}: "
+                "its mean and error will be nan" for name, chain in first.items()]
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""

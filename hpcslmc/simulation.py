@@ -73,7 +73,8 @@ class Simulation:
     resume_remarks : list of str
         What the user should know of it: damage, keys that have changed.
     alarms : list of str
-        What the user should know at once of this rank's chains, which other ranks do not know; whoever has told it clears the list.
+        What the user should know at once of this rank's chains, which other ranks do not know;
+        whoever has told it clears the list.
     """
 
     def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,

@@ -37,7 +37,9 @@ LONGEST_TEXT = 1000
 ROUNDING = 1e-6
 """Most by which rounding changes the length of a spin, or an acceptance."""
 MEASURED = ("/bins/", "/profile_")
-"""Places of what was measured. Nothing depends on it, and it is data whatever it is: an observable of one's own may be nan."""
+"""Places of what was measured. Nothing depends on it, and it is data whatever it is: an
+observable of one's own may be nan.
+"""
 FLOAT, INTEGER = np.dtype(np.float64).str, np.dtype(np.int64).str
 
 

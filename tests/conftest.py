@@ -6,7 +6,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-os.environ["PYTHONWARNINGS"] = "error"  # of the processes that tests start; pytest has its own in pyproject.toml
+os.environ["PYTHONWARNINGS"] = (
+    "error"  # of the processes that tests start; pytest has its own in pyproject.toml
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -88,7 +88,9 @@ def is_plain(path: tuple[str, ...], value: object) -> bool:
 
 
 def is_known(path: tuple[str, ...], value: object) -> bool:
-    """Whether nan is wrong there: energies of chains that have moved are not known, and what was measured is data."""
+    """Whether nan is wrong there: energies of chains that have moved are not known, and what was
+    measured is data.
+    """
     measured = any(part in "/".join(path) for part in MEASURED)
     is_number = isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0
     return is_number and not measured and path[-1] not in ("energy", "density")

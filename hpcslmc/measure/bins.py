@@ -30,7 +30,9 @@ class Bins:
             raise ValueError(f"bins of {size} samples cannot hold measurements every {self._intervals.tolist()} samples")
         self._bins = np.empty((chains, 0, len(names)))
         self._filled = 0
-        self._partial = np.zeros((2, chains, len(names)))  # sums of the samples, and of their squared deviations from their mean
+        self._partial = np.zeros(
+            (2, chains, len(names))
+        )  # sums of the samples, and of their squared deviations from their mean
         self._deviations = np.zeros((chains, len(names)))
         self._samples_in_partial = 0
 
@@ -42,19 +44,25 @@ class Bins:
     def _due(self) -> np.ndarray:
         return np.flatnonzero((self._samples_in_partial + 1) % self._intervals == 0)
 
-    @np.errstate(invalid="ignore", over="ignore")  # an observable of one's own may be no number, which is data
+    @np.errstate(
+        invalid="ignore", over="ignore"
+    )  # an observable of one's own may be no number, which is data
     def add(self, values: Mapping[str, Tensor]) -> dict[str, int]:
         """Add one sample of every chain, a (chains,) tensor for each name that is due.
 
         Returns
         -------
         dict of str to int
-            Observables that are not finite, each with the first of this rank's chains in which it is not.
+            Observables that are not finite, each with the first of this rank's chains in which
+            it is not.
         """
         due, strange = self._due(), {}
         if len(due):
             sample = torch.stack([values[self.names[k]] for k in due], 1).cpu().numpy()
-            strange = {self.names[due[column]]: int(chain) for chain, column in reversed(np.argwhere(~np.isfinite(sample)))}
+            strange = {
+                self.names[due[column]]: int(chain)
+                for chain, column in reversed(np.argwhere(~np.isfinite(sample)))
+            }
             self._partial[0, :, due] += sample.T
             self._partial[1, :, due] += self._deviation(sample.T, due)
         self._samples_in_partial += 1
@@ -71,12 +79,18 @@ class Bins:
         return strange
 
     def _deviation(self, sample: np.ndarray, due: np.ndarray) -> np.ndarray:
-        """What a sample (due, chains), added to the sums already, adds to the squared deviations from the mean of its bin.
+        """What a sample (due, chains), added to the sums already, adds to the squared deviations
+        from the mean of its bin.
 
-        Welford, Technometrics 4, 419 (1962): no difference of large numbers, however little the samples fluctuate.
+        Welford, Technometrics 4, 419 (1962): no difference of large numbers, however little the
+        samples fluctuate.
         """
-        count = ((self._samples_in_partial + 1) // self._intervals[due])[:, None]  # measurements in the bin
-        return np.square(count * sample - self._partial[0, :, due]) / np.maximum(count * (count - 1), 1)
+        count = ((self._samples_in_partial + 1) // self._intervals[due])[
+            :, None
+        ]  # measurements in the bin
+        return np.square(count * sample - self._partial[0, :, due]) / np.maximum(
+            count * (count - 1), 1
+        )
 
     @property
     def draws(self) -> np.ndarray:
@@ -85,12 +99,18 @@ class Bins:
 
     @property
     def variances(self) -> np.ndarray:
-        """(chains, observables) float64, variance of the samples about the mean of their bin, averaged over the complete bins."""
+        """(chains, observables) float64, variance of the samples about the mean of their bin,
+        averaged over the complete bins.
+        """
         return self._deviations / max(1, self._filled * self.size)
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""
-        return {"complete": self.draws, "deviations": self._deviations, "partial": self._partial.swapaxes(0, 1)}
+        return {
+            "complete": self.draws,
+            "deviations": self._deviations,
+            "partial": self._partial.swapaxes(0, 1),
+        }
 
     def state_dict(self) -> dict:
         """What is the same for all chains."""
@@ -104,9 +124,14 @@ class Bins:
         ValueError
             If they are of other chains or observables.
         """
-        complete, deviations, partial = (np.asarray(chain_state[key]).copy() for key in ("complete", "deviations", "partial"))
+        complete, deviations, partial = (
+            np.asarray(chain_state[key]).copy() for key in ("complete", "deviations", "partial")
+        )
         if deviations.shape != self._deviations.shape:
-            raise ValueError(f"bins of {deviations.shape[0]} chains and {deviations.shape[1]} observables, not {self._deviations.shape}")
+            raise ValueError(
+                f"bins of {deviations.shape[0]} chains and {deviations.shape[1]} observables, "
+                f"not {self._deviations.shape}"
+            )
         self._bins, self._filled = complete, complete.shape[1]
         self._deviations, self._partial = deviations, partial.swapaxes(0, 1)
         self._samples_in_partial = state["samples_in_partial"]
@@ -117,5 +142,8 @@ def left_over(samples: int, size: int) -> str:
     rest = samples % size
     if not rest:
         return ""
-    return (f"[sampling] samples = {samples} in bins of {size}: the last {rest} fill no bin and enter no mean of an observable; "
-            f"samples = {samples - rest} or {samples - rest + size} leaves none over")
+    return (
+        f"[sampling] samples = {samples} in bins of {size}: the last {rest} fill no bin and enter "
+        "no mean of an observable; "
+        f"samples = {samples - rest} or {samples - rest + size} leaves none over"
+    )

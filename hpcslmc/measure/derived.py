@@ -72,8 +72,10 @@ class SpecificHeat(Derived):
         + \Big\langle \frac1N \sum_n E_n (E_n - \mu) f_n (1 - f_n) \Big\rangle \Big\}
 
     The first part comes from the spins, the second from the electrons at fixed spins. The spins are classical unit vectors without
-    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere that is d<e - mu n>/dT. Electrons come and
-    go as T changes, where mu = 0 does not hold their number: for a given filling see ``SpecificHeatAtFixedDensity``.
+    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere
+    that is d<e - mu n>/dT. Electrons come and
+    go as T changes, where mu = 0 does not hold their number: for a given filling see
+    ``SpecificHeatAtFixedDensity``.
     """
 
     name, label = "specific_heat", "specific heat d<e>/dT / N at fixed mu"
@@ -89,11 +91,15 @@ class SpecificHeatAtFixedDensity(Derived):
     r"""Specific heat per site at fixed electrons per site, C_n = d<e>/dT at fixed <n>.
 
     .. math:: C_n = \beta^2 \Big[ V_{kk} - \frac{V_{kn}^2}{V_{nn}} \Big], \qquad
-        V_{ab} = N\, \mathrm{cov}(a, b) + \frac1N \langle \mathrm{cov}(A, B)_S \rangle, \qquad k = e - \mu n
+        V_{ab} = N\, \mathrm{cov}(a, b) + \frac1N \langle \mathrm{cov}(A, B)_S \rangle, \qquad k
+        = e - \mu n
 
-    The fluctuations V of the whole system are those of the spins and of the electrons at fixed spins. The first term is
-    T ds/dT = d<k>/dT at fixed mu, the second what mu has to follow for the density to stay: (d<n>/dT)^2 T / (d<n>/d mu). C_n = C at half
-    filling (mu = 0 on even sides), where d<n>/dT = 0. At fixed number of electrons rather than their mean it differs by O(1/N).
+    The fluctuations V of the whole system are those of the spins and of the electrons at fixed
+    spins. The first term is
+    T ds/dT = d<k>/dT at fixed mu, the second what mu has to follow for the density to stay:
+    (d<n>/dT)^2 T / (d<n>/d mu). C_n = C at half
+    filling (mu = 0 on even sides), where d<n>/dT = 0. At fixed number of electrons rather than
+    their mean it differs by O(1/N).
     """
 
     name, label = "specific_heat_fixed_density", "specific heat d<e>/dT / N at fixed n"
@@ -107,7 +113,11 @@ class SpecificHeatAtFixedDensity(Derived):
         nn = means["density2"] - means["density"] ** 2
         # at fixed spins: cov(E, E - mu N), cov(E, N), var(N)
         ek_electrons, en_electrons, nn_electrons = (means[name] for name in self.inputs[-3:])
-        kk = sites * (ee - 2.0 * mu * en + mu**2 * nn) + ek_electrons - mu * (en_electrons - mu * nn_electrons)
+        kk = (
+            sites * (ee - 2.0 * mu * en + mu**2 * nn)
+            + ek_electrons
+            - mu * (en_electrons - mu * nn_electrons)
+        )
         kn = sites * (en - mu * nn) + en_electrons - mu * nn_electrons
         return self.beta**2 * (kk - kn**2 / (sites * nn + nn_electrons))
 
@@ -173,8 +183,10 @@ class UniformCorrelationLength(Derived):
 
     .. math:: \xi = \frac{1}{2 \sin(\pi / L)} \sqrt{\frac{S(Q)}{S(Q + 2\pi/L)} - 1}
 
-    with Q the momentum of the order and L the longer side. Where S is larger next to Q than at Q there is no such length: the root is
-    continued as an odd function, so that bins of a jackknife in which it happens still count, and a negative mean is no estimate.
+    with Q the momentum of the order and L the longer side. Where S is larger next to Q than at Q
+    there is no such length: the root is
+    continued as an odd function, so that bins of a jackknife in which it happens still count,
+    and a negative mean is no estimate.
 
     Notes
     -----
@@ -183,12 +195,17 @@ class UniformCorrelationLength(Derived):
 
     name, label = "correlation_length_uniform", "correlation length at (0,0) [a]"
     inputs = ("m2_uniform", "m2_next_uniform")
-    negative = "S(q) has no peak at (0,0), where it is smaller than next to it, or not larger within its error"
+    negative = ("S(q) has no peak at (0,0), where it is smaller than next to it, or not larger "
+                "within its error")
 
     def value(self, means: Means) -> np.ndarray:
         peak, beside = (means[name] for name in self.inputs)
         excess = peak / beside - 1.0
-        return np.sign(excess) * np.sqrt(np.abs(excess)) / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
+        return (
+            np.sign(excess)
+            * np.sqrt(np.abs(excess))
+            / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
+        )
 
 
 class StaggeredCorrelationLength(UniformCorrelationLength):
@@ -200,8 +217,16 @@ class StaggeredCorrelationLength(UniformCorrelationLength):
 
 
 DERIVED: tuple[type[Derived], ...] = (
-    GrandPotential, SpecificHeat, SpecificHeatAtFixedDensity, Compressibility, StaggeredSusceptibility, UniformSusceptibility,
-    StaggeredBinder, UniformBinder, StaggeredCorrelationLength, UniformCorrelationLength,
+    GrandPotential,
+    SpecificHeat,
+    SpecificHeatAtFixedDensity,
+    Compressibility,
+    StaggeredSusceptibility,
+    UniformSusceptibility,
+    StaggeredBinder,
+    UniformBinder,
+    StaggeredCorrelationLength,
+    UniformCorrelationLength,
 )
 
 

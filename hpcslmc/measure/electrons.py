@@ -105,9 +105,11 @@ class EnergyFluctuation(SpectralObservable):
 
 
 class EnergyNumberFluctuation(SpectralObservable):
-    r"""Covariance of the electrons' E and N at fixed spins, per site; their part of the specific heat at fixed density.
+    r"""Covariance of the electrons' E and N at fixed spins, per site; their part of the specific
+    heat at fixed density.
 
-    .. math:: \frac1N \sum_n E_n f(E_n) \left[1 - f(E_n)\right] = T \left. \frac{\partial e}{\partial \mu} \right|_S
+    .. math:: \frac1N \sum_n E_n f(E_n) \left[1 - f(E_n)\right] = T \left. \frac{\partial
+    e}{\partial \mu} \right|_S
 
     One diagonalisation, O(N^3).
     """

@@ -76,12 +76,14 @@ class ProfileSums:
         self._sum = torch.zeros(chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64)
 
     def add(self, sample: int, spins: Tensor) -> dict[str, int]:
-        """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over the group.
+        """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over
+        the group.
 
         Returns
         -------
         dict of str to int
-            The profile, with the first of this rank's chains in which it is not finite; empty if it is.
+            The profile, with the first of this rank's chains in which it is not finite; empty if
+            it is.
         """
         if sample % self.profile.every:
             return {}

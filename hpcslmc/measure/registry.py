@@ -3,7 +3,13 @@
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.density_of_states import DensityOfStates, SpectralFunction
 from hpcslmc.measure.derived import DERIVED
-from hpcslmc.measure.electrons import Electrons, EnergyFluctuation, EnergyNumberFluctuation, NumberFluctuation, SpectralObservable
+from hpcslmc.measure.electrons import (
+    Electrons,
+    EnergyFluctuation,
+    EnergyNumberFluctuation,
+    NumberFluctuation,
+    SpectralObservable,
+)
 from hpcslmc.measure.observables import WITHOUT_SPECTRUM, Needs, Observable
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.structure import RealSpaceCorrelations, StructureFactor
@@ -11,9 +17,19 @@ from hpcslmc.measure.transport import DrudeWeight, HoppingEnergy, OpticalConduct
 from hpcslmc.registry import Registry
 
 OBSERVABLES: Registry[type[Observable]] = Registry(
-    {kind.name: kind for kind in (*WITHOUT_SPECTRUM, EnergyFluctuation, EnergyNumberFluctuation, NumberFluctuation, HoppingEnergy,
-                                  DrudeWeight)},
-    taken=("acceptance", "chain", "draw", "temperature", *(quantity.name for quantity in DERIVED)))
+    {
+        kind.name: kind
+        for kind in (
+            *WITHOUT_SPECTRUM,
+            EnergyFluctuation,
+            EnergyNumberFluctuation,
+            NumberFluctuation,
+            HoppingEnergy,
+            DrudeWeight,
+        )
+    },
+    taken=("acceptance", "chain", "draw", "temperature", *(quantity.name for quantity in DERIVED)),
+)
 PROFILES: dict[str, type[Profile]] = {
     kind.name: kind for kind in (StructureFactor, RealSpaceCorrelations, DensityOfStates, SpectralFunction, OpticalConductivity)}
 

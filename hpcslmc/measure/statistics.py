@@ -63,12 +63,20 @@ class Estimate:
         """Why the error cannot be trusted, in a few words each; empty if it can."""
         if self.unknown:
             return [UNKNOWN + self.unknown]
-        found = [] if math.isfinite(self.mean + self.error) or self.bins == 1 else [f"{UNKNOWN}mean or error is no number"]
+        found = (
+            []
+            if math.isfinite(self.mean + self.error) or self.bins == 1
+            else [f"{UNKNOWN}mean or error is no number"]
+        )
         if self.samples < SHORTEST_CHAIN * self.tau:
             found.append(f"chain too short: {self.samples / self.tau:.0f} tau")
         if self.rhat > LARGEST_RHAT:
             found.append(f"R-hat {self.rhat:.2f}: chains disagree")
-        sizes = ((self.ess, "samples"), (self.ess_bulk, "draws of the bulk"), (self.ess_tail, "draws of the tails"))
+        sizes = (
+            (self.ess, "samples"),
+            (self.ess_bulk, "draws of the bulk"),
+            (self.ess_tail, "draws of the tails"),
+        )
         size, of_what = min(sizes)
         if size < FEWEST_SAMPLES:
             found.append(f"only {size:.0f} effective {of_what}")
@@ -130,8 +138,15 @@ def fluctuates(draws: np.ndarray) -> bool:
     return bool(draws.std() > 1e-12 * max(1.0, abs(draws.mean())))
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")  # chains that never move: an infinite R-hat says so
-def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, lengths: np.ndarray | None = None) -> Estimate:
+@np.errstate(
+    divide="ignore", invalid="ignore", over="ignore"
+)  # chains that never move: an infinite R-hat says so
+def estimate(
+    draws: np.ndarray,
+    bin_size: int = 1,
+    bin_variance: float = 0.0,
+    lengths: np.ndarray | None = None,
+) -> Estimate:
     """Estimate from binned draws (chains, draws) of one observable. Every draw has the same weight.
 
     Parameters
@@ -140,7 +155,8 @@ def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, le
     bin_size : int
         Samples averaged into each draw.
     bin_variance : float
-        Variance of the samples about the mean of their bin, averaged over bins; with that of the draws it is the samples' variance.
+        Variance of the samples about the mean of their bin, averaged over bins; with that of the
+        draws it is the samples' variance.
     lengths : (chains,) int
         Draws of each chain, if they differ.
 
@@ -150,7 +166,8 @@ def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, le
     667 (2021), through arviz-stats. Its error of the mean is 10 to 20 % too large for chains of a few tens of tau, so the error and tau are
     those of ``mean_variance``. They are made for chains of one length: of several, R-hat is that of pieces as long as the shortest, and the
     effective sample sizes are added over the chains of each length. A quantity that does not fluctuate beyond rounding has no
-    autocorrelation: error 0, tau and R-hat nan. One that is not finite in some draw has no estimate. R-hat of a single chain is nan.
+    autocorrelation: error 0, tau and R-hat nan. One that is not finite in some draw has no
+    estimate. R-hat of a single chain is nan.
     """
     from arviz_stats.base import array_stats
 
@@ -159,7 +176,12 @@ def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, le
     numbers, shortest = draws[known], int(counts.min())
     samples = shortest * bin_size
     if not np.isfinite(numbers).all():
-        return Estimate(math.nan, math.nan, samples=samples, unknown=_not_finite(known & ~np.isfinite(draws), numbers.size))
+        return Estimate(
+            math.nan,
+            math.nan,
+            samples=samples,
+            unknown=_not_finite(known & ~np.isfinite(draws), numbers.size),
+        )
     mean = float(numbers.mean())
     if not fluctuates(numbers):
         return Estimate(mean, 0.0, samples=samples)
@@ -183,8 +205,11 @@ def estimate(draws: np.ndarray, bin_size: int = 1, bin_variance: float = 0.0, le
 def _not_finite(where: np.ndarray, size: int) -> str:
     """Which of so many draws are not finite: ``where`` (chains, draws) bool says."""
     chains = np.flatnonzero(where.any(1))
-    named = ", ".join(map(str, chains[:3])) + (f" and {len(chains) - 3} more" if len(chains) > 3 else "")
-    return f"not finite in {where.sum()} of {size} draws, {'chain' if len(chains) == 1 else 'chains'} {named}"
+    named = ", ".join(map(str, chains[:3])) + (
+        f" and {len(chains) - 3} more" if len(chains) > 3 else ""
+    )
+    word = "chain" if len(chains) == 1 else "chains"
+    return f"not finite in {where.sum()} of {size} draws, {word} {named}"
 
 
 def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int,
@@ -238,9 +263,14 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
     return mean, math.sqrt(mean_variance(weight * (pseudo - mean), bins_of)), int(known.sum())
 
 
-def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray], draws: Mapping[str, np.ndarray],
-                     estimates: Mapping[str, Estimate], bin_size: int = 1, lengths: np.ndarray | None = None,
-                     negative: str = "") -> Estimate:
+def derived_estimate(
+    function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    draws: Mapping[str, np.ndarray],
+    estimates: Mapping[str, Estimate],
+    bin_size: int = 1,
+    lengths: np.ndarray | None = None,
+    negative: str = "",
+) -> Estimate:
     """Estimate of a function of several observables' means, by jackknife over bins of ``BIN_LENGTH`` autocorrelation times.
 
     Parameters
@@ -270,14 +300,18 @@ def derived_estimate(function: Callable[[Mapping[str, np.ndarray]], np.ndarray],
     bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         whole = function(dict(zip(names, series[:, there(series[0], lengths)].mean(1))))
-        mean, error, count = jackknife(lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths)
+        mean, error, count = jackknife(
+            lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths
+        )
     if negative and min(whole, mean) < 0.0:
         return Estimate(math.nan, math.nan, samples=samples, unknown=negative)
     return Estimate(mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None)
 
 
 def attempted(analysis: Callable[[], Estimate]) -> Estimate:
-    """What an analysis finds. An error in it must not lose a run: there is no estimate then, and a doubt says why."""
+    """What an analysis finds. An error in it must not lose a run: there is no estimate then, and
+    a doubt says why.
+    """
     try:
         return analysis()
     except Exception as error:

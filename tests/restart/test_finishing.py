@@ -1,4 +1,6 @@
-"""The end of a run: whatever its analysis meets, results.h5 is there, and what is doubtful is said. With warnings as errors."""
+"""The end of a run: whatever its analysis meets, results.h5 is there, and what is doubtful is
+said. With warnings as errors.
+"""
 
 import math
 
@@ -58,27 +60,44 @@ def test_an_observable_that_is_no_number_is_named_at_once_and_costs_nothing(laun
     launcher.write(EXACT)
     result = launcher.run(2, "--import", "ratio", "job.toml")
     assert result.returncode == 0, result.stderr
-    assert own_lines(result.stderr) == ["hpcslmc: ratio of chain 3 is not finite at sample 23: its mean and error will be nan"]
+    assert own_lines(result.stderr) == [
+        "hpcslmc: ratio of chain 3 is not finite at sample 23: its mean and error will be nan"
+    ]
     assert result.stderr.index("of chain 3") < result.stderr.index("sample: 40/40")
     assert "No estimate (not finite in 5 of 40 draws, chain 3): a ratio" in result.stdout
     summary = read(launcher.folder / "out").summary
-    assert math.isnan(summary.of("ratio")) and math.isnan(summary.of("ratio", "error")) and summary.of("energy", "error") > 0.0
+    assert (
+        math.isnan(summary.of("ratio"))
+        and math.isnan(summary.of("ratio", "error"))
+        and summary.of("energy", "error") > 0.0
+    )
 
     launcher.write(EXACT.replace("samples = 40", "samples = 60"))
     extended = launcher.run(2, "--import", "ratio", "job.toml")
-    assert extended.returncode == 0 and "going on from out/checkpoint.h5 at sample 40/60" in extended.stdout, extended.stderr
+    assert (
+        extended.returncode == 0
+        and "going on from out/checkpoint.h5 at sample 40/60" in extended.stdout
+    ), extended.stderr
     with h5py.File(launcher.folder / "out/results.h5") as file:
         assert np.isnan(file["draws/ratio"]).sum() == 5
 
 
 def test_a_finished_run_without_results_gets_them(launcher: Launcher):
-    """Density near half filling at strong coupling fluctuates by 1e-10: its bins have a tau all the same."""
-    launcher.write(EXACT.replace("[ensemble]", "[hamiltonian]\nJ = 8.0\nmu = 0.3\n[ensemble]").replace("moves = 20", "moves = 50")
-                   .replace("samples = 40\nbin_size = 4", "samples = 100\nbin_size = 10\nseed = 2"))
+    """Density near half filling at strong coupling fluctuates by 1e-10: its bins have a tau all
+    the same.
+    """
+    launcher.write(
+        EXACT.replace("[ensemble]", "[hamiltonian]\nJ = 8.0\nmu = 0.3\n[ensemble]")
+        .replace("moves = 20", "moves = 50")
+        .replace("samples = 40\nbin_size = 4", "samples = 100\nbin_size = 10\nseed = 2")
+    )
     first = launcher.run(1, "job.toml")
     assert first.returncode == 0, first.stderr
     results = read(launcher.folder / "out")
-    assert 0.0 < results.summary.of("density", "error") < 1e-9 and 0.2 < results.summary.of("density", "tau") < 5.0
+    assert (
+        0.0 < results.summary.of("density", "error") < 1e-9
+        and 0.2 < results.summary.of("density", "tau") < 5.0
+    )
     (launcher.folder / "out/results.h5").rename(launcher.folder / "kept.h5")
     again = launcher.run(1, "job.toml")
     assert again.returncode == 0 and "finished: going on" in again.stdout
@@ -100,20 +119,34 @@ statistics.jackknife = fail
 def test_an_analysis_that_fails_loses_no_results(launcher: Launcher, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(launcher.folder), prepend=":")
     launcher.write(EXACT)
-    for more, said in (("report._ladder_sheet = report._summary_sheet = fail", "the table of observables cannot be made"),
-                       ("report.print_tables = fail; convergence.Convergence.finish = fail", "looking at them failed")):
+    for more, said in (
+        (
+            "report._ladder_sheet = report._summary_sheet = fail",
+            "the table of observables cannot be made",
+        ),
+        (
+            "report.print_tables = fail; convergence.Convergence.finish = fail",
+            "looking at them failed",
+        ),
+    ):
         (launcher.folder / "failing.py").write_text(FAILING.format(more))
         result = launcher.run(2, "--import", "failing", "job.toml")
         assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
         assert f"{said}: ZeroDivisionError: injected" in result.stdout + result.stderr
         summary = read(launcher.folder / "out").summary
         assert math.isnan(summary.of("binder_staggered")) and summary.of("energy", "error") > 0.0
-        assert summary.doubts[summary.names.index("binder_staggered")] == "unknown: ZeroDivisionError: injected"
+        assert (
+            summary.doubts[summary.names.index("binder_staggered")]
+            == "unknown: ZeroDivisionError: injected"
+        )
 
 
 def test_one_chain_is_a_run_like_others(launcher: Launcher, capsys):
-    launcher.write(EXACT.replace("chains = 4", "chains = 1").replace("samples = 40", "samples = 200")
-                   .replace('"out"', '"out"\nprogress_every_s = 0.1'))
+    launcher.write(
+        EXACT.replace("chains = 4", "chains = 1")
+        .replace("samples = 40", "samples = 200")
+        .replace('"out"', '"out"\nprogress_every_s = 0.1')
+    )
     result = launcher.run(1, "job.toml")
     assert result.returncode == 0, result.stderr
     assert "nan" not in result.stdout + result.stderr and "Warning" not in result.stderr
@@ -130,4 +163,6 @@ def test_samples_that_fill_no_bin_are_said(launcher: Launcher):
     assert result.returncode == 0 and own_lines(result.stderr) == [f"hpcslmc: {sentence}"]
     assert sentence in " ".join(result.stdout.split())
     launcher.write(EXACT)
-    assert own_lines(launcher.run(2, "job.toml").stderr) == ["hpcslmc: changed since the checkpoint: sampling.samples (was 43, is 40)"]
+    assert own_lines(launcher.run(2, "job.toml").stderr) == [
+        "hpcslmc: changed since the checkpoint: sampling.samples (was 43, is 40)"
+    ]

@@ -10,7 +10,12 @@ from measurement import fermi, four_sites
 from scipy.optimize import brentq
 
 from hpcslmc.lattice import Lattice
-from hpcslmc.measure.derived import Compressibility, SpecificHeat, SpecificHeatAtFixedDensity, derived_quantities
+from hpcslmc.measure.derived import (
+    Compressibility,
+    SpecificHeat,
+    SpecificHeatAtFixedDensity,
+    derived_quantities,
+)
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.registry import make_observable
 from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
@@ -135,7 +140,10 @@ def test_fluctuations_of_the_runs_are_exact_slopes(runs, quantity, slope_of, bel
 def test_errors_of_binned_draws(runs, exact):
     """Bins of five samples quote the same errors, and the same tau in samples."""
     fine = [estimate(run) for run in runs["energy"][:100]]
-    coarse = [estimate(run.reshape(CHAINS, -1, 5).mean(2), 5, run.reshape(CHAINS, -1, 5).var(2).mean()) for run in runs["energy"][:100]]
+    coarse = [
+        estimate(run.reshape(CHAINS, -1, 5).mean(2), 5, run.reshape(CHAINS, -1, 5).var(2).mean())
+        for run in runs["energy"][:100]
+    ]
     for quantity, tolerance in (("error", 0.05), ("tau", 0.1)):  # tau goes with the square of the error
         one, five = (np.mean([getattr(e, quantity) for e in estimates]) for estimates in (fine, coarse))
         assert five == pytest.approx(one, rel=tolerance)
@@ -153,10 +161,19 @@ def ensemble(beta: float, mu: float, J: float = 4.0) -> dict[str, np.ndarray]:
     p = np.exp(log_weight - log_weight.max())
     p /= p.sum()
     e, n = (f * levels).sum(1) / 12, f.sum(1) / 12
-    return {name: p @ values for name, values in {
-        "energy": e, "density": n, "energy2": e * e, "energy_density": e * n, "density2": n * n,
-        "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum(1) / 12, "number_fluctuation": (f * (1 - f)).sum(1) / 12,
-        "energy_number_fluctuation": (levels * f * (1 - f)).sum(1) / 12}.items()}
+    return {
+        name: p @ values
+        for name, values in {
+            "energy": e,
+            "density": n,
+            "energy2": e * e,
+            "energy_density": e * n,
+            "density2": n * n,
+            "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum(1) / 12,
+            "number_fluctuation": (f * (1 - f)).sum(1) / 12,
+            "energy_number_fluctuation": (levels * f * (1 - f)).sum(1) / 12,
+        }.items()
+    }
 
 
 @pytest.mark.parametrize("mu", [0.0, -0.8])
@@ -172,12 +189,19 @@ def test_specific_heat_is_the_slope_of_the_energy(mu):
 @pytest.mark.parametrize("J", [0.0, 4.0])
 @pytest.mark.parametrize("mu", [-0.8, 0.9])
 def test_specific_heat_at_fixed_density_is_the_slope_with_the_density_held(J, mu):
-    """d<e>/dT from two temperatures, each at the chemical potential that gives the density of the middle; free electrons too."""
+    """d<e>/dT from two temperatures, each at the chemical potential that gives the density of
+    the middle; free electrons too.
+    """
     temperature, step = 0.2, 2e-4
     here = ensemble(1.0 / temperature, mu, J)
     energies = []
     for other in (temperature - step, temperature + step):
-        held = brentq(lambda x: ensemble(1.0 / other, x, J)["density"] - here["density"], mu - 0.1, mu + 0.1, xtol=1e-13)
+        held = brentq(
+            lambda x: ensemble(1.0 / other, x, J)["density"] - here["density"],
+            mu - 0.1,
+            mu + 0.1,
+            xtol=1e-13,
+        )
         energies.append(ensemble(1.0 / other, held, J)["energy"])
     heat = SpecificHeatAtFixedDensity(Lattice((4, 3)), 1.0 / temperature, mu).value(here)
     assert heat == pytest.approx((energies[1] - energies[0]) / (2 * step), rel=1e-4)
@@ -186,9 +210,14 @@ def test_specific_heat_at_fixed_density_is_the_slope_with_the_density_held(J, mu
 
 
 def test_at_half_filling_both_specific_heats_are_one():
-    """Particle-hole symmetry: levels come as E and -E, so that the density is 1 at all temperatures."""
+    """Particle-hole symmetry: levels come as E and -E, so that the density is 1 at all
+    temperatures.
+    """
     means = quadrature(2.0, 0.0)
-    one, other = (kind(Lattice(SHAPE), 2.0, 0.0).value(means) for kind in (SpecificHeat, SpecificHeatAtFixedDensity))
+    one, other = (
+        kind(Lattice(SHAPE), 2.0, 0.0).value(means)
+        for kind in (SpecificHeat, SpecificHeatAtFixedDensity)
+    )
     assert one == pytest.approx(other, rel=1e-10) and one > 0.0
 
 

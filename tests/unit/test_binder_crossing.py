@@ -1,4 +1,6 @@
-"""The documentation's way to a Binder crossing: its page is its file, its error is the spread, and it reads what the program writes."""
+"""The documentation's way to a Binder crossing: its page is its file, its error is the spread,
+and it reads what the program writes.
+"""
 
 import runpy
 import subprocess
@@ -25,17 +27,30 @@ def example() -> dict:
 
 
 def moments(rng: np.random.Generator, size: int, chains: int = 16) -> np.ndarray:
-    """Chain means of |m|^2 and |m|^4 whose Binder ratio is 1/2 at T = 1.03, steeper for the larger size; dependent along the ladder."""
-    m2 = 0.3 + 0.03 * rng.normal(size=(chains, 1)) + 0.003 * rng.normal(size=(chains, len(TEMPERATURE)))
+    """Chain means of |m|^2 and |m|^4 whose Binder ratio is 1/2 at T = 1.03, steeper for the
+    larger size; dependent along the ladder.
+    """
+    m2 = (
+        0.3
+        + 0.03 * rng.normal(size=(chains, 1))
+        + 0.003 * rng.normal(size=(chains, len(TEMPERATURE)))
+    )
     ratio = 0.5 - STEEP[size] * (TEMPERATURE - 1.03)
-    m4 = m2**2 * (2.5 - ratio) / 1.5 * (1.0 + 0.01 * rng.normal(size=(chains, 1)) + 0.01 * rng.normal(size=m2.shape))
+    m4 = (
+        m2**2
+        * (2.5 - ratio)
+        / 1.5
+        * (1.0 + 0.01 * rng.normal(size=(chains, 1)) + 0.01 * rng.normal(size=m2.shape))
+    )
     return np.array([m2, m4])
 
 
 def test_the_crossing_and_its_error_are_right(example):
     """Against the spread of many independent pairs of runs."""
     rng = np.random.default_rng(1)
-    found = np.array([example["crossing"](TEMPERATURE, moments(rng, 4), moments(rng, 8)) for _ in range(400)])
+    found = np.array(
+        [example["crossing"](TEMPERATURE, moments(rng, 4), moments(rng, 8)) for _ in range(400)]
+    )
     value, error = found.T
     assert abs(value.mean() - 1.03) < 0.3 * value.std() and value.std() < 0.03
     assert error.mean() == pytest.approx(value.std(), rel=0.12)
@@ -52,12 +67,19 @@ def test_ratios_that_do_not_cross_give_no_temperature(example):
 def test_it_reads_what_the_program_writes(tmp_path, example):
     results = {}
     for name, seed in (("small", 1), ("large", 2)):
-        simulation = run(make_job(ensemble={"temperature": [0.5, 0.2]}, method="exact", samples=8, seed=seed), World())
+        simulation = run(
+            make_job(ensemble={"temperature": [0.5, 0.2]}, method="exact", samples=8, seed=seed),
+            World(),
+        )
         write_results(tmp_path / f"{name}.h5", simulation, {"hpcslmc": "0"})
         results[name] = example["read"](str(tmp_path / f"{name}.h5"))
     temperature, found = results["small"]
     assert temperature.tolist() == [0.5, 0.2] and found.shape == (2, 8, 2)
-    said = subprocess.run([sys.executable, str(EXAMPLE), str(tmp_path / "small.h5"), str(tmp_path / "large.h5")], capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(tmp_path / "small.h5"), str(tmp_path / "large.h5")],
+        capture_output=True,
+        text=True,
+    )
     assert said.returncode == 0 and said.stdout.startswith("T* = "), said.stderr
 
 

@@ -75,7 +75,10 @@ def test_bins_of_observables_with_intervals():
     fill(resumed, range(16, 20))
     assert bins.draws.shape == (2, 3, 2)
     assert np.allclose(bins.draws[:, 1, 0], samples[6:12, :, 0].mean(0)) and np.allclose(bins.draws[:, 1, 1], samples[[8, 11], :, 1].mean(0))
-    inside = [samples[start:18:step, :, k].reshape(3, 6 // step, 2).var(1).mean(0) for k, start, step in ((0, 0, 1), (1, 2, 3))]
+    inside = [
+        samples[start:18:step, :, k].reshape(3, 6 // step, 2).var(1).mean(0)
+        for k, start, step in ((0, 0, 1), (1, 2, 3))
+    ]
     assert np.allclose(bins.variances, np.stack(inside, 1))
     for mine, theirs in zip(bins.chain_state().values(), resumed.chain_state().values(), strict=True):
         assert np.array_equal(mine, theirs)
@@ -83,24 +86,37 @@ def test_bins_of_observables_with_intervals():
 
 @pytest.mark.parametrize("size", [1e-10, 3e-9, 1.0])
 def test_autocorrelation_in_bins_of_what_hardly_fluctuates(size):
-    """Independent numbers close to 1 are worth what they are worth, in bins or not, however little they fluctuate."""
+    """Independent numbers close to 1 are worth what they are worth, in bins or not, however
+    little they fluctuate.
+    """
     samples = 1.0 + size * np.random.default_rng(5).normal(size=(1000, 8, 1))
     one, ten = Bins(["a"], 8, 1), Bins(["a"], 8, 10)
     for sample in samples:
         for bins in (one, ten):
             assert bins.add({"a": torch.tensor(sample[:, 0])}) == {}
-    single, binned = (estimate(bins.draws[:, :, 0], bins.size, float(bins.variances[:, 0].mean())) for bins in (one, ten))
+    single, binned = (
+        estimate(bins.draws[:, :, 0], bins.size, float(bins.variances[:, 0].mean()))
+        for bins in (one, ten)
+    )
     assert one.variances.max() == 0.0
-    assert binned.ess == pytest.approx(8000, rel=0.1) and binned.ess == pytest.approx(single.ess, rel=0.1)
-    assert binned.tau == pytest.approx(0.5, rel=0.1) and binned.error == pytest.approx(size / math.sqrt(8000), rel=0.1)
+    assert binned.ess == pytest.approx(8000, rel=0.1) and binned.ess == pytest.approx(
+        single.ess, rel=0.1
+    )
+    assert binned.tau == pytest.approx(0.5, rel=0.1) and binned.error == pytest.approx(
+        size / math.sqrt(8000), rel=0.1
+    )
 
 
 def test_what_is_no_number_is_named_and_kept():
     bins = Bins(["a", "b"], 3, 2)
     assert bins.add({"a": torch.ones(3), "b": torch.tensor([0.0, math.nan, math.inf])}) == {"b": 1}
     assert bins.add({"a": torch.ones(3), "b": torch.tensor([0.0, 1.0, -math.inf])}) == {"b": 2}
-    assert np.array_equal(bins.draws[:, 0], [[1.0, 0.0], [1.0, math.nan], [1.0, math.nan]], equal_nan=True)
-    assert np.array_equal(bins.variances, [[0.0, 0.0], [0.0, math.nan], [0.0, math.nan]], equal_nan=True)
+    assert np.array_equal(
+        bins.draws[:, 0], [[1.0, 0.0], [1.0, math.nan], [1.0, math.nan]], equal_nan=True
+    )
+    assert np.array_equal(
+        bins.variances, [[0.0, 0.0], [0.0, math.nan], [0.0, math.nan]], equal_nan=True
+    )
 
 
 def test_an_interval_that_does_not_divide_a_bin():
@@ -112,7 +128,14 @@ def test_loading_tensors_is_no_deprecated_conversion():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bins = Bins(["a"], 2, 1)
-        bins.load({"complete": torch.zeros(2, 3, 1), "deviations": torch.zeros(2, 1), "partial": torch.zeros(2, 2, 1)}, {"samples_in_partial": 0})
+        bins.load(
+            {
+                "complete": torch.zeros(2, 3, 1),
+                "deviations": torch.zeros(2, 1),
+                "partial": torch.zeros(2, 2, 1),
+            },
+            {"samples_in_partial": 0},
+        )
     assert bins.draws.shape == (2, 3, 1)
     with pytest.raises(ValueError, match="2 chains and 1 observables"):
         Bins(["a", "b"], 2, 1).load(bins.chain_state(), bins.state_dict())

@@ -62,7 +62,9 @@ def test_the_report_of_one_run(runs, tmp_path, capsys):
 def test_the_report_of_a_results_file(runs, capsys):
     folder = Path(next(iter(runs)))
     assert main(["report", str(folder / "results.h5")]) == 0
-    assert {p.stem for p in (folder / "report").iterdir()} == OF_ONE and capsys.readouterr().err == ""
+    assert {
+        p.stem for p in (folder / "report").iterdir()
+    } == OF_ONE and capsys.readouterr().err == ""
 
 
 def test_a_figure_that_fails_costs_no_other(runs, tmp_path, monkeypatch, capsys):
@@ -74,20 +76,48 @@ def test_a_figure_that_fails_costs_no_other(runs, tmp_path, monkeypatch, capsys)
     assert main(["report", next(iter(runs)), "--to", str(tmp_path)]) == 0
     assert {p.stem for p in tmp_path.iterdir()} == OF_ONE - {"structure_factor", "autocorrelation"}
     assert capsys.readouterr().err.splitlines() == [
-        f"hpcslmc: the figure {name} cannot be drawn: ZeroDivisionError: injected" for name in ("autocorrelation", "structure_factor")]
+        f"hpcslmc: the figure {name} cannot be drawn: ZeroDivisionError: injected"
+        for name in ("autocorrelation", "structure_factor")
+    ]
 
 
 def many_temperatures(count: int = 9, filling: float | None = None) -> Results:
-    """A ladder of so many temperatures with what it has learned in two rounds; the chemical potential is another at each."""
+    """A ladder of so many temperatures with what it has learned in two rounds; the chemical
+    potential is another at each.
+    """
     temperatures = np.geomspace(0.5, 0.05, count)
     job = make_job(ensemble={"temperature": temperatures.tolist(), "filling": filling})
-    rows = {"temperature": np.repeat(temperatures, 2), "round": np.tile([1, 2], count), "evaluations": np.tile([640, 656], count)}
-    rounds = {name: np.linspace(0.1, 0.9, 2 * count) for name in ("acceptance", "acceptance_error", "predicted_erfc", "mse_per_site")}
-    curve = {name: np.linspace(0.1, 0.9, 2 * count) for name in ("loss", "mse")} | {"step": np.full(2 * count, 20)}
-    draws = {"energy": np.random.default_rng(1).normal(size=(4, 30, count)), "acceptance": np.ones((4, 30, count))}
-    return Results(job=job.toml(), versions={}, cpu_seconds={}, bin_size=1, temperature=temperatures, mu=np.linspace(-1.0, -0.5, count),
-                   draws=draws, bin_variances={name: np.zeros((4, count)) for name in draws}, labels={name: name for name in draws},
-                   spins=np.zeros((4, 16, 3, count)), profiles={}, rounds=rows | rounds, curve=rows | curve)
+    rows = {
+        "temperature": np.repeat(temperatures, 2),
+        "round": np.tile([1, 2], count),
+        "evaluations": np.tile([640, 656], count),
+    }
+    rounds = {
+        name: np.linspace(0.1, 0.9, 2 * count)
+        for name in ("acceptance", "acceptance_error", "predicted_erfc", "mse_per_site")
+    }
+    curve = {name: np.linspace(0.1, 0.9, 2 * count) for name in ("loss", "mse")} | {
+        "step": np.full(2 * count, 20)
+    }
+    draws = {
+        "energy": np.random.default_rng(1).normal(size=(4, 30, count)),
+        "acceptance": np.ones((4, 30, count)),
+    }
+    return Results(
+        job=job.toml(),
+        versions={},
+        cpu_seconds={},
+        bin_size=1,
+        temperature=temperatures,
+        mu=np.linspace(-1.0, -0.5, count),
+        draws=draws,
+        bin_variances={name: np.zeros((4, count)) for name in draws},
+        labels={name: name for name in draws},
+        spins=np.zeros((4, 16, 3, count)),
+        profiles={},
+        rounds=rows | rounds,
+        curve=rows | curve,
+    )
 
 
 def colours_of(lines) -> list[str]:
@@ -96,17 +126,26 @@ def colours_of(lines) -> list[str]:
 
 def test_each_temperature_of_a_ladder_has_a_colour_of_its_own_and_a_field_of_the_bar():
     run = many_temperatures()
-    for figure in (figures.acceptance_by_round({"a": run}), figures.acceptance_by_round({"a": run, "b": many_temperatures(5)}),
-                   figures.learning_curve(run)):
+    for figure in (
+        figures.acceptance_by_round({"a": run}),
+        figures.acceptance_by_round({"a": run, "b": many_temperatures(5)}),
+        figures.learning_curve(run),
+    ):
         bar = figure.axes[-1]
-        assert bar.get_ylabel().startswith("temperature") and [text.get_text() for text in bar.get_yticklabels()][0] == "0.05"
+        assert (
+            bar.get_ylabel().startswith("temperature")
+            and [text.get_text() for text in bar.get_yticklabels()][0] == "0.05"
+        )
     left, right, bar = figures.acceptance_by_round({"a": run}).axes
     assert len(bar.get_yticklabels()) == 9 and len(set(colours_of(right.lines))) == 9
     for axes in (left, right):
         low, high = axes.get_xlim()
         assert low == 0.0 and 656 < high < 700  # not 640 to 656
     legend = left.figure.legends[0]
-    assert [text.get_text() for text in legend.get_texts()] == ["measured", "predicted, erfc$(s/2)$"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "measured",
+        "predicted, erfc$(s/2)$",
+    ]
 
 
 @pytest.mark.parametrize("count", [3, 7, 8, 30])
@@ -117,14 +156,22 @@ def test_no_colour_comes_twice(count):
 
 def test_no_colour_comes_twice_among_ladders():
     runs = {"a": many_temperatures(), "b": many_temperatures(5)}
-    lines = [line for line in figures.autocorrelation(runs).axes[0].lines if len(line.get_xdata()) > 2]
+    lines = [
+        line for line in figures.autocorrelation(runs).axes[0].lines if len(line.get_xdata()) > 2
+    ]
     assert len(lines) == len(set(colours_of(lines))) == 4  # two temperatures of each
 
 
 def test_a_legend_names_no_chemical_potential_for_all_temperatures():
     one, other = many_temperatures(), replace(many_temperatures(), mu=np.full(9, 0.25))
-    assert list(figures._titles({"a": one, "b": other}).values()) == [r"$\mu=-1$ to $-0.5$", r"$\mu=0.25$"]
-    assert list(figures._titles({"a": many_temperatures(filling=0.8), "b": other}).values()) == ["$n=0.8$", r"$\mu=0.25$"]
+    assert list(figures._titles({"a": one, "b": other}).values()) == [
+        r"$\mu=-1$ to $-0.5$",
+        r"$\mu=0.25$",
+    ]
+    assert list(figures._titles({"a": many_temperatures(filling=0.8), "b": other}).values()) == [
+        "$n=0.8$",
+        r"$\mu=0.25$",
+    ]
 
 
 def test_maps_of_all_temperatures_have_one_scale(runs):
@@ -132,17 +179,35 @@ def test_maps_of_all_temperatures_have_one_scale(runs):
     profile = results.profiles["structure_factor"]
     chains = np.ones_like(profile.chains)
     chains[:, 2, 2, 1] = 50.0  # a peak at one temperature alone
-    figure = figures.structure_factor(replace(results, profiles={"structure_factor": replace(profile, chains=chains)}))
+    figure = figures.structure_factor(
+        replace(results, profiles={"structure_factor": replace(profile, chains=chains)})
+    )
     norms = [axes.collections[0].norm for axes in figure.axes[:2]]
-    assert norms[0] is norms[1] and type(norms[0]).__name__ == "LogNorm" and (norms[0].vmin, norms[0].vmax) == (1.0, 50.0)
+    assert (
+        norms[0] is norms[1]
+        and type(norms[0]).__name__ == "LogNorm"
+        and (norms[0].vmin, norms[0].vmax) == (1.0, 50.0)
+    )
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.05, "log"), (0.3, "linear")])
 def test_temperatures_have_one_kind_of_axis_in_all_panels(last, scale):
     run = replace(many_temperatures(), temperature=np.geomspace(0.5, last, 9))
-    run = replace(run, exchange={"accepted": np.ones((4, 8), int), "tried": np.full((4, 8), 2), "trips": np.zeros((4, 9), int),
-                                 "replica": np.tile(np.arange(9), (4, 1))})
-    drawn = [axes for figure in (figures.observables({"a": run}, "T"), figures.exchange(run)) for axes in figure.axes if axes.axison]
+    run = replace(
+        run,
+        exchange={
+            "accepted": np.ones((4, 8), int),
+            "tried": np.full((4, 8), 2),
+            "trips": np.zeros((4, 9), int),
+            "replica": np.tile(np.arange(9), (4, 1)),
+        },
+    )
+    drawn = [
+        axes
+        for figure in (figures.observables({"a": run}, "T"), figures.exchange(run))
+        for axes in figure.axes
+        if axes.axison
+    ]
     assert {axes.get_xscale() for axes in drawn} == {scale}
     for axes in drawn:
         low, high = axes.get_xlim()

@@ -132,7 +132,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
 
 
 TUNED = {  # ensembles that thermalisation tunes, and whether a further seed can have the first one's values
-    "filling": ({"temperature": 0.1, "filling": 0.8}, True), "rungs": ({"temperature": [0.5, 0.1], "rungs": 4}, True),
+    "filling": ({"temperature": 0.1, "filling": 0.8}, True),
+    "rungs": ({"temperature": [0.5, 0.1], "rungs": 4}, True),
     "filling of a ladder": ({"temperature": [0.5, 0.1], "filling": 0.8}, False),
 }
 
@@ -141,10 +142,16 @@ TUNED = {  # ensembles that thermalisation tunes, and whether a further seed can
 def test_runs_that_were_tuned_apart_are_refused_with_a_remedy_that_works(case):
     ensemble, remedy = TUNED[case]
     one, two = (found(seed, ensemble=ensemble) for seed in (1, 2))
-    with pytest.raises(UserError, match="tuned their (temperature|mu) .* apart: .*more samples") as error:
+    with pytest.raises(
+        UserError, match="tuned their (temperature|mu) .* apart: .*more samples"
+    ) as error:
         merge({"one": one, "two": two})
     sentence = str(error.value)
-    assert sentence.count(". ") == 0 and sentence.endswith(".") and (" in place of " in sentence) == remedy
+    assert (
+        sentence.count(". ") == 0
+        and sentence.endswith(".")
+        and (" in place of " in sentence) == remedy
+    )
     if not remedy:
         return
     key, value = re.search(r"values of one: (\S+) = (.*) in place of", sentence).groups()

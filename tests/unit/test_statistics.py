@@ -9,7 +9,16 @@ from hpcslmc.lattice import Lattice
 from hpcslmc.measure.derived import DERIVED, StaggeredCorrelationLength, derived_quantities
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
 from hpcslmc.measure.statistics import (
-    BIN_LENGTH, Estimate, attempted, autocovariance, derived_estimate, estimate, jackknife, largest, mean_variance, there,
+    BIN_LENGTH,
+    Estimate,
+    attempted,
+    autocovariance,
+    derived_estimate,
+    estimate,
+    jackknife,
+    largest,
+    mean_variance,
+    there,
 )
 
 
@@ -145,13 +154,21 @@ def test_doubts():
     fine = Estimate(1.0, 0.1, tau=2.0, rhat=1.001, ess=900.0, ess_bulk=800.0, ess_tail=700.0, samples=1000, bins=60)
     assert fine.doubts == []
     poor = Estimate(1.0, 0.1, tau=10.0, rhat=1.07, ess=90.0, ess_bulk=80.0, ess_tail=37.4, samples=140, bins=8)
-    assert poor.doubts == ["chain too short: 14 tau", "R-hat 1.07: chains disagree", "only 37 effective draws of the tails", "only 8 bins for the jackknife"]
+    assert poor.doubts == [
+        "chain too short: 14 tau",
+        "R-hat 1.07: chains disagree",
+        "only 37 effective draws of the tails",
+        "only 8 bins for the jackknife",
+    ]
 
 
 def test_the_smallest_effective_size_is_named_for_what_it_is():
     fine = {"tau": 1.0, "samples": 1000, "ess": 285.0, "ess_bulk": 240.0, "ess_tail": 200.0}
-    for key, text in (("ess", "only 97 effective samples"), ("ess_bulk", "only 97 effective draws of the bulk"),
-                      ("ess_tail", "only 97 effective draws of the tails")):
+    for key, text in (
+        ("ess", "only 97 effective samples"),
+        ("ess_bulk", "only 97 effective draws of the bulk"),
+        ("ess_tail", "only 97 effective draws of the tails"),
+    ):
         assert Estimate(1.0, 0.1, **(fine | {key: 97.0})).doubts == [text]
 
 
@@ -166,7 +183,9 @@ def test_what_is_not_finite_has_no_estimate_and_a_doubt():
     made = derived_estimate(lambda means: means["x"] + means["y"], draws, estimates)
     assert math.isnan(made.mean) and made.doubts == ["unknown: made of x, which is unknown"]
     ended = np.where(there(x, np.array([40, 3, 40, 40, 7])), x, np.nan)
-    assert estimate(ended, lengths=np.array([40, 3, 40, 40, 7])).unknown == ""  # what lies behind an end is no draw
+    assert (
+        estimate(ended, lengths=np.array([40, 3, 40, 40, 7])).unknown == ""
+    )  # what lies behind an end is no draw
     pole = derived_estimate(lambda means: 1.0 / (0.0 * means["y"]), {"y": draws["y"]}, estimates)
     assert pole.doubts == ["unknown: mean or error is no number", *estimates["y"].doubts]
 
@@ -178,17 +197,28 @@ def test_chains_that_never_move_have_an_infinite_rhat():
 
 def test_an_analysis_that_fails_is_a_doubt():
     found = attempted(lambda: estimate(None))
-    assert math.isnan(found.mean) and math.isnan(found.error) and found.doubts[0].startswith("unknown: AttributeError: ")
+    assert (
+        math.isnan(found.mean)
+        and math.isnan(found.error)
+        and found.doubts[0].startswith("unknown: AttributeError: ")
+    )
 
 
 def test_the_largest_number():
-    assert largest([math.nan, 1.0, 2.0]) == 2.0 and math.isnan(largest([])) and math.isnan(largest([math.nan]))
+    assert (
+        largest([math.nan, 1.0, 2.0]) == 2.0
+        and math.isnan(largest([]))
+        and math.isnan(largest([math.nan]))
+    )
 
 
 def peaked(excess: float, spread: float, seed: int) -> Estimate:
     """A correlation length from draws of two modes whose ratio is 1 + excess."""
     length, rng = StaggeredCorrelationLength(Lattice((4, 4)), 2.0, 0.0), np.random.default_rng(seed)
-    draws = {"m2_staggered": 1.0 + excess + spread * rng.normal(size=(8, 200)), "m2_next_staggered": 1.0 + spread * rng.normal(size=(8, 200))}
+    draws = {
+        "m2_staggered": 1.0 + excess + spread * rng.normal(size=(8, 200)),
+        "m2_next_staggered": 1.0 + spread * rng.normal(size=(8, 200)),
+    }
     estimates = {name: estimate(x) for name, x in draws.items()}
     return derived_estimate(length.value, draws, estimates, negative=length.negative)
 
@@ -197,11 +227,18 @@ def test_a_correlation_length_survives_bins_without_a_peak_and_says_why_there_is
     """Small ratios: some bins of the jackknife, or all draws, have their peak elsewhere."""
     lengths = [peaked(0.003, 0.3, seed) for seed in range(100)]
     known = [it for it in lengths if not it.unknown]
-    assert 30 < len(known) < 100 and all(it.mean > 0.0 and math.isfinite(it.error) and it.error > 0.0 for it in known)
-    assert all(math.isnan(it.mean) and "no peak at (pi,pi)" in it.doubts[0] for it in lengths if it.unknown)
+    assert 30 < len(known) < 100 and all(
+        it.mean > 0.0 and math.isfinite(it.error) and it.error > 0.0 for it in known
+    )
+    assert all(
+        math.isnan(it.mean) and "no peak at (pi,pi)" in it.doubts[0] for it in lengths if it.unknown
+    )
     assert all(peaked(-0.5, 0.3, seed).unknown for seed in range(10))
     far = peaked(3.0, 0.3, 1)
-    assert far.mean == pytest.approx(math.sqrt(3.0) / math.sqrt(2.0), abs=4 * far.error) and far.error < 0.02
+    assert (
+        far.mean == pytest.approx(math.sqrt(3.0) / math.sqrt(2.0), abs=4 * far.error)
+        and far.error < 0.02
+    )
 
 
 def test_chains_far_apart_are_doubted_and_long_ones_are_not():
@@ -222,8 +259,19 @@ def test_derived_quantities_need_their_inputs():
     lattice = Lattice((4, 4))
     cheap = cheap_observables(lattice)
     names = {q.name for q in derived_quantities(cheap, lattice, 2.0, 0.0)}
-    assert {q.name for q in DERIVED} - names == {"specific_heat", "specific_heat_fixed_density", "compressibility"}
-    assert len(derived_quantities([*cheap, "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"], lattice, 2.0, 0.0)) == len(DERIVED)
+    assert {q.name for q in DERIVED} - names == {
+        "specific_heat",
+        "specific_heat_fixed_density",
+        "compressibility",
+    }
+    assert len(
+        derived_quantities(
+            [*cheap, "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"],
+            lattice,
+            2.0,
+            0.0,
+        )
+    ) == len(DERIVED)
     assert all(set(q.inputs) <= OBSERVABLES.keys() for q in DERIVED)
 
 
@@ -235,7 +283,10 @@ def test_values_in_known_states():
     assert values["binder_uniform"].value(free) == pytest.approx(1 / 24)
     assert values["susceptibility_uniform"].value(free) == pytest.approx(2.0)
     assert values["correlation_length_uniform"].value(free) == pytest.approx(0.0)
-    assert values["correlation_length_uniform"].value({**free, "m2_next_uniform": np.array(1 / 23)}) < 0.0
+    assert (
+        values["correlation_length_uniform"].value({**free, "m2_next_uniform": np.array(1 / 23)})
+        < 0.0
+    )
     assert values["grand_potential"].value({"log_weight": np.array(3.0)}) == -1.5
     # S(q) = 1 / (4 sin^2(qx/2) + 4 sin^2(qy/2) + 1/9): the second moment gives its length
     at, beside = 9.0, 1.0 / (4.0 * math.sin(math.pi / 6) ** 2 + 1 / 9)

@@ -1,4 +1,6 @@
-"""Where the Binder ratios of two lattice sizes cross, with an error: python binder_crossing.py SMALL/results.h5 LARGE/results.h5"""
+"""Where the Binder ratios of two lattice sizes cross, with an error: python binder_crossing.py
+SMALL/results.h5 LARGE/results.h5
+"""
 
 import sys
 
@@ -7,9 +9,12 @@ import numpy as np
 
 
 def read(path: str, order: str = "staggered") -> tuple[np.ndarray, np.ndarray]:
-    """Temperatures, and the means (2, chain, temperature) of |m|^2 and |m|^4 of each chain of a run at a list of temperatures."""
+    """Temperatures, and the means (2, chain, temperature) of |m|^2 and |m|^4 of each chain of a
+    run at a list of temperatures.
+    """
     with h5py.File(path) as file:
-        moments = [np.nanmean(file[f"draws/m{power}_{order}"], axis=1) for power in (2, 4)]  # shorter chains end in nan
+        draws = [file[f"draws/m{power}_{order}"][()] for power in (2, 4)]
+        moments = [np.nanmean(x, axis=1) for x in draws]  # shorter chains end in nan
         return file["temperature"][()], np.array(moments)
 
 
@@ -20,7 +25,9 @@ def binder(moments: np.ndarray) -> np.ndarray:
 
 
 def zero(x: np.ndarray, y: np.ndarray) -> float:
-    """Where y changes sign, by a straight line between the two points beside it; nan unless it does so once."""
+    """Where y changes sign, by a straight line between the two points beside it; nan unless it
+    does so once.
+    """
     (places,) = np.nonzero(np.diff(np.sign(y)))
     if len(places) != 1:
         return np.nan
@@ -31,7 +38,8 @@ def zero(x: np.ndarray, y: np.ndarray) -> float:
 def crossing(temperature: np.ndarray, small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
     """Temperature at which the ratios of two sizes are equal, and its standard error.
 
-    Jackknife over chains: those of a run are independent of each other, and a chain of a ladder leaves with all its temperatures, which
+    Jackknife over chains: those of a run are independent of each other, and a chain of a ladder
+    leaves with all its temperatures, which
     exchange has made dependent. The two runs are independent, so that their variances add.
     """
     whole = zero(temperature, binder(large) - binder(small))
