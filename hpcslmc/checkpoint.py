@@ -15,19 +15,21 @@ that ``previous`` gives.
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason
+from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason, remedy, reserve, synchronise
+from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.parallel import ChainBlock, World
 
 FORMAT = "hpcslmc checkpoint 6"
@@ -41,6 +43,10 @@ DEEPEST = 16
 """Groups of groups of arrays."""
 NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
+PIECE = 2**24
+"""Bytes of an array that are written, read back or summed up at once; HDF5 on MPI counts those of one call in int."""
+ALIGNMENT = 64
+"""Bytes, as torch aligns: kernels that treat the ends of other arrays apart round them otherwise."""
 HDF5_BYTES = 2048
 """More than HDF5 needs to describe one dataset."""
 
@@ -94,7 +100,8 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     Notes
     -----
     The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
-    by one rank and in time.
+    by one rank and in time. Arrays are written and read back piece by piece, each rank for itself: no rank waits for another
+    before the end, and no array is in memory twice. One rank alone needs no HDF5 with MPI.
     """
     part = beside(path)
     mine, plain = _split(chains)
@@ -109,7 +116,7 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
         with suppress(OSError):
             part.unlink(missing_ok=True)
         return UserError(f"{path} cannot be written ({reason(error)}); the checkpoints before it are as they were: "
-                         "see to the disk, then run the same command to go on.")
+                         f"{remedy(error)}, then run the same command to go on.")
 
     def lay_out() -> dict:
         try:
@@ -123,7 +130,7 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
             with _open(part, world) as file:
                 try:
                     for name, array in mine.items():
-                        file[f"chains/{name}"][block.first:block.first + block.count] = array
+                        _write(file[f"chains/{name}"], array, block.first)
                 except WRITE_FAILURES as error:  # the other ranks wait in what follows
                     problem = error
                 file.flush()
@@ -138,13 +145,12 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
             if path.exists():
                 os.replace(path, previous(path))
             os.replace(part, path)
-            _flush_to_disk(path.parent)
+            synchronise(path.parent)
         except OSError as error:
             raise cannot(error) from None
 
     def read_back() -> None:
-        read = _read_chains(part, index, block)
-        if not np.array_equal(_chain_checksums(read, block.count), own_checksums):
+        if not np.array_equal(_checksums_on_disk(part, index, block), own_checksums):
             raise cannot(OSError("the disk gives back other bytes than were written"))
 
     index = world.on_root(lay_out)
@@ -204,7 +210,7 @@ def load(path: Path, block: ChainBlock, world: World,
     accept(*outline)
     if index["chains"] != block.total:
         raise UserError(f"{path} holds {index['chains']} chains, the job file asks for {block.total}.")
-    common = world.on_root(lambda: _read_shared(path, index))
+    common = world.on_all(lambda: _read_shared(path, index))
     mine = world.on_all(lambda: _read_chains(path, index, block))
     checksums = world.gather(_chain_checksums(mine, block.count))
     world.on_root(lambda: _compare(path, index, checksums))
@@ -215,7 +221,7 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
     """Make the file with every dataset in its place, the shared ones written, and all its space on the disk; returns its index."""
     described = {f"chains/{name}": (array.dtype.str, (total, *array.shape[1:]), zlib.crc32(column.tobytes()))
                  for (name, array), column in zip(chains.items(), checksums.T, strict=True)}
-    described |= {f"shared/{name}": (array.dtype.str, array.shape, zlib.crc32(array.tobytes())) for name, array in shared.items()}
+    described |= {f"shared/{name}": (array.dtype.str, array.shape, _checksum(array)) for name, array in shared.items()}
     longest = {name: [*entry, 10**18] for name, entry in described.items()}
     room = 512
     while room < FIRST_LINE + len(_encode({"chains": total, "size": 10**18, "rest": 10**10, "arrays": longest})):
@@ -226,9 +232,9 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
     bound = room + sum(_bytes(dtype, shape) for dtype, shape, _ in described.values()) + HDF5_BYTES * (len(described) + 16)
     arrays = {}
     path.unlink(missing_ok=True)
-    _reserve(path, bound)
-    with h5py.File(path, "w", userblock_size=room) as file:
-        _reserve(path, bound)  # again, as opening it gave the space back
+    reserve(path, bound)
+    with open_hdf5(path, "w", userblock_size=room) as file:
+        reserve(path, bound)  # again, as opening it gave the space back
         file.attrs["format"] = FORMAT
         for name, (dtype, shape, checksum) in described.items():
             # scalars and empty arrays get no place ahead of time
@@ -239,16 +245,10 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
         file.flush()
         size = file.id.get_filesize()
     os.truncate(path, size)
-    _reserve(path, size)
+    reserve(path, size)
     index = {"chains": total, "size": size, "arrays": arrays}
     index["rest"] = _checksum_of_rest(path, index, room)
     return index | {"room": room}
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Space for a file of so many bytes, found by the disk at once: HDF5 cannot be stopped cleanly by a disk that is full."""
-    with path.open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _finish(path: Path, index: dict) -> None:
@@ -258,8 +258,7 @@ def _finish(path: Path, index: dict) -> None:
     body = _encode(index).ljust(room - FIRST_LINE)
     with path.open("r+b") as file:
         file.write(_first_line(room, zlib.crc32(body)) + body)
-        file.flush()
-        os.fsync(file.fileno())
+    synchronise(path)
 
 
 def _first_line(room: int, checksum: int) -> bytes:
@@ -402,23 +401,73 @@ def _check_memory(arrays: Iterable[tuple[str, list[int]]]) -> None:
 def _read_checked(path: Path, index: dict, name: str) -> np.ndarray:
     dtype, shape, checksum, place = index["arrays"][name]
     array = _read(path, dtype, shape, place)
-    if zlib.crc32(array.tobytes()) != checksum:
+    if _checksum(array) != checksum:
         raise Damaged(f"{path} is damaged (checksum of {name})")
     return array
 
 
 def _read(path: Path, dtype: str, shape: list[int], place: int) -> np.ndarray:
-    array = np.empty(shape, dtype)
+    size = _bytes(dtype, shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    array = memory[first:first + size]
     with path.open("rb") as file:
         file.seek(place)
-        if array.nbytes and file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+        if file.readinto(array) != size:
             raise Damaged(f"{path} is truncated")
-    return array
+    return array.view(dtype).reshape(shape)
+
+
+def _pieces(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Slices that cut an array, in the order of its elements, into parts of at most ``PIECE`` bytes."""
+    row = itemsize * math.prod(shape[1:])
+    if not shape:
+        yield ()
+    elif row <= PIECE:
+        step = PIECE // max(1, row)
+        yield from ((slice(first, min(first + step, shape[0])),) for first in range(0, shape[0], step))
+    else:
+        yield from ((slice(at, at + 1), *inner) for at in range(shape[0]) for inner in _pieces(shape[1:], itemsize))
+
+
+def _write(dataset: h5py.Dataset, array: np.ndarray, first: int) -> None:
+    """Write an array at the rows of a dataset from ``first`` on."""
+    for rows, *inner in _pieces(array.shape, array.itemsize):
+        dataset[(slice(first + rows.start, first + rows.stop), *inner)] = array[(rows, *inner)]
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC-32 of an array's bytes."""
+    checksum = 0
+    for part in _pieces(array.shape, array.itemsize):
+        checksum = zlib.crc32(np.ascontiguousarray(array[part]), checksum)
+    return checksum
 
 
 def _chain_checksums(arrays: dict[str, np.ndarray], count: int) -> np.ndarray:
     """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes."""
-    return np.array([[zlib.crc32(array[chain].tobytes()) for array in arrays.values()] for chain in range(count)], np.uint32)
+    return np.array([[_checksum(array[chain:chain + 1]) for array in arrays.values()] for chain in range(count)], np.uint32)
+
+
+def _checksums_on_disk(path: Path, index: dict, block: ChainBlock) -> np.ndarray:
+    """The same of what a file holds; the chains are not kept in memory."""
+    arrays = _below("chains/", index["arrays"])
+    checksums = np.zeros((block.count, len(arrays)), np.uint32)
+    with _reading(path), path.open("rb") as file:
+        for column, (dtype, shape, _, place) in enumerate(arrays.values()):
+            chain_bytes = _bytes(dtype, shape[1:])
+            file.seek(place + block.first * chain_bytes)
+            for chain in range(block.count):
+                checksums[chain, column] = _checksum_of_next(file, chain_bytes)
+    return checksums
+
+
+def _checksum_of_next(file: BinaryIO, size: int) -> int:
+    """CRC-32 of the next bytes of a file, or of as many as there are."""
+    checksum = 0
+    while size and (read := file.read(min(size, PIECE))):
+        checksum, size = zlib.crc32(read, checksum), size - len(read)
+    return checksum
 
 
 def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
@@ -429,17 +478,9 @@ def _compare(path: Path, index: dict, checksums: np.ndarray) -> None:
 
 
 def _open(path: Path, world: World) -> h5py.File:
-    if world.communicator is None:
-        return h5py.File(path, "r+")
-    return h5py.File(path, "r+", driver="mpio", comm=world.communicator)
-
-
-def _flush_to_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if world.size == 1:
+        return open_hdf5(path, "r+")
+    return open_hdf5(path, "r+", driver="mpio", comm=world.communicator)
 
 
 def _split(tree: dict, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
@@ -466,8 +507,8 @@ def _below(prefix: str, arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Copied, so aligned as torch aligns them."""
-    return {name: torch.tensor(array) for name, array in arrays.items()}
+    """The same memory, which ``_read`` has aligned as torch does."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _nest(leaves: Mapping[str, object]) -> dict:

@@ -12,6 +12,11 @@ from hpcslmc.errors import UserError
 
 WRITE_FAILURES = (OSError, RuntimeError)
 """What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that does not know a call."""
+REFUSED_BY_DISK = re.compile(r"error message = '([^']+)'|(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)")
+"""Where HDF5 tells, in the middle of a story of its own, what the operating system or MPI said of the disk."""
+ZEROS = bytes(2**20)
 
 
 def check_regular(path: Path, largest: int | None = None) -> None:
@@ -60,7 +65,7 @@ def publishing(path: Path) -> Iterator[Path]:
     except WRITE_FAILURES as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({reason(error)}): see to the disk, then run the same command again.") from None
+        raise UserError(f"{path} cannot be written ({reason(error)}): {remedy(error)}, then run the same command again.") from None
 
 
 def make_folder(path: Path) -> None:
@@ -80,11 +85,91 @@ def check_places(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         for place in (path, beside(path)):
-            if place.is_dir() and not place.is_symlink():
+            if os.path.isdir(place) and not os.path.islink(place):  # False where that cannot be known
                 raise UserError(f"{place} is a folder, and a file is to be written there: move it, or choose another [output] directory.")
 
 
 def reason(error: Exception) -> str:
     """What the operating system said, also where HDF5 tells it in the middle of a story of its own."""
-    quoted = re.search(r"error message = '([^']+)'", str(error))
-    return quoted[1] if quoted else getattr(error, "strerror", None) or str(error)
+    if quoted := REFUSED_BY_DISK.search(str(error)):
+        return quoted[1] or quoted[2].strip()
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
+def remedy(error: Exception) -> str:
+    """What the user can do about a file that cannot be written."""
+    if REFUSED_BY_DISK.search(str(error)) or getattr(error, "errno", None) is not None:
+        return "see to the disk"
+    return "the disk did not refuse it, but HDF5, MPI or this program failed: report that"
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make room on the disk for a file of so many bytes, so that a full disk is noticed at once; the file is made if it is not there.
+
+    Where the file system cannot promise room, zeros up to that size take it.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with open(descriptor, "r+b", buffering=0) as file:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            missing = size - file.seek(0, os.SEEK_END)
+            while missing > 0:
+                missing -= file.write(ZEROS[:missing])
+
+
+def synchronise(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk, where the file system can.
+
+    Raises
+    ------
+    OSError
+        If that fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return  # a folder that may be entered and written, but not listed
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def expanded(path: str, key: str) -> Path:
+    """A path of a job file with ``~`` and environment variables, ``$NAME`` or ``${NAME}``, replaced by what they stand for.
+
+    Parameters
+    ----------
+    path : str
+    key : str
+        Where it was given, for the message.
+
+    Raises
+    ------
+    UserError
+        If a variable is not set or empty, or a home folder is not known.
+    """
+    def value(found: re.Match) -> str:
+        name = found[1] or found[2]
+        if not os.environ.get(name):
+            raise UserError(f"{key} = {path!r}: the environment variable {name} is not set: set it, or write the path out.")
+        return os.environ[name]
+
+    whole = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
+    if path.startswith("~"):
+        whole = os.path.expanduser(whole)
+        if whole.startswith("~"):
+            raise UserError(f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: write the path out, or ./{path} "
+                            "for a name that begins so.")
+    return Path(whole)

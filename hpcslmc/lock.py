@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hpcslmc.errors import UserError
@@ -93,7 +94,8 @@ class Lock:
         """Let go of the directory, if it is held."""
         self._released.set()
         if self._holder() == self._own:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a lock that stays is that of a dead job
+                self.path.unlink(missing_ok=True)
 
     def _create(self, path: Path) -> bool:
         """Write who this is into a new file; False if it is there already."""

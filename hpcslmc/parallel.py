@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ from hpcslmc.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LONGEST_MESSAGE = 2**28
+"""Bytes that one call of MPI, which counts in int, is given."""
 
 
 class World:
@@ -90,6 +93,14 @@ class World:
         """Arrays of equal shape joined along the first axis in order of rank, on the root. Collective."""
         return array
 
+    def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """On the root the pieces of all ranks, in order of rank, one after the other; elsewhere none.
+
+        Collective: every rank has to go through it to the end. All ranks have as many pieces and of the same shapes, in memory
+        once and on the root one more; none of them may be longer than ``LONGEST_MESSAGE``.
+        """
+        return iter(pieces)
+
     def barrier(self) -> None:
         """Wait for all ranks. Collective."""
 
@@ -148,9 +159,13 @@ class MPIWorld(World):
         return self.communicator.allgather(value)
 
     def sum(self, array: np.ndarray) -> np.ndarray:
-        total = np.empty_like(array)
-        self.communicator.Allreduce(np.ascontiguousarray(array), total, op=self._mpi.SUM)
-        return total
+        return self._reduced(array, self._mpi.SUM)
+
+    def _reduced(self, array: np.ndarray, operation: object) -> np.ndarray:
+        result = np.empty(array.shape, array.dtype)
+        for mine, all_ranks in zip(_messages(array), _messages(result), strict=True):
+            self.communicator.Allreduce(mine, all_ranks, op=operation)
+        return result
 
     def sum_tensor(self, tensor: "Tensor") -> "Tensor":
         if self.size == 1:
@@ -158,14 +173,30 @@ class MPIWorld(World):
         return tensor.new_tensor(self.sum(tensor.cpu().numpy()))
 
     def maximum(self, array: np.ndarray) -> np.ndarray:
-        largest = np.empty_like(array)
-        self.communicator.Allreduce(np.ascontiguousarray(array), largest, op=self._mpi.MAX)
-        return largest
+        return self._reduced(array, self._mpi.MAX)
 
     def gather(self, array: np.ndarray) -> np.ndarray | None:
-        joined = np.empty((self.size * len(array), *array.shape[1:]), array.dtype) if self.is_root else None
-        self.communicator.Gather(np.ascontiguousarray(array), joined, root=0)
-        return joined
+        if self.size == 1:
+            return array
+        joined, filled = np.empty(self.size * array.size if self.is_root else 0, array.dtype), 0
+        for piece in self.in_turn(_messages(array)):
+            joined[filled:filled + piece.size] = piece
+            filled += piece.size
+        return joined.reshape(self.size * len(array), *array.shape[1:]) if self.is_root else None
+
+    def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        kinds = []
+        for piece in pieces:
+            if self.is_root:
+                kinds.append((piece.shape, piece.dtype))
+                yield piece
+            else:
+                self.communicator.Send(np.ascontiguousarray(piece), 0)
+        for rank in range(1, self.size) if self.is_root else ():
+            for shape, dtype in kinds:
+                piece = np.empty(shape, dtype)
+                self.communicator.Recv(piece, rank)
+                yield piece
 
     def barrier(self) -> None:
         self.communicator.Barrier()
@@ -193,6 +224,12 @@ class MPIWorld(World):
     @property
     def library(self) -> str:
         return self._mpi.Get_library_version().split(",")[0].split("\n")[0].strip("\0 ")
+
+
+def _messages(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The elements of an array in order, flat, in parts that MPI can count; views of it where it is contiguous."""
+    flat, step = np.ascontiguousarray(array).reshape(-1), max(1, LONGEST_MESSAGE // array.itemsize)
+    return (flat[first:first + step] for first in range(0, flat.size, step))
 
 
 def limit_threads() -> int:

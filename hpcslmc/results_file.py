@@ -1,5 +1,6 @@
 """results.h5 on disk: HDF5 with the named dimensions of netCDF, which xarray opens. Every group and dataset: docs/results.md."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from hpcslmc.errors import UserError
 from hpcslmc.files import check_regular, publishing
+from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
@@ -58,7 +60,7 @@ class _Variables:
 
 def write(path: Path, results: Results) -> None:
     """Write a results file and publish it by rename."""
-    with publishing(path) as part, h5py.File(part, "w") as file:
+    with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs.update({"format": FORMAT, "job": results.job, "bin_size": results.bin_size, **results.versions})
         file.attrs.update({PHASES + phase: seconds for phase, seconds in results.cpu_seconds.items()})
         if results.others:
@@ -160,10 +162,10 @@ def read(path: Path | str) -> Results:
     UserError
         If there are none of this format.
     """
-    file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    file_path = Path(path) / NAME if os.path.isdir(path) else Path(path)
     try:
         check_regular(file_path)
-        with h5py.File(file_path, "r") as file:
+        with open_hdf5(file_path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} was written by another version of the program, not as {FORMAT}: run its job's command again, "
                                 "which writes it anew from the checkpoint.")

@@ -40,6 +40,8 @@ MEASURED = ("/bins/", "/profile_")
 """Places of what was measured. Nothing depends on it, and it is data whatever it is: an
 observable of one's own may be nan.
 """
+PIECE = 2**20
+"""Numbers that are checked at once."""
 FLOAT, INTEGER = np.dtype(np.float64).str, np.dtype(np.int64).str
 
 
@@ -301,9 +303,9 @@ def _require(fine: Tensor, where: str) -> None:
 
 
 def _tensors(tree: dict, where: str) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a nested dict, with their places."""
+    """The numbers in all tensors of a nested dict, with the tensors' places; of a large one in pieces, as a check takes memory too."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _tensors(value, f"{where}/{key}")
         elif isinstance(value, Tensor):
-            yield f"{where}/{key}", value
+            yield from ((f"{where}/{key}", piece) for piece in value.reshape(-1).split(PIECE))

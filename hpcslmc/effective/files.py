@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, astuple
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
+from hpcslmc.files import check_regular, expanded, publishing
+from hpcslmc.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc model 1"
 NAME = "model.h5"
@@ -23,7 +25,7 @@ LARGEST = 2**27
 
 def save_model(path: Path, model: EffectiveModel, versions: dict[str, str]) -> None:
     """Write a model's architecture (attribute ``architecture``, JSON) and parameters (datasets), and publish it by rename."""
-    with publishing(path) as part, h5py.File(part, "w") as file:
+    with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["architecture"] = json.dumps(asdict(model.architecture))
         file.attrs.update(versions)
@@ -43,10 +45,12 @@ def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:
     ------
     UserError
     """
-    file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    file_path = expanded(path, "[effective] start_from")
+    if os.path.isdir(file_path):
+        file_path /= NAME
     try:
         check_regular(file_path)
-        with h5py.File(file_path, "r") as file:
+        with open_hdf5(file_path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
             architecture = _architecture(json.loads(file.attrs["architecture"]))

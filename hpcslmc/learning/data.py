@@ -7,6 +7,9 @@ from torch import Tensor
 from hpcslmc.evaluation import Density, Evaluation
 from hpcslmc.parallel import ChainBlock
 
+NAMES = ("spins", "log_weight", "forces")
+"""Of the arrays, in order."""
+
 
 class DataSet:
     """Configurations with exact log W and forces, each rank holding those of its own chains.
@@ -30,41 +33,42 @@ class DataSet:
         self.validation_chains = local.nonzero()[:, 0]
         self.train_chains = (~local).nonzero()[:, 0]
         self.validation_chains_total = block.total - self.train_chains_total
-        self._spins: list[Tensor] = []
-        self._log_weight: list[Tensor] = []
-        self._forces: list[Tensor] = []
+        self.clear()
 
     def __len__(self) -> int:
         """Configurations of each chain."""
-        return len(self._spins)
+        return self._count
 
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
         """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential forces (zero if unknown)."""
         forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
-        self._spins.append(spins)
-        self._log_weight.append(evaluation.log_weight)
-        self._forces.append(forces - (forces * spins).sum(-1, keepdim=True) * spins)
+        tangential = forces - (forces * spins).sum(-1, keepdim=True) * spins
+        for parts, new in zip(self._parts, (spins, evaluation.log_weight, tangential), strict=True):
+            parts.append(new[:, None])
+        self._count += 1
 
     def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins."""
-        return torch.stack(self._spins, 1), torch.stack(self._log_weight, 1), torch.stack(self._forces, 1)
+        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins; not to be changed."""
+        for parts in self._parts:
+            if len(parts) > 1:
+                parts[:] = [torch.cat(parts, 1)]  # in place of the parts: all of it is in memory once
+        spins, log_weight, forces = (parts[0] for parts in self._parts)
+        return spins, log_weight, forces
 
     def clear(self) -> None:
         """Forget everything; the memory is free again."""
-        self._spins, self._log_weight, self._forces = [], [], []
+        self._parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        self._count = 0
 
     def state_dict(self) -> dict:
         """Tensors with the chain as first axis; empty when there are no data."""
-        if not self._spins:
-            return {}
-        return dict(zip(("spins", "log_weight", "forces"), self.stacked()))
+        return dict(zip(NAMES, self.stacked(), strict=True)) if len(self) else {}
 
     def load_state_dict(self, state: dict) -> None:
         self.clear()
         if state:
-            self._spins = list(state["spins"].unbind(1))
-            self._log_weight = list(state["log_weight"].unbind(1))
-            self._forces = list(state["forces"].unbind(1))
+            self._parts = tuple([state[name]] for name in NAMES)
+            self._count = state["log_weight"].shape[1]
 
 
 class Recorder:

@@ -1,22 +1,27 @@
 """data.h5: the exact evaluations that a run has learned from, for later runs to learn from too."""
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.effective import FreeElectrons
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
-from hpcslmc.learning.data import DataSet
+from hpcslmc.files import check_regular, expanded, publishing
+from hpcslmc.hdf5 import open_hdf5
+from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel import World
 
 FORMAT = "hpcslmc data 1"
 NAME = "data.h5"
+KINDS = dict(zip(NAMES, (np.float32, np.float64, np.float32), strict=True))
+PIECE = 2**24
+"""Bytes that are sent and written at once."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,36 @@ def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physi
 
     The file's attributes hold the lattice's shape, the physics (JSON), versions and format.
     """
-    spins, log_weight, forces = data.stacked()
-    rows = [world.gather(array.cpu().numpy()) for array in (spins.float(), log_weight, forces.float())]
+    arrays = dict(zip(NAMES, data.stacked(), strict=True))
+    rows = {name: world.in_turn(_pieces(array, KINDS[name])) for name, array in arrays.items()}
 
     def write() -> None:
-        with publishing(path) as part, h5py.File(part, "w") as file:
-            file.attrs.update({"format": FORMAT, "shape": shape, "physics": json.dumps(asdict(physics)), **versions})
-            for name, array in zip(("spins", "log_weight", "forces"), rows, strict=True):
-                file[name] = array.reshape(-1, *array.shape[2:])
+        try:
+            with publishing(path) as part, open_hdf5(part, "w") as file:
+                file.attrs.update({"format": FORMAT, "shape": shape, "physics": json.dumps(asdict(physics)), **versions})
+                for name, array in arrays.items():
+                    dataset, filled = file.create_dataset(name, (data.chains_total * len(data), *array.shape[2:]), KINDS[name]), 0
+                    for piece in rows[name]:
+                        dataset[filled:filled + len(piece)] = piece
+                        filled += len(piece)
+        finally:
+            send()  # what was not written, so that no rank waits for ever
 
+    def send() -> None:
+        for pieces in rows.values():
+            for _ in pieces:
+                pass
+
+    if not world.is_root:
+        send()
     world.on_root(write)
+
+
+def _pieces(array: Tensor, kind: type) -> Iterator[np.ndarray]:
+    """The configurations (chains, draws, ...) of this rank, some at a time."""
+    rows = array.flatten(0, 1)
+    step = max(1, PIECE // (rows[0].numel() * rows.element_size()))
+    return (part.cpu().numpy().astype(kind) for part in rows.split(step))
 
 
 class Replay:
@@ -78,10 +103,12 @@ class Replay:
     """
 
     def __init__(self, path: str, physics: Physics) -> None:
-        file_path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+        file_path = expanded(path, "[learning] replay")
+        if os.path.isdir(file_path):
+            file_path /= NAME
         try:
             check_regular(file_path)
-            file = h5py.File(file_path, "r")
+            file = open_hdf5(file_path, "r")
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"[learning] replay: {file_path} holds no data of this program ({FORMAT}).")
             if json.loads(file.attrs["physics"]) != asdict(physics):
@@ -93,7 +120,7 @@ class Replay:
             if count == 0 or [d.shape for d in self._datasets] != [(count, sites, 3), (count,), (count, sites, 3)]:
                 raise ValueError("its arrays do not fit each other")
         except OSError as error:
-            raise UserError(f"[learning] replay: cannot read {file_path}: {str(error).splitlines()[0]}.") from None
+            raise UserError(f"[learning] replay: cannot read {file_path}: {error.strerror or str(error).splitlines()[0]}.") from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"[learning] replay: {file_path} is damaged: {error}.") from None
 

@@ -151,11 +151,11 @@ class Trainer:
     def _sample_of(self, replay: Replay) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's share of configurations spread evenly over a replay."""
         rows = np.linspace(0, len(replay) - 1, min(len(replay), FITTED_ROWS), dtype=np.int64)
-        return replay.read(rows[self.world.rank::self.world.size], self._log_weight.device)
+        return replay.read(rows[self.world.rank::self.world.size], self.data.stacked()[1].device)
 
     def start_round(self, fit_linear: bool = False) -> None:
         """Fresh optimiser and schedule over all data collected so far; least squares for the couplings if wanted. Collective."""
-        self._prepare()
+        self._optimiser = SOAP(self.parameters, lr=self.rate)
         if fit_linear:
             self.fit_linear()
         self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = 0, math.nan, math.inf, [], [], 0
@@ -163,10 +163,6 @@ class Trainer:
         for replay, model in self.replays:
             self._centre_on(model, self._errors(model, *self._sample_of(replay)[:2]))
         self._check()
-
-    def _prepare(self) -> None:
-        self._spins, self._log_weight, self._forces = self.data.stacked()
-        self._optimiser = SOAP(self.parameters, lr=self.rate)
 
     @property
     def _models(self) -> list[EffectiveModel]:
@@ -250,11 +246,10 @@ class Trainer:
         model.constant += total / count / model.sites
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        draws = self._spins.shape[1]
-        draw = (self.stream.uniform(self.draws_per_batch) * draws).long()[self.data.train_chains]
+        spins, log_weight, forces = self.data.stacked()
+        draw = (self.stream.uniform(self.draws_per_batch) * len(self.data)).long()[self.data.train_chains]
         chain = self.data.train_chains[:, None]
-        return (self._spins[chain, draw].flatten(0, 1), self._log_weight[chain, draw].flatten(),
-                self._forces[chain, draw].flatten(0, 1))
+        return spins[chain, draw].flatten(0, 1), log_weight[chain, draw].flatten(), forces[chain, draw].flatten(0, 1)
 
     def _gradient(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the summed loss, flat, and (summed loss, summed error); zero without configurations."""
@@ -271,7 +266,8 @@ class Trainer:
         return torch.cat([g.flatten() for g in gradients]), torch.stack((loss, error.sum())).detach()
 
     def _configurations(self, chains: Tensor) -> tuple[Tensor, Tensor]:
-        return self._spins[chains].flatten(0, 1), self._log_weight[chains].flatten()
+        spins, log_weight, _ = self.data.stacked()
+        return spins[chains].flatten(0, 1), log_weight[chains].flatten()
 
     def _errors(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> np.ndarray:
         """log W - log W_eff of configurations."""
@@ -294,7 +290,7 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         self.stream.load_state_dict(state["stream"])
         if "step" in state:
-            self._prepare()
+            self._optimiser = SOAP(self.parameters, lr=self.rate)
             self.step, self.loss, self.mse, self.curve = state["step"], state["loss"], state["mse"], state["curve"]
             self.remarks, self._recoveries, self._best = state["remarks"], state["recoveries"], state["best"]
             if self.draws:
