@@ -13,7 +13,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.files import check_regular, expanded
 from hpcslmc.registry import MODELS, WEIGHTS
 
 LARGEST_FILE = 2**15
@@ -189,13 +189,18 @@ class MeasureSection(_Section):
 
 class OutputSection(_Section):
     directory: PathName = "out"
-    """Folder of checkpoint.h5 and results.h5, relative to where the program is started."""
+    """Folder of checkpoint.h5 and results.h5, relative to where the program is started; ``~`` and ``$NAME`` are expanded in every path."""
     checkpoint_every_s: Positive = 300.0
     """Seconds between checkpoints."""
     progress_every_s: Positive = 10.0
     """Seconds between lines of progress where there is no terminal."""
     wall_time_s: Positive | None = None
     """Seconds after which the job is to have left with a checkpoint; Slurm's time limit counts too."""
+
+    @property
+    def folder(self) -> Path:
+        """The directory, ``~`` and environment variables replaced by what they stand for; UserError if one is not set."""
+        return expanded(self.directory, "[output] directory")
 
 
 class Job(_Section):
@@ -305,6 +310,8 @@ def resolve(job: Job) -> Job:
     if method == "diagonalise" and sampling.ranks_per_chain > 1:
         raise UserError('[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] method = "blocks", '
                         '"matsubara" or "scalapack".')
+    for path, key in ((job.output.directory, "[output] directory"), *((path, "[learning] replay") for path in learning.replay)):
+        expanded(path, key)
     if effective.start_from is not None:
         effective = _continued(effective)
     if effective.model == "linear" and effective.layers is not None:

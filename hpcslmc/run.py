@@ -80,6 +80,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
     started = time.time()
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"  # HDF5 prefers what is set there to what it is asked for
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ALONE:
         try:
@@ -101,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
             if world.is_root:
                 print(job.toml(), end="")
             return 0
-        directory = Path(job.output.directory)
+        directory = world.on_root(lambda: job.output.folder)
         made = world.on_root(lambda: _make(directory))
         lock = Lock(directory)
         try:

@@ -47,6 +47,8 @@ class Setting:
     hamiltonian : Hamiltonian
     method : str
         Of the exact weight.
+    directory : Path
+        Where a configuration that fails is kept.
     shells : tuple of int or None
         Of the effective model, if a checkpoint has them.
     """
@@ -58,6 +60,7 @@ class Setting:
     block: ChainBlock
     hamiltonian: Hamiltonian
     method: str
+    directory: Path
     shells: tuple[int, ...] | None = None
 
     @property
@@ -110,7 +113,7 @@ class Rung:
         self.temperature, self.mu = temperature, mu
         setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
         weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
-        self.weight = self.exact.density = Guarded(weight, self._chains, Path(setting.job.output.directory), setting.group.size == 1)
+        self.weight = self.exact.density = Guarded(weight, self._chains, setting.directory, setting.group.size == 1)
         if sampling.exact_move == "metropolis" and (local := make_local(setting.hamiltonian, beta, mu, setting.group)):
             self.exact.local = GuardedSweeps(local, self.weight)
         self.evaluation: Evaluation | None = None

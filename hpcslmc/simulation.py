@@ -96,7 +96,9 @@ class Simulation:
         job, ensemble = self.job, self.job.ensemble
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, self.device)
         self.method, self.method_reason = self._choose(hamiltonian, method)
-        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian, self.method, shells)
+        # by one rank of all, as ranks on other nodes may have another environment
+        directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
+        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian, self.method, directory, shells)
         self.rungs = [Rung(setting, k, temperature, job.hamiltonian.mu) for k, temperature in enumerate(ensemble.temperatures)]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:
