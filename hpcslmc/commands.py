@@ -1,6 +1,7 @@
 """The commands that look at what runs have left: merge, status, report. They need no MPI and disturb no run."""
 
 import argparse
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def _merge(options: argparse.Namespace) -> None:
     from hpcslmc.results_file import read, write
 
     target = Path(options.out) / NAME
-    if target.exists():
+    if os.path.exists(target):  # False where that cannot be known
         raise UserError(f"{target} is there already: merge into another directory.")
     if len(options.directories) < 2:
         raise UserError("merge needs at least two runs; usage: hpcslmc merge OUT DIR DIR ...")

@@ -63,8 +63,14 @@ def describe(directory: Path) -> list[str]:
     Raises
     ------
     UserError
-        If there is no run.
+        If there is no run, or the directory cannot be looked into.
     """
+    try:
+        (directory / NAME).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"{directory} cannot be looked into: {error.strerror}.") from None
     now, holder, status = time.time(), holder_name(directory), _read(directory / NAME)
     checkpoints = [_file(directory / name, now) for name in CHECKPOINTS]
     if not status and not any(checkpoints) and holder is None:
