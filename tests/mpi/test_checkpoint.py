@@ -54,6 +54,18 @@ def test_what_is_written_is_read_on_any_number_of_ranks(world, agree, path):
     agree(not path.with_suffix(".part").exists(), "left-over file")
 
 
+@pytest.mark.parametrize("piece", [8, 50, 1000])
+def test_pieces_make_the_same_file_on_any_number_of_ranks(world, agree, path, monkeypatch, piece):
+    """Ranks write as many pieces as they have, and wait for none."""
+    block, alone = ChainBlock.of(world, CHAINS), ChainBlock(CHAINS, 0, CHAINS)
+    if world.is_root:
+        checkpoint.save(path.with_name("whole.h5"), whole_tree(), SHARED, alone, World())
+    monkeypatch.setattr(checkpoint, "PIECE", piece + 8 * world.rank)
+    checkpoint.save(path, of(whole_tree(), block), SHARED, block, world)
+    agree(not world.is_root or path.read_bytes() == path.with_name("whole.h5").read_bytes(), "other bytes")
+    agree(same(of(whole_tree(), block), checkpoint.load(path, block, world)[0]), "chains")
+
+
 def test_an_unfinished_file_is_not_a_checkpoint(world, agree, path, monkeypatch):
     block = ChainBlock.of(world, CHAINS)
     checkpoint.save(path, of(whole_tree(), block), {"number": 1}, block, world)

@@ -1,5 +1,6 @@
 """Checkpoints that are damaged, foreign or hostile: named in one sentence, never loaded, nothing touched."""
 
+import errno
 import json
 import os
 import random
@@ -248,6 +249,62 @@ def test_what_hdf5_says_of_a_full_disk_is_cut_to_its_reason(path, monkeypatch, k
     monkeypatch.setattr(checkpoint, "reserve", story)
     with pytest.raises(UserError, match="cannot be written .No space left on device.;"):
         save(path)
+
+
+def awkward() -> dict:
+    """Arrays that do not lie in memory as they are written, of few and of many bytes a chain, and empty ones."""
+    rng = np.random.default_rng(3)
+    return {"plain": rng.random((8, 5, 7)), "turned": rng.random((7, 8)).T, "part": rng.random((8, 9, 4))[:, :5], "one": np.arange(8),
+            "empty": np.zeros((8, 0, 3)), "bits": rng.random((8, 41)) > 0.5, "deep": torch.tensor(rng.random((8, 2, 3, 4, 5)))}
+
+
+@pytest.mark.parametrize("piece", [8, 24, 100, 1000])
+def test_pieces_make_the_same_file(path, monkeypatch, piece):
+    """No call has more than a piece, whatever the shape, and the bytes on the disk are those of one call."""
+    shared = {"w": np.arange(50.0).reshape(5, 10).T, "number": torch.tensor(2.0)}
+    checkpoint.save(path, awkward(), shared, BLOCK, WORLD)
+    whole, lengths, write = path.read_bytes(), [], checkpoint.h5py.Dataset.__setitem__
+
+    def note(dataset, place, value):
+        lengths.append(np.asarray(value).nbytes if "/chains/" in dataset.name else 0)
+        write(dataset, place, value)
+
+    monkeypatch.setattr(checkpoint, "PIECE", piece)
+    monkeypatch.setattr(checkpoint.h5py.Dataset, "__setitem__", note)
+    checkpoint.save(path, awkward(), shared, BLOCK, WORLD)
+    assert path.read_bytes() == whole and 0 < max(lengths) <= piece
+    chains, _ = checkpoint.load(path, BLOCK, WORLD)
+    for name, array in awkward().items():
+        assert chains[name].numpy().tobytes() == np.asarray(array).tobytes() and tuple(chains[name].shape) == array.shape
+        assert chains[name].data_ptr() % 64 == 0
+
+
+def test_an_error_that_is_not_the_disks_is_not_blamed_on_it(path, monkeypatch):
+    def fails(*arguments):
+        raise OSError("Can't write data\n(can't convert from size to size_i)")
+
+    monkeypatch.setattr(checkpoint, "_write", fails)
+    with pytest.raises(UserError, match="size_i.+; .* the disk did not refuse it, but HDF5, MPI or this program failed") as error:
+        save(path)
+    assert "see to the disk" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["EOPNOTSUPP", "EINVAL", "ENOSYS"])
+def test_a_file_system_that_promises_no_room(path, monkeypatch, number, capfd):
+    """Zeros take it: there is room for all when the chains are written, and a full disk is noticed as in time as elsewhere."""
+    save(path, 1)
+    whole = path.read_bytes()
+
+    def lacking(*arguments):
+        raise OSError(getattr(errno, number), "not here")
+
+    monkeypatch.setattr(checkpoint.os, "posix_fallocate", lacking)
+    monkeypatch.setattr(checkpoint.os, "fsync", lacking)
+    save(path, 1)
+    assert path.read_bytes() == whole
+    path.unlink()
+    checkpoint.previous(path).unlink()
+    test_a_file_that_may_not_grow_to_its_size(path, capfd)
 
 
 def test_bytes_that_the_disk_changes_are_never_published(path, monkeypatch):

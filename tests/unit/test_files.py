@@ -7,7 +7,8 @@ import h5py
 import pytest
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing
+from hpcslmc.files import beside, check_places, check_regular, expanded, make_folder, publishing, reserve
+from hpcslmc.hdf5 import open_hdf5
 
 OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"),
              "a link to itself": lambda path: path.symlink_to(path.name),
@@ -64,3 +65,35 @@ def test_a_file_in_place_of_a_folder(path):
     path.touch()
     with pytest.raises(UserError, match="results.h5 cannot be made a folder .File exists."):
         make_folder(path)
+
+
+def test_room_is_on_the_disk_and_what_is_there_stays(path):
+    path.write_bytes(b"kept")
+    reserve(path, 3_000_000)
+    assert path.stat().st_blocks * 512 >= 3_000_000 and path.read_bytes()[:5] == b"kept\0" and path.stat().st_size == 3_000_000
+
+
+@pytest.mark.parametrize("written, meant", [("out", "out"), ("~/out", "/home/me/out"), ("~", "/home/me"), ("out/~", "out/~"), ("./~", "~"),
+                                            ("$A_B/x", "/a/x"), ("${A_B}c/$A_B", "/ac//a"), ("50$", "50$"), ("a$-b", "a$-b")])
+def test_what_a_path_stands_for(monkeypatch, written, meant):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("A_B", "/a")
+    assert expanded(written, "key") == Path(meant)
+
+
+@pytest.mark.parametrize("written, named", [("$ABSENT/x", "variable ABSENT is not set"), ("x/${ABSENT}", "variable ABSENT is not set"),
+                                            ("$EMPTY/x", "variable EMPTY is not set"), ("~no-such-user/x", "home folder ~no-such-user is not known")])
+def test_what_a_path_cannot_stand_for(monkeypatch, written, named):
+    monkeypatch.delenv("ABSENT", raising=False)
+    monkeypatch.setenv("EMPTY", "")
+    with pytest.raises(UserError, match=named) as error:
+        expanded(written, "[output] directory")
+    assert str(error.value).startswith(f"[output] directory = {written!r}: ")
+
+
+def test_a_file_that_this_process_has_open_with_a_lock(path):
+    """As in a notebook that looks at it with another library."""
+    with h5py.File(path, "w") as file:
+        file["x"] = 1.0
+    with h5py.File(path, "r"), open_hdf5(path, "r") as file:
+        assert file["x"][()] == 1.0

@@ -44,6 +44,23 @@ def linear(couplings, constant=0.0):
     return model
 
 
+def test_data_are_in_memory_once():
+    """Whatever is added or asked for, and in whatever order."""
+    data, steps = DataSet(ChainBlock(2, 0, 2), 0.5), [torch.full((2, 4, 3), float(k), dtype=torch.float64) for k in range(5)]
+    for k, spins in enumerate(steps):
+        data.add(spins, Evaluation(torch.full((2,), float(k), dtype=torch.float64), spins))
+        if k in (0, 3):
+            data.stacked()
+    stacked = data.stacked()
+    assert len(data) == 5 and torch.equal(stacked[0], torch.stack(steps, 1)) and stacked[1].tolist() == 2 * [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    assert [x.data_ptr() for x in stacked] == [x.data_ptr() for x in (*data.stacked(),)] == [x.data_ptr() for x in data.state_dict().values()]
+    again = DataSet(ChainBlock(2, 0, 2), 0.5)
+    again.load_state_dict(data.state_dict())
+    assert len(again) == 5 and [x.data_ptr() for x in again.stacked()] == [x.data_ptr() for x in stacked]
+    data.clear()
+    assert len(data) == 0 and data.state_dict() == {}
+
+
 def test_split_is_by_chain():
     data = DataSet(ChainBlock(10, 0, 10), 0.2)
     assert data.validation_chains.tolist() == [4, 9] and data.train_chains_total == 8
