@@ -28,7 +28,15 @@ import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import WRITE_FAILURES, beside, check_regular, reason, remedy, reserve, synchronise
+from hpcslmc.files import (
+    WRITE_FAILURES,
+    beside,
+    check_regular,
+    reason,
+    remedy,
+    reserve,
+    synchronise,
+)
 from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.parallel import ChainBlock, World
 
@@ -44,9 +52,12 @@ DEEPEST = 16
 NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
 PIECE = 2**24
-"""Bytes of an array that are written, read back or summed up at once; HDF5 on MPI counts those of one call in int."""
+"""Bytes of an array that are written, read back or summed up at once.
+
+HDF5 on MPI counts the bytes of one call in int.
+"""
 ALIGNMENT = 64
-"""Bytes, as torch aligns: kernels that treat the ends of other arrays apart round them otherwise."""
+"""Bytes, as torch aligns: kernels round the ends of arrays that are not aligned otherwise."""
 HDF5_BYTES = 2048
 """More than HDF5 needs to describe one dataset."""
 
@@ -100,8 +111,9 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     Notes
     -----
     The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
-    by one rank and in time. Arrays are written and read back piece by piece, each rank for itself: no rank waits for another
-    before the end, and no array is in memory twice. One rank alone needs no HDF5 with MPI.
+    by one rank and in time. Arrays are written and read back piece by piece, each rank for itself:
+    no rank waits for another before the end, and no array is in memory twice. One rank alone needs
+    no HDF5 with MPI.
     """
     part = beside(path)
     mine, plain = _split(chains)
@@ -221,7 +233,8 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
     """Make the file with every dataset in its place, the shared ones written, and all its space on the disk; returns its index."""
     described = {f"chains/{name}": (array.dtype.str, (total, *array.shape[1:]), zlib.crc32(column.tobytes()))
                  for (name, array), column in zip(chains.items(), checksums.T, strict=True)}
-    described |= {f"shared/{name}": (array.dtype.str, array.shape, _checksum(array)) for name, array in shared.items()}
+    described |= {f"shared/{name}": (array.dtype.str, array.shape, _checksum(array))
+                  for name, array in shared.items()}
     longest = {name: [*entry, 10**18] for name, entry in described.items()}
     room = 512
     while room < FIRST_LINE + len(_encode({"chains": total, "size": 10**18, "rest": 10**10, "arrays": longest})):
@@ -419,15 +432,17 @@ def _read(path: Path, dtype: str, shape: list[int], place: int) -> np.ndarray:
 
 
 def _pieces(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Slices that cut an array, in the order of its elements, into parts of at most ``PIECE`` bytes."""
+    """Slices that cut an array, in the order of its elements, into parts of ``PIECE`` bytes."""
     row = itemsize * math.prod(shape[1:])
     if not shape:
         yield ()
     elif row <= PIECE:
         step = PIECE // max(1, row)
-        yield from ((slice(first, min(first + step, shape[0])),) for first in range(0, shape[0], step))
+        for first in range(0, shape[0], step):
+            yield (slice(first, min(first + step, shape[0])),)
     else:
-        yield from ((slice(at, at + 1), *inner) for at in range(shape[0]) for inner in _pieces(shape[1:], itemsize))
+        for at in range(shape[0]):
+            yield from ((slice(at, at + 1), *inner) for inner in _pieces(shape[1:], itemsize))
 
 
 def _write(dataset: h5py.Dataset, array: np.ndarray, first: int) -> None:
@@ -446,7 +461,8 @@ def _checksum(array: np.ndarray) -> int:
 
 def _chain_checksums(arrays: dict[str, np.ndarray], count: int) -> np.ndarray:
     """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes."""
-    return np.array([[_checksum(array[chain:chain + 1]) for array in arrays.values()] for chain in range(count)], np.uint32)
+    return np.array([[_checksum(array[chain:chain + 1]) for array in arrays.values()]
+                     for chain in range(count)], np.uint32)
 
 
 def _checksums_on_disk(path: Path, index: dict, block: ChainBlock) -> np.ndarray:

@@ -189,7 +189,9 @@ class MeasureSection(_Section):
 
 class OutputSection(_Section):
     directory: PathName = "out"
-    """Folder of checkpoint.h5 and results.h5, relative to where the program is started; ``~`` and ``$NAME`` are expanded in every path."""
+    """Folder of checkpoint.h5 and results.h5, relative to where the program is started.
+
+    In every path ``~`` and ``$NAME`` are expanded."""
     checkpoint_every_s: Positive = 300.0
     """Seconds between checkpoints."""
     progress_every_s: Positive = 10.0
@@ -199,7 +201,7 @@ class OutputSection(_Section):
 
     @property
     def folder(self) -> Path:
-        """The directory, ``~`` and environment variables replaced by what they stand for; UserError if one is not set."""
+        """The directory as ``expanded`` gives it; UserError if a variable in it is not set."""
         return expanded(self.directory, "[output] directory")
 
 
@@ -310,8 +312,9 @@ def resolve(job: Job) -> Job:
     if method == "diagonalise" and sampling.ranks_per_chain > 1:
         raise UserError('[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] method = "blocks", '
                         '"matsubara" or "scalapack".')
-    for path, key in ((job.output.directory, "[output] directory"), *((path, "[learning] replay") for path in learning.replay)):
-        expanded(path, key)
+    expanded(job.output.directory, "[output] directory")
+    for path in learning.replay:
+        expanded(path, "[learning] replay")
     if effective.start_from is not None:
         effective = _continued(effective)
     if effective.model == "linear" and effective.layers is not None:

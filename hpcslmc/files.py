@@ -14,8 +14,10 @@ WRITE_FAILURES = (OSError, RuntimeError)
 """What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that does not know a call."""
-REFUSED_BY_DISK = re.compile(r"error message = '([^']+)'|(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)")
-"""Where HDF5 tells, in the middle of a story of its own, what the operating system or MPI said of the disk."""
+REFUSED_BY_DISK = re.compile(
+    r"error message = '([^']+)'|"
+    r"(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)")
+"""Where HDF5 tells, in a story of its own, what the operating system or MPI said of the disk."""
 ZEROS = bytes(2**20)
 
 
@@ -65,7 +67,8 @@ def publishing(path: Path) -> Iterator[Path]:
     except WRITE_FAILURES as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({reason(error)}): {remedy(error)}, then run the same command again.") from None
+        raise UserError(f"{path} cannot be written ({reason(error)}): {remedy(error)}, "
+                        "then run the same command again.") from None
 
 
 def make_folder(path: Path) -> None:
@@ -85,7 +88,8 @@ def check_places(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         for place in (path, beside(path)):
-            if os.path.isdir(place) and not os.path.islink(place):  # False where that cannot be known
+            # false where that cannot be known
+            if os.path.isdir(place) and not os.path.islink(place):
                 raise UserError(f"{place} is a folder, and a file is to be written there: move it, or choose another [output] directory.")
 
 
@@ -104,9 +108,9 @@ def remedy(error: Exception) -> str:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make room on the disk for a file of so many bytes, so that a full disk is noticed at once; the file is made if it is not there.
+    """Make room on the disk for a file of so many bytes, so that a full disk is noticed at once.
 
-    Where the file system cannot promise room, zeros up to that size take it.
+    The file is made if it is not there. Where the file system cannot promise room, zeros up to that size take it.
 
     Raises
     ------
@@ -147,7 +151,7 @@ def synchronise(path: Path) -> None:
 
 
 def expanded(path: str, key: str) -> Path:
-    """A path of a job file with ``~`` and environment variables, ``$NAME`` or ``${NAME}``, replaced by what they stand for.
+    """Expand ``~`` and environment variables, ``$NAME`` or ``${NAME}``, in a path of a job file.
 
     Parameters
     ----------
@@ -163,13 +167,14 @@ def expanded(path: str, key: str) -> Path:
     def value(found: re.Match) -> str:
         name = found[1] or found[2]
         if not os.environ.get(name):
-            raise UserError(f"{key} = {path!r}: the environment variable {name} is not set: set it, or write the path out.")
+            raise UserError(f"{key} = {path!r}: the environment variable {name} is not set: set it, "
+                            "or write the path out.")
         return os.environ[name]
 
     whole = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
     if path.startswith("~"):
         whole = os.path.expanduser(whole)
         if whole.startswith("~"):
-            raise UserError(f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: write the path out, or ./{path} "
-                            "for a name that begins so.")
+            raise UserError(f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: "
+                            f"write the path out, or ./{path} for a name that begins so.")
     return Path(whole)

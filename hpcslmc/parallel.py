@@ -96,8 +96,8 @@ class World:
     def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """On the root the pieces of all ranks, in order of rank, one after the other; elsewhere none.
 
-        Collective: every rank has to go through it to the end. All ranks have as many pieces and of the same shapes, in memory
-        once and on the root one more; none of them may be longer than ``LONGEST_MESSAGE``.
+        Collective: every rank has to go through it to the end. All ranks have as many pieces and of
+        the same shapes, none of more than ``LONGEST_MESSAGE`` bytes.
         """
         return iter(pieces)
 
@@ -227,7 +227,10 @@ class MPIWorld(World):
 
 
 def _messages(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The elements of an array in order, flat, in parts that MPI can count; views of it where it is contiguous."""
+    """The elements of an array in order, flat, in parts that MPI can count.
+
+    They are views of it where it is contiguous.
+    """
     flat, step = np.ascontiguousarray(array).reshape(-1), max(1, LONGEST_MESSAGE // array.itemsize)
     return (flat[first:first + step] for first in range(0, flat.size, step))
 

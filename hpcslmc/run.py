@@ -80,7 +80,8 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
     started = time.time()
-    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"  # HDF5 prefers what is set there to what it is asked for
+    # HDF5 prefers what is set there to what it is asked for
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ALONE:
         try:

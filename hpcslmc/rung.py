@@ -113,7 +113,8 @@ class Rung:
         self.temperature, self.mu = temperature, mu
         setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
         weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
-        self.weight = self.exact.density = Guarded(weight, self._chains, setting.directory, setting.group.size == 1)
+        guarded = Guarded(weight, self._chains, setting.directory, setting.group.size == 1)
+        self.weight = self.exact.density = guarded
         if sampling.exact_move == "metropolis" and (local := make_local(setting.hamiltonian, beta, mu, setting.group)):
             self.exact.local = GuardedSweeps(local, self.weight)
         self.evaluation: Evaluation | None = None

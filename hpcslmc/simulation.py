@@ -98,7 +98,8 @@ class Simulation:
         self.method, self.method_reason = self._choose(hamiltonian, method)
         # by one rank of all, as ranks on other nodes may have another environment
         directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
-        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian, self.method, directory, shells)
+        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian,
+                          self.method, directory, shells)
         self.rungs = [Rung(setting, k, temperature, job.hamiltonian.mu) for k, temperature in enumerate(ensemble.temperatures)]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:

@@ -303,7 +303,10 @@ def _require(fine: Tensor, where: str) -> None:
 
 
 def _tensors(tree: dict, where: str) -> Iterator[tuple[str, Tensor]]:
-    """The numbers in all tensors of a nested dict, with the tensors' places; of a large one in pieces, as a check takes memory too."""
+    """The numbers in all tensors of a nested dict, with the tensors' places.
+
+    Those of a large tensor come in pieces, as a check takes memory too.
+    """
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _tensors(value, f"{where}/{key}")

@@ -48,10 +48,13 @@ class DataSet:
         self._count += 1
 
     def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins; not to be changed."""
+        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins.
+
+        They are the data themselves, and not to be changed.
+        """
         for parts in self._parts:
             if len(parts) > 1:
-                parts[:] = [torch.cat(parts, 1)]  # in place of the parts: all of it is in memory once
+                parts[:] = [torch.cat(parts, 1)]  # instead of the parts: in memory once
         spins, log_weight, forces = (parts[0] for parts in self._parts)
         return spins, log_weight, forces
 

@@ -55,9 +55,12 @@ def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physi
     def write() -> None:
         try:
             with publishing(path) as part, open_hdf5(part, "w") as file:
-                file.attrs.update({"format": FORMAT, "shape": shape, "physics": json.dumps(asdict(physics)), **versions})
+                described = {"shape": shape, "physics": json.dumps(asdict(physics)), **versions}
+                file.attrs.update({"format": FORMAT, **described})
                 for name, array in arrays.items():
-                    dataset, filled = file.create_dataset(name, (data.chains_total * len(data), *array.shape[2:]), KINDS[name]), 0
+                    total = data.chains_total * len(data)
+                    dataset = file.create_dataset(name, (total, *array.shape[2:]), KINDS[name])
+                    filled = 0
                     for piece in rows[name]:
                         dataset[filled:filled + len(piece)] = piece
                         filled += len(piece)
@@ -120,7 +123,8 @@ class Replay:
             if count == 0 or [d.shape for d in self._datasets] != [(count, sites, 3), (count,), (count, sites, 3)]:
                 raise ValueError("its arrays do not fit each other")
         except OSError as error:
-            raise UserError(f"[learning] replay: cannot read {file_path}: {error.strerror or str(error).splitlines()[0]}.") from None
+            problem = error.strerror or str(error).splitlines()[0]
+            raise UserError(f"[learning] replay: cannot read {file_path}: {problem}.") from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"[learning] replay: {file_path} is damaged: {error}.") from None
 

@@ -247,9 +247,9 @@ class Trainer:
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         spins, log_weight, forces = self.data.stacked()
-        draw = (self.stream.uniform(self.draws_per_batch) * len(self.data)).long()[self.data.train_chains]
-        chain = self.data.train_chains[:, None]
-        return spins[chain, draw].flatten(0, 1), log_weight[chain, draw].flatten(), forces[chain, draw].flatten(0, 1)
+        draw = (self.stream.uniform(self.draws_per_batch) * len(self.data)).long()
+        picked = self.data.train_chains[:, None], draw[self.data.train_chains]
+        return spins[picked].flatten(0, 1), log_weight[picked].flatten(), forces[picked].flatten(0, 1)
 
     def _gradient(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the summed loss, flat, and (summed loss, summed error); zero without configurations."""
