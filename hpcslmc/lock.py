@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from hpcslmc import environment
 from hpcslmc.errors import UserError
 from hpcslmc.files import check_places, check_regular
 
@@ -36,7 +37,7 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         self.directory, self.path = directory, directory / NAME
         self._own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()),
-                     "slurm_job": os.environ.get("SLURM_JOB_ID"), "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT", 0))}
+                     "slurm_job": environment.slurm_job(), "slurm_restart": environment.slurm_restarts()}
         self._released = threading.Event()
 
     def acquire(self) -> str:

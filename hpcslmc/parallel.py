@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hpcslmc import environment
 from hpcslmc.errors import UserError
 
 if TYPE_CHECKING:
@@ -239,11 +240,17 @@ def limit_threads() -> int:
     """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the number.
 
     Sets the variable too, for libraries that are loaded later.
+
+    Raises
+    ------
+    UserError
+        The variable says no number of threads.
     """
+    threads = environment.threads()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     import threadpoolctl
     import torch
 
-    threads = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
     return threads
@@ -294,7 +301,8 @@ class Decision:
 class Watch:
     """Collective decisions during a run.
 
-    SIGTERM, SIGUSR1 and SIGINT on any rank ask the whole job to checkpoint and leave; so does the end of its time. The root's
+    SIGTERM, SIGUSR1, SIGINT and SIGHUP on any rank ask the whole job to checkpoint and leave (SIGHUP not under nohup); so do the end of its time and
+    an output that nobody reads any more. The root's
     clock asks for a checkpoint at once, so that a disk that takes none is noticed early, and then now and then. Ranks talk
     about it once in about a second of work only (more often where checkpoints are to come more often), at units of work that
     they have agreed on before. When and whether they talk changes no result.
@@ -306,19 +314,23 @@ class Watch:
     ends_at : float
         When the job's time is over, in seconds since the epoch. The job leaves twice the time of its last checkpoint and of
         what lies between two talks before that, and ``LEAVING_S``.
+    reader_gone : callable
+        Whether nobody reads this rank's output any more.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
     LEAVING_S = 2.0
-    REASONS = ("", "the job's time is nearly over", "a signal came")
+    REASONS = ("", "the job's time is nearly over", "nobody reads its output any more", "a signal came")
 
-    def __init__(self, world: World, checkpoint_every_s: float, ends_at: float = math.inf) -> None:
-        self.world, self.checkpoint_every_s, self.ends_at = world, checkpoint_every_s, ends_at
+    def __init__(self, world: World, checkpoint_every_s: float, ends_at: float = math.inf,
+                 reader_gone: Callable[[], bool] = lambda: False) -> None:
+        self.world, self.checkpoint_every_s, self.ends_at, self.reader_gone = world, checkpoint_every_s, ends_at, reader_gone
         self._signalled = False
         self._units_to_talk = self._units_between = 1
         self._last_talk, self._last_checkpoint, self._checkpoint_took = time.monotonic(), -math.inf, 0.0
         for number in self.SIGNALS:
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signalled = True
@@ -331,7 +343,7 @@ class Watch:
         if self._units_to_talk > 0:
             return Decision()
         now = time.monotonic()
-        due, units, reason = 0, 0, 2 * self._signalled
+        due, units, reason = 0, 0, 3 if self._signalled else 2 if self.reader_gone() else 0
         if self.world.is_root:
             due = now - self._last_checkpoint >= self.checkpoint_every_s
             pace = self._units_between / max(now - self._last_talk, 1e-6) * min(1.0, self.checkpoint_every_s)

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 
+from hpcslmc import environment
 
 WIDEST = 110
 """Columns that the bar fills at most."""
@@ -15,7 +16,7 @@ def terminal_width() -> int | None:
     Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is asked.
     """
     try:
-        if "OMPI_COMM_WORLD_SIZE" in os.environ:
+        if environment.under_mpirun():
             descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
         else:
             descriptor = os.dup(2)

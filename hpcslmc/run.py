@@ -9,18 +9,18 @@ signal or before the end of the job's time: the same command goes on, 1 a crash.
 import argparse
 import faulthandler
 import math
-import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcslmc import commands, parallel
+from hpcslmc import commands, environment, parallel
 from hpcslmc.commands import ALONE
 from hpcslmc.config import Job, load_job
+from hpcslmc.console import lasting_streams
 from hpcslmc.errors import Failure, UserError, described_error
 from hpcslmc.files import check_places
 from hpcslmc.lock import Lock
@@ -79,10 +79,14 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
+    with lasting_streams() as reader_gone:
+        return _main(sys.argv[1:] if arguments is None else arguments, reader_gone)
+
+
+def _main(arguments: list[str], reader_gone: Callable[[], bool]) -> int:
     started = time.time()
     # HDF5 prefers what is set there to what it is asked for
     os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
-    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ALONE:
         try:
             if options := _arguments(arguments):
@@ -97,18 +101,27 @@ def main(arguments: list[str] | None = None) -> int:
         options = world.on_root(lambda: _arguments(arguments))
         if options is None:
             return 0
+        if options.command == "run" and world.size == 1 and (launched := environment.launched()) and launched.tasks > 1:
+            if launched.task == 0:  # the others have the same to say
+                print(f"hpcslmc: {_several_alone(launched, world)}", file=sys.stderr)
+            return EXIT_USER_ERROR
         imported = world.on_all(lambda: [import_module(name) for name in options.imports])
         job = world.on_root(lambda: load_job(options.job, world.size))
         if options.command == "validate":
             if world.is_root:
                 print(job.toml(), end="")
             return 0
+        world.on_all(environment.threads)
         directory = world.on_root(lambda: job.output.folder)
         made = world.on_root(lambda: _make(directory))
         lock = Lock(directory)
         try:
             _say(world, world.on_root(lock.acquire))
-            return _run(job, directory, options, imported, _ends_at(job, started), world, lock)
+            _say(world, _unused_tasks(world))
+            ends_at, remark = _ends_at(job, started)
+            _say(world, remark)
+            watch = parallel.Watch(world, job.output.checkpoint_every_s, ends_at, reader_gone)
+            return _run(job, directory, options, imported, watch, world, lock)
         finally:
             if world.is_root:
                 lock.release()
@@ -131,13 +144,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise
 
 
-def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], ends_at: float, world: parallel.World,
-         lock: Lock) -> int:
+def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], watch: parallel.Watch,
+         world: parallel.World, lock: Lock) -> int:
     if options.restart:
         world.on_root(lambda: _set_aside(directory))
     world.on_root(lambda: check_places(directory / name for name in OUTPUT))
-    threads = parallel.limit_threads()
-    watch = parallel.Watch(world, job.output.checkpoint_every_s, ends_at)
+    threads = world.on_all(parallel.limit_threads)
 
     # torch takes seconds to import and is not needed to refuse a bad job
     from hpcslmc import checkpoint
@@ -262,11 +274,26 @@ def _say(world: parallel.World, remark: str) -> None:
         print(f"hpcslmc: {remark}", file=sys.stderr, flush=True)
 
 
-def _ends_at(job: Job, started: float) -> float:
-    """When the job has to be over, in seconds since the epoch: by its own wall time or by Slurm's."""
+def _ends_at(job: Job, started: float) -> tuple[float, str]:
+    """When the job has to be over, in seconds since the epoch, by its own wall time or by Slurm's; and a remark if Slurm's makes no sense."""
     own = started + job.output.wall_time_s if job.output.wall_time_s is not None else math.inf
-    slurm = os.environ.get("SLURM_JOB_END_TIME", "")
-    return min(own, float(slurm) if slurm.isdecimal() else math.inf)
+    slurm, remark = environment.slurm_end(started)
+    return min(own, slurm or math.inf), remark
+
+
+def _several_alone(launched: environment.Launched, world: parallel.World) -> str:
+    """Why tasks that are no ranks of one MPI cannot run a job: each would be the whole job, all in one output directory."""
+    return (f"a launcher started {launched.tasks} tasks ({launched.variable} = {launched.tasks}), and {world.library} sees one rank in each: the launcher "
+            "belongs to another MPI than the program's. Launch with the mpirun of that library, or srun with the --mpi that it was built for; start one "
+            "rank alone by a launcher of one task.")
+
+
+def _unused_tasks(world: parallel.World) -> str:
+    """A remark if a Slurm job of several tasks runs one rank that nothing launched, as a script's python without srun."""
+    tasks = environment.allocated_tasks()
+    if world.size > 1 or tasks < 2 or environment.launched():
+        return ""
+    return f"one rank runs, and the Slurm job has {tasks} tasks ({environment.ALLOCATED}): srun or mpirun would start a rank in each"
 
 
 @contextmanager

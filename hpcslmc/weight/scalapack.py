@@ -6,7 +6,6 @@ ScaLAPACK's own driver need not.
 
 import ctypes
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcslmc import environment
 from hpcslmc.errors import UserError
 
 # Entries of the rows asked for, (rows,) int: columns (rows, entries) int and values (rows, entries) complex128.
@@ -36,7 +36,7 @@ def load_library(communicator: Any) -> ctypes.CDLL:
     UserError
         None was found, it cannot be loaded, or it stands on another MPI.
     """
-    site = os.environ.get("HPCSLMC_SCALAPACK")
+    site = environment.scalapack()
     candidates = [site] if site else [file for file in map(find_library, NAMES) if file]
     refused = "none is installed"
     for file in candidates:

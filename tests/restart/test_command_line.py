@@ -2,10 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from launcher import JOB
+from launcher import JOB, MPI
 
 BAD = {
     "unknown key": (JOB.replace("chains = 8", "chainz = 8"), "did you mean 'chains'"),
@@ -206,3 +208,26 @@ if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
         raise ZeroDivisionError("injected")
     bins.Bins.add = add
 """
+
+
+def alone(launcher, **environment: str) -> subprocess.CompletedProcess:
+    """A run without mpirun, in an environment with some more variables."""
+    return subprocess.run([sys.executable, "-m", "hpcslmc.run", "job.toml", "--quiet"], cwd=launcher.folder, env=os.environ | MPI | environment,
+                          capture_output=True, text=True, timeout=60)
+
+
+EXACT = JOB.replace("[sampling]", '[sampling]\nmethod = "exact"').replace("samples = 150", "samples = 16")
+
+
+@pytest.mark.parametrize("environment, code, said", [
+    ({"OMP_NUM_THREADS": ""}, 0, ""), ({"OMP_NUM_THREADS": "2,1"}, 0, ""), ({"OMP_NUM_THREADS": "0"}, 2, "OMP_NUM_THREADS = '0'"),
+    ({"SLURM_RESTART_COUNT": "", "SLURM_JOB_ID": ""}, 0, ""), ({"SLURM_JOB_END_TIME": "0"}, 0, "is ignored"),
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 0, "one rank runs, and the Slurm job has 4 tasks"),
+    ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, 2, "belongs to another MPI"), ({"PMI_SIZE": "4", "PMI_RANK": "0"}, 2, "PMI_SIZE = 4"),
+    ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, 2, "a launcher started 4 tasks"), ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, 2, ""),
+])
+def test_what_the_environment_makes_of_a_run(launcher, environment, code, said):
+    launcher.write(EXACT)
+    result = alone(launcher, **environment)
+    assert result.returncode == code and said in result.stderr and len(result.stderr.splitlines()) == bool(said), result.stderr
+    assert (launcher.folder / "out").exists() == (code == 0)

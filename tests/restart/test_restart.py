@@ -91,8 +91,8 @@ def test_the_wall_time(launcher, whole):
 
 
 def test_slurms_time_limit(launcher, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1))
-    launcher.write(QUIET)
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 8))
+    launcher.write(QUIET.replace("samples = 150", "samples = 1000000"))
     result = launcher.run(2, "job.toml")
     assert result.returncode == 75 and "the job's time is nearly over" in result.stdout
 

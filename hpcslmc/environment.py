@@ -1,0 +1,118 @@
+"""Every environment variable that the program reads: launchers, users and old shells leave anything in them."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcslmc.errors import UserError
+from hpcslmc.files import check_regular
+
+MOST_THREADS = 1024
+"""Of a rank; OpenMP ends the program where it cannot start that many."""
+TASKS = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK",
+         "MPI_LOCALNRANKS": "MPI_LOCALRANKID", "SLURM_STEP_NUM_TASKS": "SLURM_PROCID"}
+"""Variables that a launcher sets for each task that it starts, innermost launchers first: how many tasks there are, and which this is."""
+ALLOCATED = "SLURM_NTASKS"
+"""Tasks of a Slurm job; a script or a shell in it has the variable too, and is none of them."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher says of the task that it started.
+
+    Attributes
+    ----------
+    variable : str
+        That says so.
+    tasks, task : int
+        How many there are, and which this is; 0 if that is not said.
+    """
+
+    variable: str
+    tasks: int
+    task: int
+
+
+def threads() -> int:
+    """Threads of a rank: the first number of OMP_NUM_THREADS, 1 where it is not set or empty.
+
+    Raises
+    ------
+    UserError
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    first = given.split(",")[0].strip()  # further numbers are for nested parallel regions
+    number = _count(first)
+    if given and not (number and number <= MOST_THREADS):
+        raise UserError(f"OMP_NUM_THREADS = {_shown('OMP_NUM_THREADS')}: the threads of a rank are a number from 1 to {MOST_THREADS}; set it, "
+                        "or unset the variable for one thread.")
+    return number or 1
+
+
+def slurm_job() -> str | None:
+    """Number of the Slurm job, None outside of one."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return job if _count(job) is not None else None
+
+
+def slurm_restarts() -> int:
+    """How often Slurm has started this job again."""
+    return _count(os.environ.get("SLURM_RESTART_COUNT", "")) or 0
+
+
+def slurm_end(now: float) -> tuple[float | None, str]:
+    """When Slurm ends the job, in seconds since the epoch, None where that is not known; and a remark if what it says makes no sense."""
+    given = os.environ.get("SLURM_JOB_END_TIME", "")
+    end = _count(given)
+    if end is not None and end > now:
+        return float(end), ""
+    why = "is no time in seconds since 1970" if not end else f"was over {now - end:.0f} s ago"
+    return None, f"SLURM_JOB_END_TIME = {_shown('SLURM_JOB_END_TIME')} {why}, and is ignored" if given else ""
+
+
+def launched() -> Launched | None:
+    """What the innermost launcher of tasks says, None if there was none."""
+    for size, rank in TASKS.items():
+        if tasks := _count(os.environ.get(size, "")):
+            return Launched(size, tasks, _count(os.environ.get(rank, "")) or 0)
+    return None
+
+
+def allocated_tasks() -> int:
+    """Tasks that Slurm has room for in this job; 0 outside of one."""
+    return _count(os.environ.get(ALLOCATED, "")) or 0
+
+
+def under_mpirun() -> bool:
+    """Whether Open MPI's mpirun started this task, and has its output."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def scalapack() -> str:
+    """File of the ScaLAPACK library that HPCSLMC_SCALAPACK names, "" if it does not.
+
+    Raises
+    ------
+    UserError
+        It is no regular file; a bare name is left to the loader.
+    """
+    name = os.environ.get("HPCSLMC_SCALAPACK", "")
+    if "/" in name:
+        try:
+            check_regular(Path(name))
+        except OSError as error:
+            raise UserError(f"HPCSLMC_SCALAPACK = {_shown('HPCSLMC_SCALAPACK')}: {error.strerror}; method = \"scalapack\" needs the ScaLAPACK library, "
+                            "name its file there.") from None
+    return name
+
+
+def _count(text: str) -> int | None:
+    """The number that ASCII digits say, None where a text is anything else or absurdly long."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+def _shown(variable: str) -> str:
+    """A variable's value for a sentence: printable, on one line, not too long."""
+    text = "".join(c if c.isprintable() else "?" for c in os.environ[variable])
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
