@@ -119,6 +119,7 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
     try:
         while not simulation.finished:
             simulation.advance()
+            simulation.agree()
             progress.show(*simulation.progress, simulation.note)
     finally:
         progress.close()

@@ -5,7 +5,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hpcslmc.measure.statistics import attempted, estimate, largest
+from hpcslmc.parallel import World
 
 if TYPE_CHECKING:
     from hpcslmc.results import Summary
@@ -14,39 +17,60 @@ if TYPE_CHECKING:
 WATCHED = ("log_weight", "m2_staggered", "m2_uniform")
 """Observables that are looked at during a run: they are measured at every sample, and slow to forget."""
 FEWEST_DRAWS = 20
+MOST_NUMBERS, FEWEST_BLOCKS = 2**16, 100
+"""Draws of an observable, of all chains and temperatures, beyond which they are averaged in blocks for a look; but as many blocks of a chain."""
 SHARE = 0.01
 """Of the time, at most, that is spent on looking."""
+EVERY_S = 1.0
+"""Seconds between two looks, more where a look takes long."""
 
 
 class Convergence:
-    """Largest tau and R-hat of the chains on this rank, looked at now and then.
+    """Largest tau and R-hat of all chains, looked at now and then."""
 
-    Parameters
-    ----------
-    every_s : float
-        Seconds between two looks, more where a look takes long.
-    """
-
-    def __init__(self, every_s: float) -> None:
-        self.every_s = every_s
+    def __init__(self) -> None:
         self.short = self.text = ""
         self._next = time.monotonic()
 
-    def look(self, rungs: "list[Rung]") -> None:
-        """Look again, if it is time."""
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look again, by this rank's clock."""
+        return time.monotonic() >= self._next
+
+    def look(self, rungs: "list[Rung]", world: World) -> None:
+        """Look at the chains of all ranks, on the root. Collective."""
+        if world.is_root:
+            import arviz_stats.base  # noqa: F401  which takes seconds once, and is no look
         began = time.monotonic()
-        draws = rungs[0].bins.draws
-        if began < self._next or draws.shape[1] < FEWEST_DRAWS:
+        chains, draws = world.size * len(rungs[0].bins.draws), rungs[0].bins.draws.shape[1]
+        if draws < FEWEST_DRAWS:
             return
+        length = max(1, draws // max(FEWEST_BLOCKS, MOST_NUMBERS // (chains * len(rungs))))
         found = []
         for rung in rungs:
-            bins, variances = rung.bins, rung.bins.variances.mean(0)
-            found += [attempted(partial(estimate, bins.draws[:, :, k], bins.size, variances[k]))
-                      for k, name in enumerate(bins.names) if name in WATCHED]
-        whose = "this rank's chain" if len(draws) == 1 else f"this rank's {len(draws)} chains"
-        self._say(largest(it.tau for it in found), largest(it.rhat for it in found), whose)
-        took = time.monotonic() - began
-        self._next = began + max(self.every_s, took / SHARE)
+            bins = rung.bins
+            watched = [bins.names.index(name) for name in WATCHED if name in bins.names]
+            means, inside = _blocks(bins.draws[:, :, watched], length)
+            blocks = world.gather(means)
+            variances = world.gather(inside + bins.variances[:, watched])
+            if world.is_root:
+                found += [
+                    attempted(
+                        partial(
+                            estimate, blocks[:, :, k], bins.size * length, variances[:, k].mean()
+                        )
+                    )
+                    for k in range(len(watched))
+                ]
+        if found:
+            whose = f"all {chains} chains" if chains > 1 else "the chain"
+            self._say(
+                largest(it.tau for it in found),
+                largest(it.rhat for it in found),
+                f"log W and |m|^2 of {whose}, after {draws * bins.size} samples",
+            )
+            self.short += f" of {whose}" if self.short else ""
+        self._next = time.monotonic() + max(EVERY_S, (time.monotonic() - began) / SHARE)
 
     def finish(self, summary: "Summary") -> None:
         """The last word, of all chains and observables."""
@@ -67,3 +91,18 @@ class Convergence:
             if not math.isnan(number)
         ]
         self.text = f"{', '.join(known)} (the largest of {of})" if known else ""
+
+
+def _blocks(draws: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Average the last draws (chains, draws, observables) over blocks of ``length``.
+
+    Returns
+    -------
+    means : (chains, blocks, observables) float64
+    inside : (chains, observables) float64
+        Variance of the draws about the mean of their block.
+    """
+    count = draws.shape[1] // length
+    blocks = draws[:, draws.shape[1] - count * length :]
+    blocks = blocks.reshape(len(draws), count, length, draws.shape[2])
+    return blocks.mean(2), blocks.var(2).mean(1)

@@ -292,10 +292,24 @@ class ChainBlock:
 
 @dataclass(frozen=True)
 class Decision:
-    """What all ranks do next, agreed by all: write a checkpoint, leave, and why (signal or time)."""
+    """What all ranks do next, agreed by all.
+
+    Attributes
+    ----------
+    checkpoint : bool
+        Whether to write one.
+    leave : str
+        Why to leave, "" for going on.
+    talked : bool
+        Whether the ranks have just talked: they may talk of more at the same place.
+    look : bool
+        Whether the root wants to look at all chains.
+    """
 
     checkpoint: bool = False
     leave: str = ""
+    talked: bool = False
+    look: bool = False
 
 
 class Watch:
@@ -325,7 +339,7 @@ class Watch:
     def __init__(self, world: World, checkpoint_every_s: float, ends_at: float = math.inf,
                  reader_gone: Callable[[], bool] = lambda: False) -> None:
         self.world, self.checkpoint_every_s, self.ends_at, self.reader_gone = world, checkpoint_every_s, ends_at, reader_gone
-        self._signalled = False
+        self._signalled, self._kind = False, ""
         self._units_to_talk = self._units_between = 1
         self._last_talk, self._last_checkpoint, self._checkpoint_took = time.monotonic(), -math.inf, 0.0
         for number in self.SIGNALS:
@@ -337,23 +351,33 @@ class Watch:
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends the program at once
 
-    def decide(self) -> Decision:
-        """The agreed decision after a unit of work. Collective at the agreed units, else free."""
+    def decide(self, kind: str = "", look: bool = False) -> Decision:
+        """The agreed decision after a unit of work. Collective at the agreed units, else free.
+
+        Parameters
+        ----------
+        kind : str
+            Of the next unit of work, the same on all ranks: units of another kind take another time, so the ranks talk.
+        look : bool
+            Whether this rank, if it is the root, wants to look at all chains.
+        """
         self._units_to_talk -= 1
+        if kind != self._kind:
+            self._kind, self._units_to_talk, self._units_between = kind, 0, 1
         if self._units_to_talk > 0:
             return Decision()
         now = time.monotonic()
-        due, units, reason = 0, 0, 3 if self._signalled else 2 if self.reader_gone() else 0
+        due, units, looks, reason = 0, 0, 0, 3 if self._signalled else 2 if self.reader_gone() else 0
         if self.world.is_root:
-            due = now - self._last_checkpoint >= self.checkpoint_every_s
+            due, looks = now - self._last_checkpoint >= self.checkpoint_every_s, look
             pace = self._units_between / max(now - self._last_talk, 1e-6) * min(1.0, self.checkpoint_every_s)
             units = int(min(max(pace, 1), 2 * self._units_between))
             needed = 2.0 * (now - self._last_talk + self._checkpoint_took) + self.LEAVING_S
             reason = max(reason, int(time.time() + needed >= self.ends_at))
-        due, units, reason = (int(x) for x in self.world.maximum(np.array([due, units, reason])))
+        due, units, looks, reason = (int(x) for x in self.world.maximum(np.array([due, units, looks, reason])))
         self._units_to_talk = self._units_between = units
         self._last_talk = time.monotonic()
-        return Decision(checkpoint=bool(due or reason), leave=self.REASONS[reason])
+        return Decision(bool(due or reason), self.REASONS[reason], talked=True, look=bool(looks))
 
     def checkpoint_written(self) -> None:
         """Restart the checkpoint's clock, after the checkpoint that was just decided."""

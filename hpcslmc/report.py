@@ -268,6 +268,9 @@ def _doubts(results: Results) -> list[str]:
     """A line for each kind of doubt at each temperature: the worst case, and whom it concerns."""
     summary, lines = results.summary, []
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
+        where = f" at T = {temperature:.4g}" if results.is_ladder else ""
+        if idle := np.atleast_1d(results.idle)[at]:
+            lines.append(f"Doubtful means and errors{where}: no proposal was accepted in {idle} of {len(results.spins)} chains")
         kinds: dict[str, list[tuple[float, str, str]]] = {}
         for k, name in enumerate(summary.names):
             for doubt in (
@@ -283,7 +286,6 @@ def _doubts(results: Results) -> list[str]:
         for found in kinds.values():
             labels, worst = [label for *_, label in found], max(found)[1]
             whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
-            where = f" at T = {temperature:.4g}" if results.is_ladder else ""
             what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
             lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
     return lines

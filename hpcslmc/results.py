@@ -178,6 +178,11 @@ class Results:
         """(pair,) float64, accepted share of the swaps."""
         return self.exchange["accepted"].sum(0) / np.maximum(self.exchange["tried"].sum(0), 1)
 
+    @property
+    def idle(self) -> np.ndarray:
+        """([temperature]) int, chains in which no proposal was accepted."""
+        return (np.nan_to_num(self.draws["acceptance"]) == 0.0).all(1).sum(0)
+
     @cached_property
     def parsed_job(self) -> Job:
         """The job that ran."""

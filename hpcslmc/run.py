@@ -159,7 +159,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     from hpcslmc.report import print_tables
     from hpcslmc.results import collect
     from hpcslmc.results_file import write
-    from hpcslmc.simulation import Simulation
+    from hpcslmc.simulation import RECENT, Simulation
     from hpcslmc.versions import versions
 
     about = versions(world) | ({"imported": ", ".join(imported)} if imported else {})
@@ -185,13 +185,12 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
         world.on_root(lambda: _keep_damaged(newest))
     written = simulation.finished and simulation.resumed_from == newest
     every_s = job.output.progress_every_s
-    progress, convergence = Progress(loud, every_s), Convergence(every_s)
+    progress, convergence = Progress(loud, every_s), Convergence()
+    idle_said = False
     status = StatusFile(directory, every_s, {"job": physics, "layout": layout}) if world.is_root else None
 
     def tell() -> None:
         """The root says where the run is."""
-        if simulation.phase == "sample":
-            convergence.look(simulation.rungs)
         at = simulation.progress
         progress.show(*at, "  ".join(filter(None, (simulation.note, convergence.short))))
         acceptance = simulation.acceptance if math.isfinite(simulation.acceptance) else None
@@ -208,6 +207,15 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
         while not simulation.finished:
             phase, told = simulation.phase, len(simulation.remarks)
             simulation.advance()
+            decision = watch.decide(simulation.stage, look=simulation.phase == "sample" and convergence.due)
+            if decision.talked or simulation.finished:
+                simulation.agree()
+            if decision.look or simulation.finished:
+                convergence.look(simulation.rungs, copy)
+            if simulation.idle and simulation.done >= RECENT and not idle_said:
+                progress.say(f"no proposal was accepted in {simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains so far: "
+                             "they stand still, and no error can be trusted")
+                idle_said = True
             if world.is_root:
                 tell()
             for remark in simulation.remarks[told:]:
@@ -217,7 +225,6 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             simulation.alarms.clear()
             if phase == "learn" != simulation.phase and writes:
                 simulation.keep_learned(directory, about)
-            decision = watch.decide()
             if decision.checkpoint:
                 if writes:
                     save()

@@ -7,6 +7,7 @@ kept). Work comes in units (a move, a gradient step, a sample), and a checkpoint
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +34,8 @@ from hpcslmc.state import GUIDED_TUNING, PHASES, check_setup, check_state, check
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 
+RECENT = 100
+"""Samples that the acceptance of a run in progress is a mean of."""
 NO_GUIDE = "the model's forces are further from the exact ones than none"
 
 
@@ -68,6 +71,11 @@ class Simulation:
         thermalise, learn, tune or sample.
     done : int
         Units done of the phase; learning counts its own.
+    acceptance : float
+        Of all chains at all temperatures: of the last move, in learning of this round, in sampling of the last ``RECENT`` samples as
+        ``agree`` left it; nan before.
+    idle : int
+        Chains, each temperature's counted, in whose complete bins no proposal was accepted, as ``agree`` left it.
     resumed_from : Path or None
         The checkpoint that was read.
     resume_remarks : list of str
@@ -108,7 +116,8 @@ class Simulation:
         self._fillings = [Filling(ensemble.filling) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
         self._cpu_seconds = np.zeros(len(PHASES))
-        self.acceptance = math.nan
+        self.acceptance, self.idle, self._some_idle = math.nan, 0, True
+        self._recent: deque[float] = deque(maxlen=RECENT)  # acceptance of the last samples of this rank's chains
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
         """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
@@ -220,12 +229,22 @@ class Simulation:
     def _sample(self) -> None:
         for rung in self.rungs:
             rung.move()
-        self.acceptance = float(np.mean([float(rung.acceptance.mean()) for rung in self.rungs]))
+        self._recent.append(float(np.mean([float(rung.acceptance.mean()) for rung in self.rungs])))
         self.done += 1
         if self.swaps and self.done % self.job.ensemble.exchange == 0:
             self._exchange(self.job.sampling.by_forces)
         for rung in self.rungs:
             self.alarms += [f"{self._at(rung)}{remark}" for remark in rung.measure(self.done)]
+
+    def agree(self) -> None:
+        """Work out ``acceptance`` and ``idle`` of all ranks' chains while sampling; what comes of it changes no chain. Collective."""
+        if self._recent:
+            idle = 0
+            if self._some_idle:  # on all ranks or none
+                idle = sum(int((~rung.bins.draws[:, :, -1].any(1)).sum()) for rung in self.rungs if rung.bins.draws.size)
+            mean, idle = self.world.sum(np.array([np.mean(self._recent) / self.world.size, idle]))
+            self.acceptance, self.idle = float(mean), int(idle)
+            self._some_idle = self.idle > 0 or not self.rungs[0].bins.draws.size
 
     def _exchange(self, forces: bool) -> None:
         rungs = self.rungs

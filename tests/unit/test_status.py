@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from launcher import MPI
 from small_jobs import make_job, run
@@ -108,11 +111,11 @@ def test_the_command_is_quick_and_starts_no_mpi(directory):
 
 
 def test_convergence_so_far_is_that_of_the_draws():
-    simulation, looked = run(make_job(samples=40, method="exact"), World()), Convergence(0.0)
-    looked.look(simulation.rungs)
+    simulation, looked = run(make_job(samples=40, method="exact"), World()), Convergence()
+    looked.look(simulation.rungs, World())
     bins = simulation.rungs[0].bins
     found = [estimate(bins.draws[:, :, bins.names.index(name)]) for name in ("log_weight", "m2_staggered", "m2_uniform")]
-    assert f"tau {max(it.tau for it in found):.2f} " in looked.text and looked.short == f"R-hat {max(it.rhat for it in found):.3f}"
+    assert f"tau {max(it.tau for it in found):.2f} " in looked.text and looked.short == f"R-hat {max(it.rhat for it in found):.3f} of 8 chains"
 
 
 def test_a_quiet_run_leaves_its_status_and_a_verbose_one_says_more(tmp_path):
@@ -142,3 +145,20 @@ def test_lines_are_folded_to_the_terminal_and_nowhere_else(directory, monkeypatc
     folded = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in folded) <= 50 < max(len(line) for line in plain.splitlines())
     assert " ".join(" ".join(folded).split()) == " ".join(plain.split())
+
+
+def test_a_look_at_many_draws_takes_blocks_and_finds_the_same(monkeypatch):
+    """Correlated draws in blocks, whose tau and R-hat are those of all draws."""
+    rng, chains, draws = np.random.default_rng(3), 8, 4000
+    series = rng.normal(size=(chains, draws))
+    for k in range(1, draws):
+        series[:, k] += 0.9 * series[:, k - 1]
+    bins = SimpleNamespace(draws=series[:, :, None], variances=np.zeros((len(series), 1)), names=["log_weight"], size=1)
+    found = {}
+    for most in (10**9, 8 * 400):
+        monkeypatch.setattr("hpcslmc.convergence.MOST_NUMBERS", most)
+        looked = Convergence()
+        looked.look([SimpleNamespace(bins=bins)], World())
+        found[most] = [float(number) for number in re.findall(r"(?:tau|R-hat) ([\d.]+)", looked.text)]
+    (tau, rhat), (tau_of_blocks, rhat_of_blocks) = found.values()
+    assert abs(tau_of_blocks / tau - 1.0) < 0.1 and abs(rhat_of_blocks - rhat) < 0.005 and 7.0 < tau < 13.0

@@ -74,3 +74,24 @@ def test_a_second_interrupt_ends_the_program_at_once():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.01)
     assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+
+
+def test_ranks_talk_at_the_first_unit_of_another_kind(clock):
+    """Quick gradient steps must not keep a signal waiting for as many slow samples."""
+    watch = Watch(World(), 1e9)
+    for _ in range(5000):
+        clock.now += 1e-3
+        watch.decide("train")
+    talked = []
+    for _ in range(5):
+        clock.now += 5.0
+        talked.append(watch.decide("sample").talked)
+    assert talked == [True] * 5
+
+
+def test_the_root_alone_asks_for_a_look(clock):
+    watch = Watch(World(), 1e9)
+    clock.now += 2.0
+    assert watch.decide(look=True).look
+    clock.now += 2.0
+    assert not watch.decide().look

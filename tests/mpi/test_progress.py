@@ -1,0 +1,30 @@
+"""What a run says of itself is of the chains of all ranks."""
+
+import numpy as np
+from small_jobs import make_job, run
+
+from hpcslmc.convergence import Convergence
+from hpcslmc.parallel import World
+from hpcslmc.simulation import RECENT
+
+
+def test_acceptance_and_convergence_are_those_of_all_chains(world, agree):
+    job = make_job(method="exact", exact_move="metropolis", samples=RECENT + 20)
+    together, alone = run(job, world), run(job, World())
+    together.agree()
+    draws = alone.rungs[0].bins.draws
+    agree(abs(together.acceptance - draws[:, -RECENT:, -1].mean()) < 1e-9, f"acceptance {together.acceptance}")
+    agree(together.idle == 0, f"{together.idle} idle chains")
+    looks = Convergence(), Convergence()
+    looks[0].look(together.rungs, world)
+    looks[1].look(alone.rungs, World())
+    agree(looks[0].text == (looks[1].text if world.is_root else "") and (not world.is_root or "all 8 chains" in looks[0].text), looks[0].text)
+
+
+def test_chains_that_stand_still_are_counted_on_all_ranks(world, agree):
+    simulation = run(make_job(samples=8, ensemble={"temperature": [0.3, 0.1]}), world)
+    mine = simulation.block.indices()
+    for rung in simulation.rungs:
+        rung.bins.draws[:, :, -1] = np.where(np.isin(mine, (1, 6)), 0.0, 1.0)[:, None]
+    simulation.agree()
+    agree(simulation.idle == 4, f"{simulation.idle} idle chains")
