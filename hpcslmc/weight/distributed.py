@@ -1,6 +1,7 @@
 """Exact fermion weight by diagonalisation of one configuration at a time over a group of ranks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -166,6 +167,11 @@ class Distributed(ExactWeight):
             raise UserError("eigenvalues over a group of ranks give no forces; use method = \"diagonalise\" or \"blocks\", "
                             "or moves that need none (exact_move = \"metropolis\").")
         return thermodynamics(self.spectrum(spins), self.beta, self.mu, self.hamiltonian.lattice.sites)
+
+    def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
+        """As of every weight, from the eigenvalues. Collective over the group."""
+        full = self.evaluate(spins)
+        return replace(known, energy=full.energy, density=full.density)
 
 
 def over_group(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Distributed:
