@@ -65,7 +65,7 @@ class Trainer:
     .. math:: {\rm loss} = \langle (\log W - \log W_{\rm eff})^2 \rangle
               + \lambda \langle \textstyle\sum_i |F_i - F^{\rm eff}_i|^2 \rangle
 
-    with F the tangential forces. Every training chain gives the same number of configurations to a
+    with F the tangential forces; configurations without forces teach log W alone. Every training chain gives the same number of configurations to a
     batch, so a batch is the same whatever the number of ranks, and ranks carry equal loads. The
     constant of log W_eff follows the mean error of the batches and is set to that of all training
     data at the end: only the variance of the error matters to sampling.
@@ -257,7 +257,8 @@ class Trainer:
             return torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
         if self.force_weight > 0.0:
             model_log_weight, model_forces = tangential_forces(model, spins)
-            force_error = (forces - model_forces).square().sum()
+            known = forces.flatten(1).any(1)[:, None, None]
+            force_error = torch.where(known, forces - model_forces, 0.0).square().sum()
         else:
             model_log_weight, force_error = model(spins), 0.0
         error = log_weight - model_log_weight

@@ -88,6 +88,25 @@ def test_gradient_descent_finds_the_couplings(force_weight):
     assert float(trainer.model.constant) == pytest.approx(2.0, abs=1e-2)
 
 
+@pytest.mark.parametrize("forces", [[True, True], [True, False], [False, True], [False, False]])
+def test_configurations_without_forces_teach_log_weight_alone(forces):
+    """They come from proposals, and from data that a run which learned from log W alone has kept."""
+    target = linear([0.4, -0.3, 0.1])
+    data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 0.2)
+    for seed, known in enumerate(forces):
+        spins = random_spins(CHAINS, 16, seed=seed)
+        data.add(spins, target.evaluate(spins, forces=known))
+    gradients = {}
+    for weight in (0.0, 0.3):
+        trainer = Trainer(linear([0.1, 0.2, 0.3]), data, World(), Stream(1, torch.arange(CHAINS), "batches"), steps=1, batch_size=32, rate=0.02,
+                          force_weight=weight)
+        parts = [trainer._gradient(trainer.model, *(x[:, k] for x in data.stacked()))[0] for k in range(2)]
+        whole, _ = trainer._gradient(trainer.model, *(x.flatten(0, 1) for x in data.stacked()))
+        assert torch.allclose(whole, sum(parts), rtol=1e-12)
+        gradients[weight] = parts
+    assert [not torch.equal(a, b) for a, b in zip(gradients[0.0], gradients[0.3], strict=True)] == forces
+
+
 def test_attention_learns_what_the_linear_model_cannot():
     weight = make_diagonalise((4, 4), 1.0, 10.0)
     model = make_effective("attention", Lattice((4, 4)), 3, 1)
