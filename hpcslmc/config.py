@@ -287,6 +287,8 @@ def make_job(table: Mapping[str, Mapping]) -> Job:
     UserError
         One sentence that names the key, what is wrong and what would be right.
     """
+    if not isinstance(table, Mapping):
+        raise UserError(f"a job has to be a table of sections, not {_cut(repr(table))}.")
     try:
         return resolve(Job.model_validate(table))
     except pydantic.ValidationError as error:
@@ -304,7 +306,7 @@ def resolve(job: Job) -> Job:
     method, learns = job.weight.method, sampling.method != "exact"
     check_name("[weight] method", method, ("auto", *WEIGHTS))
     check_name("[effective] model", effective.model, MODELS)
-    _check_ensemble(job.ensemble)
+    _check_ensemble(job.ensemble, sampling.samples)
     _check_thermalisation(job)
     if method == "scalapack" and (sampling.exact_move == "hmc" or learns):
         raise UserError('[weight] method = "scalapack" gives no forces, which learning and exact_move = "hmc" need: use '
@@ -324,11 +326,14 @@ def resolve(job: Job) -> Job:
     layers, channels = {"attention": (3, None), "cnn": (3, None), "messages": (1, 8)}.get(effective.model, (None, None))
     job = job.model_copy(update={"effective": effective.model_copy(
         update={"layers": effective.layers or layers, "channels": effective.channels or channels})})
-    if learning.rounds == 0 and effective.start_from is None:
+    if learns and learning.rounds == 0 and effective.start_from is None:
         raise UserError("[learning] rounds = 0: without learning the model has to come from [effective] start_from.")
-    if learning.budget is not None and learning.budget < sampling.chains:
+    if learns and learning.budget is not None and learning.budget < sampling.chains:
         raise UserError(f"[learning] budget = {learning.budget}: every chain takes at least one exact evaluation, so allow at "
                         f"least {sampling.chains}.")
+    if learning.keep_data and not learns:
+        raise UserError('[learning] keep_data = true: with [sampling] method = "exact" nothing is learned, and there are no data to keep: remove '
+                        'the key, or sample with method = "slmc" or "guided".')
     if learning.replay and (job.ensemble.is_ladder or job.ensemble.filling is not None):
         raise UserError("[learning] replay: data of earlier runs are of one temperature and chemical potential: use it without a list of "
                         "temperatures and without [ensemble] filling.")
@@ -351,7 +356,7 @@ def resolve(job: Job) -> Job:
         raise UserError(f"[ensemble] temperature = {min(job.ensemble.temperatures):g} is too low for electrons of energies up to {largest:g} in "
                         f"double precision: use at least {COLDEST * largest:g}.")
     for name, every in job.measure.profiles.items():
-        if every > sampling.samples and not MeasureSection.model_fields[name].default:  # asked for by name
+        if every > sampling.samples and every != MeasureSection.model_fields[name].default:  # asked for by name
             raise UserError(f"[measure] {name} = {every}: that many samples lie between two measurements, "
                             f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for none.")
     for name, every in job.measure.scalars.items():
@@ -364,13 +369,20 @@ def resolve(job: Job) -> Job:
     return job
 
 
-def _check_ensemble(ensemble: EnsembleSection) -> None:
+def _check_ensemble(ensemble: EnsembleSection, samples: int) -> None:
     given = ensemble.temperatures if ensemble.rungs is None else ensemble.temperature
     if ensemble.rungs is not None and not (ensemble.is_ladder and len(given) == 2):
         raise UserError(f"[ensemble] rungs = {ensemble.rungs}: temperature has to be a list of the two ends of the ladder, as in [0.5, 0.03].")
     rises = [b > a for a, b in itertools.pairwise(given)]
     if ensemble.is_ladder and (len(given) < 2 or len(set(given)) < len(given) or any(rises) != all(rises)):
         raise UserError(f"[ensemble] temperature = {list(given)}: a ladder is a list of at least two different temperatures in order.")
+    names = [f"{temperature:.6g}" for temperature in ensemble.temperatures]
+    if twice := [name for name, following in itertools.pairwise(names) if name == following]:
+        raise UserError(f"[ensemble] temperature: the ladder has two temperatures {twice[0]}: use such as differ in their first six digits, "
+                        "by which folders are named.")
+    if ensemble.is_ladder and ensemble.exchange > samples:
+        raise UserError(f"[ensemble] exchange = {ensemble.exchange}: that many samples lie between two turns of exchange, and the run has only "
+                        f"{samples} samples; use a smaller number, or 0 for independent runs.")
 
 
 def _check_thermalisation(job: Job) -> None:
