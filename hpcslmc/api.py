@@ -1,14 +1,16 @@
 """The program's parts as a notebook wants them: one process, no MPI, no files unless asked for."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hpcslmc.config import Job, check_name, load_job, make_job
+from hpcslmc.config import Job, check_name, load_job, make_job, resolve
 from hpcslmc.effective import EffectiveModel, make_model
 from hpcslmc.effective.files import check_parameters, load_model
+from hpcslmc.errors import UserError
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
@@ -44,9 +46,12 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     Raises
     ------
     UserError
-        The method needs something that is not there, or cannot serve this temperature.
+        The temperature is none, or the method needs something that is not there or cannot serve this temperature; from the weight,
+        where spins are not of that shape.
     """
     check_name("method", method, ("auto", *WEIGHTS))
+    if not (0.0 < temperature < math.inf and math.isfinite(mu)):
+        raise UserError(f"temperature = {temperature}, mu = {mu}: use a positive finite temperature, and a finite chemical potential.")
     if method == "auto":
         method, _ = choose_method(hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True)
     return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())
@@ -111,8 +116,8 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
     """
     if isinstance(job, str | Path):
         job = load_job(str(job))
-    elif not isinstance(job, Job):
-        job = make_job(job)
+    else:
+        job = resolve(job) if isinstance(job, Job) else make_job(job)
     world = World()
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     simulation, progress = Simulation(job, world, device), Progress(show, job.output.progress_every_s)

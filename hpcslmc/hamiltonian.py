@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.errors import UserError
 from hpcslmc.lattice import Lattice
 
 ROW_ENTRIES = 6
@@ -44,8 +45,15 @@ class Hamiltonian:
         adjacency = torch.as_tensor(self.lattice.adjacency, dtype=torch.complex128, device=self.device)
         return torch.kron(-self.t * adjacency, torch.eye(2, dtype=torch.complex128, device=self.device))
 
+    def check_spins(self, spins: Tensor) -> None:
+        """Raise UserError unless spins are (chains, sites, 3) float64; one configuration alone would pass for many."""
+        if not isinstance(spins, Tensor) or spins.shape[1:] != (self.lattice.sites, 3) or spins.dtype != torch.float64:
+            found = f"{tuple(spins.shape)} {spins.dtype}" if hasattr(spins, "shape") else type(spins).__name__
+            raise UserError(f"spins have to be a torch tensor (chains, {self.lattice.sites}, 3) of torch.float64, not {found}.")
+
     def dense(self, spins: Tensor) -> Tensor:
         """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3) float64."""
+        self.check_spins(spins)
         h = self._hopping.repeat(len(spins), 1, 1)
         sx, sy, sz = (0.5 * self.J * spins).unbind(-1)
         diagonal = h.diagonal(dim1=1, dim2=2)

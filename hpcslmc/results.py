@@ -175,8 +175,11 @@ class Results:
 
     @property
     def exchange_acceptance(self) -> np.ndarray:
-        """(pair,) float64, accepted share of the swaps."""
-        return self.exchange["accepted"].sum(0) / np.maximum(self.exchange["tried"].sum(0), 1)
+        """(pair,) float64, accepted share of the swaps; nan where none was tried."""
+        if not self.exchange:
+            return np.full(max(0, self.temperature.size - 1), np.nan)
+        tried = self.exchange["tried"].sum(0)
+        return np.where(tried > 0, self.exchange["accepted"].sum(0) / np.maximum(tried, 1), np.nan)
 
     @property
     def idle(self) -> np.ndarray:

@@ -91,8 +91,9 @@ class Blocks(Determinants):
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
+        rows = self._rows(spins)
         log_dets = spins.new_zeros(len(spins), len(frequencies))
-        for chain, shift, found, _ in self._eliminated(self._rows(spins), frequencies, False):
+        for chain, shift, found, _ in self._eliminated(rows, frequencies, False):
             log_dets[chain, shift] = found
         return self.group.sum_tensor(log_dets)
 
@@ -100,8 +101,8 @@ class Blocks(Determinants):
         """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
-        chains, sites = len(spins), self.hamiltonian.lattice.sites
         rows = self._rows(spins)
+        chains, sites = len(spins), self.hamiltonian.lattice.sites
         weights = torch.as_tensor(self.nodes.weights, device=spins.device)
         ratios = torch.as_tensor(self.nodes.weights / self.nodes.frequencies, device=spins.device)
         log_dets = spins.new_zeros(chains, len(weights))
@@ -135,6 +136,7 @@ class Blocks(Determinants):
 
     def _rows(self, spins: Tensor) -> Tensor:
         """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row folded."""
+        self.hamiltonian.check_spins(spins)
         spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
         if self._turned():
             spins = spins.transpose(1, 2)
@@ -160,5 +162,5 @@ class Blocks(Determinants):
 
     def _batch(self, rows: Tensor) -> int:
         """Pairs of chain and shift whose work arrays fit the limit: about ten times the matrix' own blocks each."""
-        one = 10 * len(rows) * rows[0, 0].numel() * rows.element_size()
+        one = 10 * len(rows) * rows.shape[-1] ** 2 * rows.element_size()
         return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "cuda"] // one)

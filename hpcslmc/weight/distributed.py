@@ -155,6 +155,7 @@ class Distributed(ExactWeight):
 
         The same bits on every rank of the group. Collective over the group.
         """
+        self.hamiltonian.check_spins(spins)
         size = 2 * self.hamiltonian.lattice.sites
         levels = np.empty((len(spins), size))
         for chain, configuration in enumerate(spins.cpu().numpy()):

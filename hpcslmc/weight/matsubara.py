@@ -108,6 +108,7 @@ class Matsubara(Determinants):
 
     def _blocks(self, spins: Tensor) -> np.ndarray:
         """(chains, sites, 2, 2) complex128, the diagonal blocks (J/2) S.sigma - mu."""
+        self.hamiltonian.check_spins(spins)
         sx, sy, sz = np.moveaxis(0.5 * self.hamiltonian.J * spins.detach().cpu().numpy().astype(float), -1, 0)
         blocks = np.empty((*sz.shape, 2, 2), dtype=complex)
         blocks[..., 0, 0], blocks[..., 0, 1] = sz - self.mu, sx - 1j * sy

@@ -15,6 +15,7 @@ from small_jobs import make_job, run
 
 import hpcslmc
 from hpcslmc import Hamiltonian, Lattice, UserError, exact_weight, learned_model, random_spins, read_results, results_file, run_job
+from hpcslmc.config import Job
 from hpcslmc.effective.files import save_model
 from hpcslmc.parallel import World
 
@@ -51,6 +52,35 @@ def test_the_exact_weight_and_its_forces(method):
     assert np.isclose((independent(moved.numpy()) - independent(spins[0].numpy())) / 1e-5, forces[0, 5, 1], atol=1e-3)
     levels = np.linalg.eigvalsh(dense(spins[0].numpy(), (4, 4), 1.0, 1.3))
     assert np.isclose(weight.evaluate(spins, forces=True).density[0], fermi((levels + 0.5) / 0.2).sum() / 16)
+
+
+@pytest.mark.parametrize("method", ["diagonalise", "blocks", "matsubara"])
+def test_what_an_exact_weight_cannot_be_of_is_one_sentence(method):
+    lattice = Lattice((4, 4))
+    weight, spins = exact_weight(Hamiltonian(lattice, 1.0, 1.0), 0.2, method=method), random_spins(2, lattice)
+    for wrong, named in ((spins[0], "(16, 3) torch.float64"), (spins.float(), "(2, 16, 3) torch.float32"), (spins.numpy(), "(2, 16, 3) float64"),
+                         (random_spins(2, Lattice((3, 4))), "(2, 12, 3)"), (spins.tolist(), "list")):
+        for ask in (weight.log_weight, weight.log_weight_and_forces):
+            with pytest.raises(UserError, match=r"spins have to be a torch tensor \(chains, 16, 3\) of torch.float64, not " + re.escape(named)):
+                ask(wrong)
+    log_weight, forces = weight.log_weight_and_forces(spins[:0])
+    assert log_weight.shape == (0,) and forces.shape == (0, 16, 3)
+    for temperature, mu in ((0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0), (1.0, float("nan"))):
+        with pytest.raises(UserError, match="use a positive finite temperature, and a finite chemical potential"):
+            exact_weight(Hamiltonian(lattice, 1.0, 1.0), temperature, mu, method)
+
+
+def test_jobs_of_every_form():
+    """A Job whose defaults are not filled in is one; exchange that there was none of has no acceptance."""
+    table = JOB | {"effective": {"model": "attention", "shells": 3}, "ensemble": {"temperature": [0.2, 0.1], "exchange": 0}}
+    results = run_job(Job.model_validate(table))
+    assert results.parsed_job.effective.layers == 3 and np.array_equal(results.exchange_acceptance, [np.nan], equal_nan=True)
+    exchanged = run_job(JOB | {"ensemble": {"temperature": [0.3, 0.2, 0.1], "exchange": 6}})
+    assert np.isnan(exchanged.exchange_acceptance).sum() == 1
+    assert run_job(JOB | {"sampling": {"method": "exact", "chains": 2, "samples": 4}}).exchange_acceptance.shape == (0,)
+    for wrong in ([1], None, 3):
+        with pytest.raises(UserError, match="a job has to be a table of sections, not"):
+            hpcslmc.make_job(wrong)
 
 
 def test_a_learned_model_on_a_larger_lattice(tmp_path):

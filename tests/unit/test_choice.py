@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
-from hpcslmc.weight import choice
+from hpcslmc.weight import choice, make_weight
 from hpcslmc.weight.choice import choose_method, cost_table, predict
 from hpcslmc.weight.nodes import matsubara_nodes
 
@@ -63,6 +64,15 @@ def test_too_cold_for_determinants():
     assert chosen(24, 24, beta=1e4) == "diagonalise"
     with pytest.raises(UserError, match="ranks_per_chain = 1"):
         chosen(24, 24, beta=1e4, ranks_per_chain=2)
+
+
+def test_what_is_advised_in_the_cold_is_accepted():
+    """Ranks do not share a diagonalisation."""
+    group = World()
+    for size, advice in ((1, "always works."), (2, "always works with [sampling] ranks_per_chain = 1.")):
+        group.size = size
+        with pytest.raises(UserError, match=re.escape(f'method = "diagonalise" {advice}')):
+            make_weight("blocks", model(4, 4), 1e5, 0.0, group)
 
 
 def test_the_reason_gives_the_predicted_times(petsc):
