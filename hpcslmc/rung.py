@@ -115,8 +115,9 @@ class Rung:
         weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
         guarded = Guarded(weight, self._chains, setting.directory, setting.group.size == 1)
         self.weight = self.exact.density = guarded
-        if sampling.exact_move == "metropolis" and (local := make_local(setting.hamiltonian, beta, mu, setting.group)):
-            self.exact.local = GuardedSweeps(local, self.weight)
+        if sampling.exact_move == "metropolis":
+            local = make_local(setting.hamiltonian, beta, mu, setting.group)
+            self.exact.local = GuardedSweeps(local, self.weight) if local else None
         self.evaluation: Evaluation | None = None
         self._effective: Evaluation | None = None  # of the model at the spins, while it is frozen
         self._prepare_measurements()

@@ -2,8 +2,8 @@
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,8 @@ MOVES = {"exact hmc": {"method": "exact"}, "exact metropolis": {"method": "exact
 """Keys of [sampling] by the name of what samples: exact moves alone, or with the exact and the inner moves of learning."""
 MEASUREMENTS = ("electrons", "fluctuations", "drude_weight", "structure_factor", "correlations", "density_of_states", "spectral_function",
                 "optical_conductivity")
-ENSEMBLES = {"one": {"temperature": 0.2}, "list": {"temperature": [0.4, 0.2]}, "list apart": {"temperature": [0.4, 0.2], "exchange": 0},
-             "rungs": {"temperature": [0.4, 0.2], "rungs": 3}}
+ENSEMBLES = {"one": {"temperature": 0.5}, "list": {"temperature": [1.0, 0.5]}, "list apart": {"temperature": [1.0, 0.5], "exchange": 0},
+             "rungs": {"temperature": [1.0, 0.5], "rungs": 3}}
 FACTORS: dict[str, Sequence] = {
     "weight.method": METHODS, "sampling.method": ("slmc", "guided", "exact"),
     "sampling.exact_move": ("hmc", "metropolis"), "sampling.inner_move": ("hmc", "metropolis"), "effective.model": MODELS,
@@ -39,7 +39,7 @@ FACTORS: dict[str, Sequence] = {
 }
 """Values of each option. ``learned`` says when the model learned: in this job, before it and in it, or only before it."""
 SMALL = {
-    "lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.2}, "effective": {"shells": 2}, "thermalisation": {"moves": 10},
+    "lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.5}, "effective": {"shells": 2}, "thermalisation": {"moves": 10},
     "sampling": {"chains": 4, "samples": 8, "moves": 1}, "measure": {"energies": 20},
     "learning": {"rounds": 1, "configurations": 2, "steps": 5, "batch_size": 8, "validation_fraction": 0.25},
 }
@@ -71,7 +71,8 @@ def chosen_job(choice: Choice, folder: Path) -> Job:
     """
     keys = {key: list(value) if isinstance(value, tuple) else value for key, value in choice.items() if "." in key and value is not None}
     keys |= {f"ensemble.{key}": value for key, value in ENSEMBLES[choice["ensemble"]].items()}
-    keys |= {"learning.replay": [str(folder / "data.h5")] if choice["learning.replay"] else [], "output.directory": str(folder)}
+    data = folder / f"data{choice['hamiltonian.mu']}.h5"
+    keys |= {"learning.replay": [str(data)] if choice["learning.replay"] else [], "output.directory": str(folder)}
     if choice["learned"] != "anew":
         keys["effective.start_from"] = str(folder / f"{keys.pop('effective.model')}.h5")
         keys["learning.rounds"] = int(choice["learned"] == "further")
@@ -80,13 +81,13 @@ def chosen_job(choice: Choice, folder: Path) -> Job:
 
 def prepare(folder: Path) -> None:
     """Leave models of every kind, and data, of runs before."""
-    for name in MODELS:
-        simulation = Simulation(small_job({"effective.model": name, "learning.force_weight": 0.5}), World())
+    for name, mu in itertools.product(MODELS, FACTORS["hamiltonian.mu"]):
+        simulation = Simulation(small_job({"effective.model": name, "hamiltonian.mu": mu}), World())
         while simulation.phase in ("thermalise", "learn"):
             simulation.advance()
         rung = simulation.rungs[0]
         save_model(folder / f"{name}.h5", rung.learning.model, {})
-    write_data(folder / "data.h5", rung.learning.data, rung.setting.lattice.shape, rung.physics, {}, World())
+        write_data(folder / f"data{mu}.h5", rung.learning.data, rung.setting.lattice.shape, rung.physics, {}, World())
 
 
 def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int = 1) -> tuple[list[Choice], dict[tuple, str]]:
@@ -105,7 +106,7 @@ def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int
     -------
     choices : list of dict
     refused : dict
-        Why none was found with some values, by the factors and their values.
+        Why none was found with some values, the commonest sentence, by the factors and their values.
     """
     factors = FACTORS | {key: (value,) for key, value in (fixed or {}).items()}
     draws, choices, refused = random.Random(seed), [], {}
@@ -113,19 +114,19 @@ def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int
     for meeting in sorted(wanted, key=str):
         if meeting not in wanted:
             continue
-        best, gain, why = None, 0, ""
-        for attempt in range(ATTEMPTS):
+        best, gain, sentences = None, 0, Counter()
+        for _ in range(ATTEMPTS):
             choice = {key: draws.choice(values) for key, values in factors.items()} | dict(meeting)
             try:
                 chosen_job(choice, folder)
             except UserError as error:
-                why = why or str(error)
+                sentences[str(error)] += 1
                 continue
             covered = len(wanted.intersection(itertools.combinations(choice.items(), strength)))
             if covered > gain:
                 best, gain = choice, covered
         if best is None:
-            refused[meeting] = why
+            refused[meeting] = sentences.most_common(1)[0][0]
             wanted.discard(meeting)
         else:
             choices.append(best)
@@ -175,7 +176,7 @@ def _problems(rung: Rung) -> Iterator[str]:
     if job.sampling.bin_size == 1:
         for chain, last in enumerate(rung.bins.draws[:, -1]):
             model = spins[chain].numpy(), hamiltonian.lattice.shape, hamiltonian.t, hamiltonian.J, 1.0 / rung.temperature, rung.mu
-            right = measured(*model) | {"drude_weight": drude_weight(*model, step=2e-4)}
+            right = measured(*model) | {"drude_weight": drude_weight(*model, step=5e-5)}
             for name, value in zip(rung.bins.names, last):
                 if name in right and not abs(value - right[name]) < (1e-4 if name == "drude_weight" else EXACT) * max(1.0, abs(value)):
                     yield f"{name} of chain {chain} is {value}, not {right[name]}"
@@ -216,3 +217,10 @@ def _problems_of_results(results: Results) -> Iterator[str]:
     for name in summary.names:
         if not np.isfinite(summary.of(name)).all() and not name.startswith("correlation_length"):
             yield f"mean of {name} is {summary.of(name)}"
+
+
+def differences(one: Simulation, other: Simulation) -> float:
+    """Largest difference of the draws and the last spins of two runs, the second of all chains."""
+    mine = slice(one.block.first, one.block.first + one.block.count)
+    return max(max(np.abs(a.bins.draws - b.bins.draws[mine]).max(), float((a.spins - b.spins[mine]).abs().max()))
+               for a, b in zip(one.rungs, other.rungs, strict=True))

@@ -1,0 +1,34 @@
+"""Combinations of options in jobs whose ranks share the exact weight of their chains."""
+
+import pytest
+from job_combinations import MEASUREMENTS, MOVES, differences, problems, run, small_job
+
+from hpcslmc.parallel import World
+
+EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1) | {"sampling.trajectory": 0.3}
+GROUPED = [(method, move) for method in ("blocks", "matsubara") for move in MOVES] + [("auto", "exact hmc"), ("scalapack", "exact metropolis")]
+OTHERS = [{}, {"ensemble.temperature": [1.0, 0.5], "hamiltonian.mu": -0.7}, {"lattice.shape": [3, 4]}, {"ensemble.filling": 0.9}]
+"""Half filling at one temperature; doped at two; odd sides; a filling that is tuned."""
+
+
+@pytest.mark.parametrize(("number", "method", "move"), [(k, *both) for k, both in enumerate(GROUPED)])
+def test_a_group_measures_everything(world, agree, number, method, move):
+    copy, group = world.split(2)
+    changes = {f"sampling.{key}": value for key, value in MOVES[move].items()} | EVERYTHING | OTHERS[number % len(OTHERS)]
+    together = run(small_job(changes | {"weight.method": method, "sampling.ranks_per_chain": 2}), copy, group)
+    found = problems(together)
+    agree(not found, str(found))
+    alone = run(small_job(changes | {"weight.method": "diagonalise"}), World())
+    difference = differences(together, alone)
+    agree(difference < 1e-6, f"chains differ by {difference}")
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
+def test_eigenvalues_of_a_group_after_sweeps(world, agree, changes):
+    """Green's functions leave no energies behind; all of scalapack's come from its eigenvalues."""
+    copy, group = world.split(2)
+    metropolis = {"weight.method": "scalapack", "sampling.method": "exact", "sampling.exact_move": "metropolis"}
+    simulation = run(small_job(metropolis | EVERYTHING | changes | {"sampling.ranks_per_chain": 2}), copy, group)
+    found = problems(simulation)
+    agree(not found, str(found))
+    agree((simulation.rungs[0].exact.local is not None) == (simulation.lattice.sites >= 16), "sweeps")
