@@ -46,12 +46,13 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     Raises
     ------
     UserError
-        The temperature is none, or the method needs something that is not there or cannot serve this temperature; from the weight,
-        where spins are not of that shape.
+        The temperature is none, or the method needs something that is not there, or cannot serve
+        this temperature. The weight raises it where spins are not of that shape.
     """
     check_name("method", method, ("auto", *WEIGHTS))
     if not (0.0 < temperature < math.inf and math.isfinite(mu)):
-        raise UserError(f"temperature = {temperature}, mu = {mu}: use a positive finite temperature, and a finite chemical potential.")
+        raise UserError(f"temperature = {temperature}, mu = {mu}: use a positive finite "
+                        "temperature, and a finite chemical potential.")
     if method == "auto":
         method, _ = choose_method(hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True)
     return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())

@@ -332,8 +332,9 @@ def resolve(job: Job) -> Job:
         raise UserError(f"[learning] budget = {learning.budget}: every chain takes at least one exact evaluation, so allow at "
                         f"least {sampling.chains}.")
     if learning.keep_data and not learns:
-        raise UserError('[learning] keep_data = true: with [sampling] method = "exact" nothing is learned, and there are no data to keep: remove '
-                        'the key, or sample with method = "slmc" or "guided".')
+        raise UserError('[learning] keep_data = true: with [sampling] method = "exact" nothing is '
+                        'learned, and there are no data to keep: remove the key, or sample with '
+                        'method = "slmc" or "guided".')
     if learning.replay and (job.ensemble.is_ladder or job.ensemble.filling is not None):
         raise UserError("[learning] replay: data of earlier runs are of one temperature and chemical potential: use it without a list of "
                         "temperatures and without [ensemble] filling.")
@@ -356,7 +357,8 @@ def resolve(job: Job) -> Job:
         raise UserError(f"[ensemble] temperature = {min(job.ensemble.temperatures):g} is too low for electrons of energies up to {largest:g} in "
                         f"double precision: use at least {COLDEST * largest:g}.")
     for name, every in job.measure.profiles.items():
-        if every > sampling.samples and every != MeasureSection.model_fields[name].default:  # asked for by name
+        asked_for = every != MeasureSection.model_fields[name].default
+        if asked_for and every > sampling.samples:
             raise UserError(f"[measure] {name} = {every}: that many samples lie between two measurements, "
                             f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for none.")
     for name, every in job.measure.scalars.items():
@@ -378,11 +380,12 @@ def _check_ensemble(ensemble: EnsembleSection, samples: int) -> None:
         raise UserError(f"[ensemble] temperature = {list(given)}: a ladder is a list of at least two different temperatures in order.")
     names = [f"{temperature:.6g}" for temperature in ensemble.temperatures]
     if twice := [name for name, following in itertools.pairwise(names) if name == following]:
-        raise UserError(f"[ensemble] temperature: the ladder has two temperatures {twice[0]}: use such as differ in their first six digits, "
-                        "by which folders are named.")
+        raise UserError(f"[ensemble] temperature: the ladder has two temperatures {twice[0]}: use "
+                        "such as differ in their first six digits, by which folders are named.")
     if ensemble.is_ladder and ensemble.exchange > samples:
-        raise UserError(f"[ensemble] exchange = {ensemble.exchange}: that many samples lie between two turns of exchange, and the run has only "
-                        f"{samples} samples; use a smaller number, or 0 for independent runs.")
+        raise UserError(f"[ensemble] exchange = {ensemble.exchange}: that many samples lie between "
+                        f"two turns of exchange, and the run has only {samples} samples; use a "
+                        "smaller number, or 0 for independent runs.")
 
 
 def _check_thermalisation(job: Job) -> None:

@@ -46,10 +46,17 @@ class Hamiltonian:
         return torch.kron(-self.t * adjacency, torch.eye(2, dtype=torch.complex128, device=self.device))
 
     def check_spins(self, spins: Tensor) -> None:
-        """Raise UserError unless spins are (chains, sites, 3) float64; one configuration alone would pass for many."""
-        if not isinstance(spins, Tensor) or spins.shape[1:] != (self.lattice.sites, 3) or spins.dtype != torch.float64:
-            found = f"{tuple(spins.shape)} {spins.dtype}" if hasattr(spins, "shape") else type(spins).__name__
-            raise UserError(f"spins have to be a torch tensor (chains, {self.lattice.sites}, 3) of torch.float64, not {found}.")
+        """Raise UserError unless spins are (chains, sites, 3) float64.
+
+        One configuration alone would pass for many chains.
+        """
+        one = (self.lattice.sites, 3)
+        if isinstance(spins, Tensor) and spins.shape[1:] == one and spins.dtype == torch.float64:
+            return
+        is_array = hasattr(spins, "shape")
+        found = f"{tuple(spins.shape)} {spins.dtype}" if is_array else type(spins).__name__
+        raise UserError(f"spins have to be a torch tensor (chains, {self.lattice.sites}, 3) of "
+                        f"torch.float64, not {found}.")
 
     def dense(self, spins: Tensor) -> Tensor:
         """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3) float64."""

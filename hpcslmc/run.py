@@ -364,7 +364,8 @@ def _counted(number: int, what: str) -> str:
 
 
 def _layout(job: Job, world: parallel.World, weight: str, device: str, threads: int) -> str:
-    groups = f" in groups of {job.sampling.ranks_per_chain}" if job.sampling.ranks_per_chain > 1 and world.size > 1 else ""
+    grouped = min(job.sampling.ranks_per_chain, world.size) > 1
+    groups = f" in groups of {job.sampling.ranks_per_chain}" if grouped else ""
     return f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on {_counted(world.size, 'rank')}{groups}, {device}, " \
            f"{_counted(threads, 'thread')} a rank"
 

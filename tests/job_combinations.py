@@ -1,4 +1,4 @@
-"""Combinations of a job's options: which there are, designs that cover them, and whether one that is accepted does what it says."""
+"""Combinations of a job's options: designs that cover them, and whether a run did what it says."""
 
 import itertools
 import random
@@ -21,27 +21,67 @@ from hpcslmc.weight.diagonalise import Diagonalise
 
 MODELS = ("linear", "attention", "cnn", "messages")
 METHODS = ("auto", "diagonalise", "blocks", "matsubara", "scalapack")
-MOVES = {"exact hmc": {"method": "exact"}, "exact metropolis": {"method": "exact", "exact_move": "metropolis"}} | {
+MOVES = {
+    "exact hmc": {"method": "exact"},
+    "exact metropolis": {"method": "exact", "exact_move": "metropolis"},
+} | {
     f"{method}, {exact}, {inner}": {"method": method, "exact_move": exact, "inner_move": inner}
-    for method in ("slmc", "guided") for exact in ("hmc", "metropolis") for inner in ("hmc", "metropolis")}
-"""Keys of [sampling] by the name of what samples: exact moves alone, or with the exact and the inner moves of learning."""
-MEASUREMENTS = ("electrons", "fluctuations", "drude_weight", "structure_factor", "correlations", "density_of_states", "spectral_function",
-                "optical_conductivity")
-ENSEMBLES = {"one": {"temperature": 0.5}, "list": {"temperature": [1.0, 0.5]}, "list apart": {"temperature": [1.0, 0.5], "exchange": 0},
-             "rungs": {"temperature": [1.0, 0.5], "rungs": 3}}
-FACTORS: dict[str, Sequence] = {
-    "weight.method": METHODS, "sampling.method": ("slmc", "guided", "exact"),
-    "sampling.exact_move": ("hmc", "metropolis"), "sampling.inner_move": ("hmc", "metropolis"), "effective.model": MODELS,
-    "learned": ("anew", "further", "before"), "ensemble": tuple(ENSEMBLES), "ensemble.filling": (None, 0.9),
-    "hamiltonian.mu": (0.0, -0.7), "lattice.shape": ((4, 4), (3, 4), (2, 4), (3, 3)), "learning.force_weight": (0.0, 0.5),
-    "learning.keep_data": (False, True), "learning.replay": (False, True), "sampling.trajectory": (None, 0.5), "sampling.bin_size": (1, 2),
-    "sampling.ranks_per_chain": (1, 2), "interrupted": (False, True), **{f"measure.{name}": (0, 1) for name in MEASUREMENTS[1:]},
+    for method in ("slmc", "guided")
+    for exact in ("hmc", "metropolis")
+    for inner in ("hmc", "metropolis")
 }
-"""Values of each option. ``learned`` says when the model learned: in this job, before it and in it, or only before it."""
+"""Keys of [sampling] by name: exact moves alone, or a method with its exact and its inner moves."""
+MEASUREMENTS = (
+    "electrons",
+    "fluctuations",
+    "drude_weight",
+    "structure_factor",
+    "correlations",
+    "density_of_states",
+    "spectral_function",
+    "optical_conductivity",
+)
+ENSEMBLES = {
+    "one": {"temperature": 0.5},
+    "list": {"temperature": [1.0, 0.5]},
+    "list apart": {"temperature": [1.0, 0.5], "exchange": 0},
+    "rungs": {"temperature": [1.0, 0.5], "rungs": 3},
+}
+FACTORS: dict[str, Sequence] = {
+    "weight.method": METHODS,
+    "sampling.method": ("slmc", "guided", "exact"),
+    "sampling.exact_move": ("hmc", "metropolis"),
+    "sampling.inner_move": ("hmc", "metropolis"),
+    "effective.model": MODELS,
+    "learned": ("anew", "further", "before"),
+    "ensemble": tuple(ENSEMBLES),
+    "ensemble.filling": (None, 0.9),
+    "hamiltonian.mu": (0.0, -0.7),
+    "lattice.shape": ((4, 4), (3, 4), (2, 4), (3, 3)),
+    "learning.force_weight": (0.0, 0.5),
+    "learning.keep_data": (False, True),
+    "learning.replay": (False, True),
+    "sampling.trajectory": (None, 0.5),
+    "sampling.bin_size": (1, 2),
+    "sampling.ranks_per_chain": (1, 2),
+    "interrupted": (False, True),
+    **{f"measure.{name}": (0, 1) for name in MEASUREMENTS[1:]},
+}
+"""Values of each option. ``learned``: in this job (anew), before it too (further), or before it."""
 SMALL = {
-    "lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.5}, "effective": {"shells": 2}, "thermalisation": {"moves": 10},
-    "sampling": {"chains": 4, "samples": 8, "moves": 1}, "measure": {"energies": 20},
-    "learning": {"rounds": 1, "configurations": 2, "steps": 5, "batch_size": 8, "validation_fraction": 0.25},
+    "lattice": {"shape": [4, 4]},
+    "ensemble": {"temperature": 0.5},
+    "effective": {"shells": 2},
+    "thermalisation": {"moves": 10},
+    "sampling": {"chains": 4, "samples": 8, "moves": 1},
+    "measure": {"energies": 20},
+    "learning": {
+        "rounds": 1,
+        "configurations": 2,
+        "steps": 5,
+        "batch_size": 8,
+        "validation_fraction": 0.25,
+    },
 }
 """A job of a fraction of a second."""
 EXACT = 1e-8
@@ -62,17 +102,24 @@ def small_job(changes: Mapping[str, object]) -> Job:
 
 
 def chosen_job(choice: Choice, folder: Path) -> Job:
-    """The job of one value of each of ``FACTORS``; the runs before it are in a folder, see ``prepare``.
+    """The job of one value of each of ``FACTORS``; what ``prepare`` left is in the folder.
 
     Raises
     ------
     UserError
         The combination is refused.
     """
-    keys = {key: list(value) if isinstance(value, tuple) else value for key, value in choice.items() if "." in key and value is not None}
+    keys = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in choice.items()
+        if "." in key and value is not None
+    }
     keys |= {f"ensemble.{key}": value for key, value in ENSEMBLES[choice["ensemble"]].items()}
     data = folder / f"data{choice['hamiltonian.mu']}.h5"
-    keys |= {"learning.replay": [str(data)] if choice["learning.replay"] else [], "output.directory": str(folder)}
+    keys |= {
+        "learning.replay": [str(data)] if choice["learning.replay"] else [],
+        "output.directory": str(folder),
+    }
     if choice["learned"] != "anew":
         keys["effective.start_from"] = str(folder / f"{keys.pop('effective.model')}.h5")
         keys["learning.rounds"] = int(choice["learned"] == "further")
@@ -87,11 +134,20 @@ def prepare(folder: Path) -> None:
             simulation.advance()
         rung = simulation.rungs[0]
         save_model(folder / f"{name}.h5", rung.learning.model, {})
-        write_data(folder / f"data{mu}.h5", rung.learning.data, rung.setting.lattice.shape, rung.physics, {}, World())
+        write_data(
+            folder / f"data{mu}.h5",
+            rung.learning.data,
+            rung.setting.lattice.shape,
+            rung.physics,
+            {},
+            World(),
+        )
 
 
-def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int = 1) -> tuple[list[Choice], dict[tuple, str]]:
-    """Accepted combinations in which any values of any ``strength`` factors meet, unless they are refused together.
+def covering(
+    strength: int, folder: Path, fixed: Choice | None = None, seed: int = 1
+) -> tuple[list[Choice], dict[tuple, str]]:
+    """Accepted combinations in which any values of any ``strength`` factors meet.
 
     Parameters
     ----------
@@ -106,11 +162,15 @@ def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int
     -------
     choices : list of dict
     refused : dict
-        Why none was found with some values, the commonest sentence, by the factors and their values.
+        The commonest sentence by the values that no accepted combination was found with.
     """
     factors = FACTORS | {key: (value,) for key, value in (fixed or {}).items()}
     draws, choices, refused = random.Random(seed), [], {}
-    wanted = {tuple(zip(keys, values)) for keys in itertools.combinations(factors, strength) for values in itertools.product(*(factors[k] for k in keys))}
+    wanted = {
+        tuple(zip(keys, values))
+        for keys in itertools.combinations(factors, strength)
+        for values in itertools.product(*(factors[k] for k in keys))
+    }
     for meeting in sorted(wanted, key=str):
         if meeting not in wanted:
             continue
@@ -134,12 +194,21 @@ def covering(strength: int, folder: Path, fixed: Choice | None = None, seed: int
     return choices, refused
 
 
-def run(job: Job, world: World, group: World | None = None, interrupted: Path | None = None) -> Simulation:
-    """The simulation at the job's end; left in the middle of sampling, and resumed, where a folder is given. Collective."""
+def run(
+    job: Job, world: World, group: World | None = None, interrupted: Path | None = None
+) -> Simulation:
+    """The simulation at the job's end. Collective.
+
+    It is saved in the middle of sampling, and resumed, where ``interrupted`` is a folder for that.
+    """
     simulation = Simulation(job, world, group=group)
     while not simulation.finished:
         simulation.advance()
-        if interrupted and simulation.phase == "sample" and simulation.done == job.sampling.samples // 2 + 1:
+        if (
+            interrupted
+            and simulation.phase == "sample"
+            and simulation.done == job.sampling.samples // 2 + 1
+        ):
             simulation.save(interrupted / "checkpoint.h5", {})
             simulation = Simulation(job, world, group=group, resume=interrupted / "checkpoint.h5")
             interrupted = None
@@ -149,8 +218,8 @@ def run(job: Job, world: World, group: World | None = None, interrupted: Path | 
 def problems(simulation: Simulation) -> list[str]:
     """What a finished run has not measured, or measured wrongly. Collective.
 
-    log W, energy and density of the last configurations, and all that bins of one sample hold of them, are compared with independent
-    formulas; functions by their sum rules.
+    log W, energy and density of the last configurations, and all that bins of one sample hold of
+    them, are compared with independent formulas; functions are checked by their sum rules.
     """
     found = []
     for rung in simulation.rungs:
@@ -169,16 +238,33 @@ def _problems(rung: Rung) -> Iterator[str]:
     if rung.bins.draws.shape[1] != job.sampling.samples // job.sampling.bin_size:
         yield f"{rung.bins.draws.shape[1]} draws"
     if not np.isfinite(rung.bins.draws).all():
-        yield f"draws of {rung.bins.names[int(np.argmin(np.isfinite(rung.bins.draws).all((0, 1))))]} are not finite"
-    wanted = {name: group for name, group in (("energy", "electrons"), ("number_fluctuation", "fluctuations"), ("drude_weight", "drude_weight"))
-              if group in job.measure.scalars}
+        first = int(np.argmin(np.isfinite(rung.bins.draws).all((0, 1))))
+        yield f"draws of {rung.bins.names[first]} are not finite"
+    wanted = {
+        name: group
+        for name, group in (
+            ("energy", "electrons"),
+            ("number_fluctuation", "fluctuations"),
+            ("drude_weight", "drude_weight"),
+        )
+        if group in job.measure.scalars
+    }
     yield from (f"no {name}" for name in wanted if name not in rung.bins.names)
     if job.sampling.bin_size == 1:
         for chain, last in enumerate(rung.bins.draws[:, -1]):
-            model = spins[chain].numpy(), hamiltonian.lattice.shape, hamiltonian.t, hamiltonian.J, 1.0 / rung.temperature, rung.mu
+            model = (
+                spins[chain].numpy(),
+                hamiltonian.lattice.shape,
+                hamiltonian.t,
+                hamiltonian.J,
+                1.0 / rung.temperature,
+                rung.mu,
+            )
             right = measured(*model) | {"drude_weight": drude_weight(*model, step=5e-5)}
             for name, value in zip(rung.bins.names, last):
-                if name in right and not abs(value - right[name]) < (1e-4 if name == "drude_weight" else EXACT) * max(1.0, abs(value)):
+                if name in right and not abs(value - right[name]) < (
+                    1e-4 if name == "drude_weight" else EXACT
+                ) * max(1.0, abs(value)):
                     yield f"{name} of chain {chain} is {value}, not {right[name]}"
 
 
@@ -204,13 +290,18 @@ def _problems_of_results(results: Results) -> Iterator[str]:
             yield f"no {name}"
             continue
         profile = results.profiles[name]
-        if not np.isfinite(profile.chains).all() or not (profile.measurements == results.parsed_job.sampling.samples // every).all():
+        if (
+            not np.isfinite(profile.chains).all()
+            or not (profile.measurements == results.parsed_job.sampling.samples // every).all()
+        ):
             yield f"{name} is not finite, or of too few samples"
         if name in SUMS and not np.abs(SUMS[name](profile.chains, profile.axes)).max() < EXACT:
             yield f"{name} breaks its sum rule"
         if name == "optical_conductivity" and "hopping_energy" in results.draws and every == 1:
             conducted = (profile.chains * _width(profile.axes["omega"])).sum(1)
-            weight, hops = (results.draws[key].mean(1) for key in ("drude_weight", "hopping_energy"))
+            weight, hops = (
+                results.draws[key].mean(1) for key in ("drude_weight", "hopping_energy")
+            )
             if not np.abs(conducted + 0.5 * np.pi * (weight + hops)).max() < EXACT:
                 yield "optical_conductivity breaks its sum rule"
     summary = results.summary
@@ -222,5 +313,10 @@ def _problems_of_results(results: Results) -> Iterator[str]:
 def differences(one: Simulation, other: Simulation) -> float:
     """Largest difference of the draws and the last spins of two runs, the second of all chains."""
     mine = slice(one.block.first, one.block.first + one.block.count)
-    return max(max(np.abs(a.bins.draws - b.bins.draws[mine]).max(), float((a.spins - b.spins[mine]).abs().max()))
-               for a, b in zip(one.rungs, other.rungs, strict=True))
+    return max(
+        max(
+            np.abs(a.bins.draws - b.bins.draws[mine]).max(),
+            float((a.spins - b.spins[mine]).abs().max()),
+        )
+        for a, b in zip(one.rungs, other.rungs, strict=True)
+    )

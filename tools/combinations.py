@@ -1,11 +1,13 @@
-"""Which combinations of a job's options run, and which are refused: as a table, and by designs that cover them.
+"""Which combinations of a job's options run, and which are refused: a table, and covering designs.
 
-    python tools/combinations.py [--strength 2] [--seed 1] [--ranks-per-chain 1]     # also under mpirun, by all ranks in groups of that size
+    python tools/combinations.py [--strength 2] [--seed 1] [--ranks-per-chain 1]
 
-First every weight method with every move and every measurement, on 4x4 sites at half filling; then combinations in which the values
-of any two options meet (``--strength 3``: of any three): ensembles, fillings, lattices, models, what was learned before, checkpoints. Each that
-is accepted runs to its end, and all that it measured is compared with dense diagonalisation and with sum rules. The exit code is 1
-if one that was accepted fails, or measures nothing or something wrong.
+First every weight method with every move and every measurement, on 4x4 sites at half filling; then
+combinations in which the values of any two options meet (``--strength 3``: of any three):
+ensembles, fillings, lattices, models, what was learned before, checkpoints. Each that is accepted
+runs to its end, and all that it measured is compared with dense diagonalisation and with sum rules.
+Under mpirun all ranks take part, in groups of that many. The exit code is 1 if a combination that
+was accepted fails, or measures nothing or something wrong.
 """
 
 import argparse
@@ -24,7 +26,17 @@ from hpcslmc.errors import UserError
 from hpcslmc.parallel import MPIWorld, World, limit_threads
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-from job_combinations import MEASUREMENTS, METHODS, MOVES, chosen_job, covering, prepare, problems, run, small_job
+from job_combinations import (
+    MEASUREMENTS,
+    METHODS,
+    MOVES,
+    chosen_job,
+    covering,
+    prepare,
+    problems,
+    run,
+    small_job,
+)
 
 CONSOLE = Console(width=200, force_terminal=False)
 
@@ -35,11 +47,23 @@ def outcome(job: Job, world: World, group: World, folder: Path | None = None) ->
         return problems(run(job, world, group, folder))
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        return [f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}: {error}"]
+        return [
+            f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}: {error}"
+        ]
 
 
-def tabulate(world: World, group: World, ranks_per_chain: int) -> tuple[Table, list[str], list[str]]:
-    """Every method, move and measurement; the table, the sentences that it numbers, and the problems. Collective."""
+def tabulate(
+    world: World, group: World, ranks_per_chain: int
+) -> tuple[Table, list[str], list[str]]:
+    """Run every method with every move and measurement. Collective.
+
+    Returns
+    -------
+    table : Table
+    sentences : list of str
+        By which combinations are refused, as the table numbers them.
+    problems : list of str
+    """
     sentences: list[str] = []
     found: list[str] = []
     table = Table("method", "moves", *MEASUREMENTS, box=None)
@@ -47,8 +71,14 @@ def tabulate(world: World, group: World, ranks_per_chain: int) -> tuple[Table, l
         for name, move in MOVES.items():
             cells = []
             for measurement in MEASUREMENTS:
-                changes = {f"sampling.{key}": value for key, value in move.items()} | {f"measure.{other}": 0 for other in MEASUREMENTS[1:]}
-                changes |= {"weight.method": method, f"measure.{measurement}": 1, "sampling.ranks_per_chain": ranks_per_chain}
+                changes = {f"sampling.{key}": value for key, value in move.items()} | {
+                    f"measure.{other}": 0 for other in MEASUREMENTS[1:]
+                }
+                changes |= {
+                    "weight.method": method,
+                    f"measure.{measurement}": 1,
+                    "sampling.ranks_per_chain": ranks_per_chain,
+                }
                 try:
                     job = small_job(changes)
                 except UserError as error:
@@ -83,13 +113,20 @@ def main() -> int:
         everyone.on_root(lambda: prepare(folder))
         fixed = {"sampling.ranks_per_chain": options.ranks_per_chain} if everyone.size > 1 else None
         choices, refused = covering(options.strength, folder, fixed, options.seed)
-        mine = folder / f"copy{group.rank}"  # all ranks at one place in their groups hold all chains, and write checkpoints together
+        mine = (
+            folder / f"copy{group.rank}"
+        )  # all ranks at one place in their groups hold all chains, and write checkpoints together
         world.on_root(mine.mkdir)
         for choice in choices:
-            wrong = outcome(chosen_job(choice, folder), world, group, mine if choice["interrupted"] else None)
+            wrong = outcome(
+                chosen_job(choice, folder), world, group, mine if choice["interrupted"] else None
+            )
             found += [f"{choice}: {problem}" for problem in wrong]
         everyone.barrier()
-    say(f"\n{len(choices)} combinations in which any {options.strength} options meet; refused together are")
+    say(
+        f"\n{len(choices)} combinations in which any {options.strength} options meet; "
+        "refused together are"
+    )
     for sentence, count in Counter(refused.values()).items():
         say(f"{count:6}  {sentence}", markup=False)
     every = [problem for some in everyone.all_of(found) for problem in some]

@@ -183,6 +183,10 @@ MEANINGLESS = {
     "fewer samples than four bins": {"sampling.bin_size": "3"}, "no force from ScaLAPACK": {"weight.method": '"scalapack"'},
     "a shared diagonalisation": {"weight.method": '"diagonalise"', "sampling.ranks_per_chain": "2"},
     "densities of states never measured": {"measure.density_of_states": "9"},
+    "structure factors never measured": {"measure.structure_factor": "9"},
+    "exchange that never comes": {"ensemble.temperature": "[0.2, 0.1]", "ensemble.exchange": "9"},
+    "two temperatures of one folder": {"ensemble.temperature": "[0.2, 0.2000001]"},
+    "data of no learning": {"sampling.method": '"exact"', "learning.keep_data": "true"},
 }
 DIRECTORIES = {
     "a file": "job.toml", "below a file": "job.toml/out", "a device": "/dev/null", "of the kernel": "/proc/hpcslmc", "too long": "o" * 300,

@@ -44,7 +44,8 @@ def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physi
 
     Datasets
     --------
-    spins, forces : (configuration, site, 3) float32, forces the tangential d log W / d S_i, zero where they are not known
+    spins, forces : (configuration, site, 3) float32, forces the tangential d log W / d S_i, zero
+        where they are not known
     log_weight : (configuration,) float64
 
     The file's attributes hold the lattice's shape, the physics (JSON), versions and format.

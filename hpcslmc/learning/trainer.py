@@ -65,10 +65,11 @@ class Trainer:
     .. math:: {\rm loss} = \langle (\log W - \log W_{\rm eff})^2 \rangle
               + \lambda \langle \textstyle\sum_i |F_i - F^{\rm eff}_i|^2 \rangle
 
-    with F the tangential forces; configurations without forces teach log W alone. Every training chain gives the same number of configurations to a
-    batch, so a batch is the same whatever the number of ranks, and ranks carry equal loads. The
-    constant of log W_eff follows the mean error of the batches and is set to that of all training
-    data at the end: only the variance of the error matters to sampling.
+    with F the tangential forces; configurations without forces teach log W alone. Every training
+    chain gives the same number of configurations to a batch, so a batch is the same whatever the
+    number of ranks, and ranks carry equal loads. The constant of log W_eff follows the mean error
+    of the batches and is set to that of all training data at the end: only the variance of the
+    error matters to sampling.
 
     Ten times a round the validation error is measured and the best parameters are kept, with which the round ends. It ends early
     when five checks found nothing better. A loss that is not finite, or a validation error ten times the best, brings the best

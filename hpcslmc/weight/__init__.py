@@ -39,7 +39,8 @@ def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, g
         return WEIGHTS[method](hamiltonian, beta, mu, group)
     except ValueError as error:
         alone = " with [sampling] ranks_per_chain = 1" if group.size > 1 else ""
-        raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always works{alone}.') from None
+        raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always '
+                        f'works{alone}.') from None
 
 
 def make_local(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> GreensFunctions | None:

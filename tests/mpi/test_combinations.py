@@ -5,17 +5,35 @@ from job_combinations import MEASUREMENTS, MOVES, differences, problems, run, sm
 
 from hpcslmc.parallel import World
 
-EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1) | {"sampling.trajectory": 0.3}
-GROUPED = [(method, move) for method in ("blocks", "matsubara") for move in MOVES] + [("auto", "exact hmc"), ("scalapack", "exact metropolis")]
-OTHERS = [{}, {"ensemble.temperature": [1.0, 0.5], "hamiltonian.mu": -0.7}, {"lattice.shape": [3, 4]}, {"ensemble.filling": 0.9}]
+EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1) | {
+    "sampling.trajectory": 0.3
+}
+GROUPED = [(method, move) for method in ("blocks", "matsubara") for move in MOVES] + [
+    ("auto", "exact hmc"),
+    ("scalapack", "exact metropolis"),
+]
+OTHERS = [
+    {},
+    {"ensemble.temperature": [1.0, 0.5], "hamiltonian.mu": -0.7},
+    {"lattice.shape": [3, 4]},
+    {"ensemble.filling": 0.9},
+]
 """Half filling at one temperature; doped at two; odd sides; a filling that is tuned."""
 
 
-@pytest.mark.parametrize(("number", "method", "move"), [(k, *both) for k, both in enumerate(GROUPED)])
+@pytest.mark.parametrize(
+    ("number", "method", "move"), [(k, *both) for k, both in enumerate(GROUPED)]
+)
 def test_a_group_measures_everything(world, agree, number, method, move):
     copy, group = world.split(2)
-    changes = {f"sampling.{key}": value for key, value in MOVES[move].items()} | EVERYTHING | OTHERS[number % len(OTHERS)]
-    together = run(small_job(changes | {"weight.method": method, "sampling.ranks_per_chain": 2}), copy, group)
+    changes = (
+        {f"sampling.{key}": value for key, value in MOVES[move].items()}
+        | EVERYTHING
+        | OTHERS[number % len(OTHERS)]
+    )
+    together = run(
+        small_job(changes | {"weight.method": method, "sampling.ranks_per_chain": 2}), copy, group
+    )
     found = problems(together)
     agree(not found, str(found))
     alone = run(small_job(changes | {"weight.method": "diagonalise"}), World())
@@ -27,8 +45,16 @@ def test_a_group_measures_everything(world, agree, number, method, move):
 def test_eigenvalues_of_a_group_after_sweeps(world, agree, changes):
     """Green's functions leave no energies behind; all of scalapack's come from its eigenvalues."""
     copy, group = world.split(2)
-    metropolis = {"weight.method": "scalapack", "sampling.method": "exact", "sampling.exact_move": "metropolis"}
-    simulation = run(small_job(metropolis | EVERYTHING | changes | {"sampling.ranks_per_chain": 2}), copy, group)
+    metropolis = {
+        "weight.method": "scalapack",
+        "sampling.method": "exact",
+        "sampling.exact_move": "metropolis",
+    }
+    simulation = run(
+        small_job(metropolis | EVERYTHING | changes | {"sampling.ranks_per_chain": 2}), copy, group
+    )
     found = problems(simulation)
     agree(not found, str(found))
-    agree((simulation.rungs[0].exact.local is not None) == (simulation.lattice.sites >= 16), "sweeps")
+    agree(
+        (simulation.rungs[0].exact.local is not None) == (simulation.lattice.sites >= 16), "sweeps"
+    )

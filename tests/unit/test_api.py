@@ -57,27 +57,35 @@ def test_the_exact_weight_and_its_forces(method):
 @pytest.mark.parametrize("method", ["diagonalise", "blocks", "matsubara"])
 def test_what_an_exact_weight_cannot_be_of_is_one_sentence(method):
     lattice = Lattice((4, 4))
-    weight, spins = exact_weight(Hamiltonian(lattice, 1.0, 1.0), 0.2, method=method), random_spins(2, lattice)
-    for wrong, named in ((spins[0], "(16, 3) torch.float64"), (spins.float(), "(2, 16, 3) torch.float32"), (spins.numpy(), "(2, 16, 3) float64"),
-                         (random_spins(2, Lattice((3, 4))), "(2, 12, 3)"), (spins.tolist(), "list")):
+    hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
+    weight, spins = exact_weight(hamiltonian, 0.2, method=method), random_spins(2, lattice)
+    wanted = "spins have to be a torch tensor (chains, 16, 3) of torch.float64, not "
+    cases = {"(16, 3) torch.float64": spins[0], "(2, 16, 3) torch.float32": spins.float(),
+             "(2, 16, 3) float64": spins.numpy(), "list": spins.tolist(),
+             "(2, 12, 3)": random_spins(2, Lattice((3, 4)))}
+    for found, wrong in cases.items():
         for ask in (weight.log_weight, weight.log_weight_and_forces):
-            with pytest.raises(UserError, match=r"spins have to be a torch tensor \(chains, 16, 3\) of torch.float64, not " + re.escape(named)):
+            with pytest.raises(UserError, match=re.escape(wanted + found)):
                 ask(wrong)
     log_weight, forces = weight.log_weight_and_forces(spins[:0])
     assert log_weight.shape == (0,) and forces.shape == (0, 16, 3)
-    for temperature, mu in ((0.0, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0), (1.0, float("nan"))):
-        with pytest.raises(UserError, match="use a positive finite temperature, and a finite chemical potential"):
-            exact_weight(Hamiltonian(lattice, 1.0, 1.0), temperature, mu, method)
+    nan, inf = float("nan"), float("inf")
+    for temperature, mu in ((0.0, 0.0), (-1.0, 0.0), (nan, 0.0), (inf, 0.0), (1.0, nan)):
+        with pytest.raises(UserError, match="positive finite temperature, and a finite chemical"):
+            exact_weight(hamiltonian, temperature, mu, method)
 
 
 def test_jobs_of_every_form():
-    """A Job whose defaults are not filled in is one; exchange that there was none of has no acceptance."""
-    table = JOB | {"effective": {"model": "attention", "shells": 3}, "ensemble": {"temperature": [0.2, 0.1], "exchange": 0}}
+    """A Job without its defaults is one; where nothing was exchanged there is no acceptance."""
+    apart = {"temperature": [0.2, 0.1], "exchange": 0}
+    table = JOB | {"effective": {"model": "attention", "shells": 3}, "ensemble": apart}
     results = run_job(Job.model_validate(table))
-    assert results.parsed_job.effective.layers == 3 and np.array_equal(results.exchange_acceptance, [np.nan], equal_nan=True)
+    assert results.parsed_job.effective.layers == 3
+    assert np.array_equal(results.exchange_acceptance, [np.nan], equal_nan=True)
     exchanged = run_job(JOB | {"ensemble": {"temperature": [0.3, 0.2, 0.1], "exchange": 6}})
     assert np.isnan(exchanged.exchange_acceptance).sum() == 1
-    assert run_job(JOB | {"sampling": {"method": "exact", "chains": 2, "samples": 4}}).exchange_acceptance.shape == (0,)
+    alone = run_job(JOB | {"sampling": {"method": "exact", "chains": 2, "samples": 4}})
+    assert alone.exchange_acceptance.shape == (0,)
     for wrong in ([1], None, 3):
         with pytest.raises(UserError, match="a job has to be a table of sections, not"):
             hpcslmc.make_job(wrong)

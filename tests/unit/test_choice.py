@@ -69,7 +69,8 @@ def test_too_cold_for_determinants():
 def test_what_is_advised_in_the_cold_is_accepted():
     """Ranks do not share a diagonalisation."""
     group = World()
-    for size, advice in ((1, "always works."), (2, "always works with [sampling] ranks_per_chain = 1.")):
+    alone = "always works with [sampling] ranks_per_chain = 1."
+    for size, advice in ((1, "always works."), (2, alone)):
         group.size = size
         with pytest.raises(UserError, match=re.escape(f'method = "diagonalise" {advice}')):
             make_weight("blocks", model(4, 4), 1e5, 0.0, group)

@@ -1,10 +1,22 @@
-"""Every combination of a job's options is refused in one sentence, or runs to its end and measures what it says."""
+"""Combinations of a job's options are refused, or run to their end and measure what they say."""
 
 import itertools
 
 import pytest
 import torch
-from job_combinations import EXACT, MEASUREMENTS, METHODS, MOVES, chosen_job, covering, differences, prepare, problems, run, small_job
+from job_combinations import (
+    EXACT,
+    MEASUREMENTS,
+    METHODS,
+    MOVES,
+    chosen_job,
+    covering,
+    differences,
+    prepare,
+    problems,
+    run,
+    small_job,
+)
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel import MPIWorld
@@ -14,14 +26,30 @@ EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1)
 SHORT = {"sampling.trajectory": 0.3}
 """Rounding grows along long trajectories."""
 SAME = 1e-6
-"""Largest difference between chains by different methods, whose models have learned from data that differ by rounding."""
+"""Largest difference between chains by different methods; their data differ by rounding."""
 REFUSED = {  # options that are refused together, and what the sentence has to say
     frozenset({("sampling.method", "exact"), ("learning.keep_data", True)}): "nothing is learned",
-    **{frozenset({("weight.method", "scalapack"), other}): "gives no forces" for other in (
-        ("sampling.method", "slmc"), ("sampling.method", "guided"), ("sampling.exact_move", "hmc"), ("learning.keep_data", True))},
-    frozenset({("weight.method", "diagonalise"), ("sampling.ranks_per_chain", 2)}): "a weight that ranks can share",
-    **{frozenset({("learning.replay", True), other}): "of one temperature" for other in (
-        ("ensemble", "list"), ("ensemble", "list apart"), ("ensemble", "rungs"), ("ensemble.filling", 0.9))},
+    **{
+        frozenset({("weight.method", "scalapack"), other}): "gives no forces"
+        for other in (
+            ("sampling.method", "slmc"),
+            ("sampling.method", "guided"),
+            ("sampling.exact_move", "hmc"),
+            ("learning.keep_data", True),
+        )
+    },
+    frozenset(
+        {("weight.method", "diagonalise"), ("sampling.ranks_per_chain", 2)}
+    ): "a weight that ranks can share",
+    **{
+        frozenset({("learning.replay", True), other}): "of one temperature"
+        for other in (
+            ("ensemble", "list"),
+            ("ensemble", "list apart"),
+            ("ensemble", "rungs"),
+            ("ensemble.filling", 0.9),
+        )
+    },
 }
 
 
@@ -34,13 +62,28 @@ def world():
 @pytest.fixture(scope="module")
 def diagonalised(world):
     """The run by diagonalisation of each move, for comparison."""
-    return {name: run(small_job({f"sampling.{key}": value for key, value in move.items()} | {"weight.method": "diagonalise"} | EVERYTHING | SHORT), world)
-            for name, move in MOVES.items()}
+    return {
+        name: run(
+            small_job(
+                {f"sampling.{key}": value for key, value in move.items()}
+                | {"weight.method": "diagonalise"}
+                | EVERYTHING
+                | SHORT
+            ),
+            world,
+        )
+        for name, move in MOVES.items()
+    }
 
 
 @pytest.mark.parametrize(("method", "move"), list(itertools.product(METHODS, MOVES)))
 def test_every_method_with_every_move_measures_everything(method, move, world, diagonalised):
-    changes = {f"sampling.{key}": value for key, value in MOVES[move].items()} | {"weight.method": method} | EVERYTHING | SHORT
+    changes = (
+        {f"sampling.{key}": value for key, value in MOVES[move].items()}
+        | {"weight.method": method}
+        | EVERYTHING
+        | SHORT
+    )
     if method == "scalapack" and move != "exact metropolis":
         with pytest.raises(UserError, match="gives no forces, which learning and exact_move"):
             small_job(changes)
@@ -70,19 +113,31 @@ def test_what_is_wrong_is_found(world):
     rung = simulation.rungs[0]
     assert problems(simulation) == []
     rung.bins.draws[1, -1, rung.bins.names.index("energy")] += 2.0 * EXACT * 2.0
-    assert any(problem.startswith("T = 0.5: energy of chain 1 is") for problem in problems(simulation))
+    assert any(
+        problem.startswith("T = 0.5: energy of chain 1 is") for problem in problems(simulation)
+    )
     rung.bins.draws[2, 3, rung.bins.names.index("density")] = float("nan")
     assert "T = 0.5: draws of density are not finite" in problems(simulation)
     rung.profiles[0].count = 0
     assert "no structure_factor" in problems(simulation)
     rung.evaluation.log_weight.add_(2.0 * EXACT)
-    assert any("log_weight of the last configuration is wrong" in problem for problem in problems(simulation))
+    assert any(
+        "log_weight of the last configuration is wrong" in problem
+        for problem in problems(simulation)
+    )
 
 
 @pytest.mark.parametrize("method", ["diagonalise", "scalapack"])
 def test_sweeps_end_where_they_have_no_frequencies(method, world):
-    """A chemical potential that thermalisation moves out of their reach leaves no sweeps of another one behind."""
-    job = small_job({"ensemble.temperature": 0.00035, "weight.method": method, "sampling.method": "exact", "sampling.exact_move": "metropolis"})
+    """A chemical potential out of their reach leaves no sweeps of another one behind."""
+    job = small_job(
+        {
+            "ensemble.temperature": 0.00035,
+            "weight.method": method,
+            "sampling.method": "exact",
+            "sampling.exact_move": "metropolis",
+        }
+    )
     simulation = run(job, world, world)
     rung = simulation.rungs[0]
     assert rung.exact.local is not None
@@ -96,4 +151,7 @@ def test_sweeps_end_where_they_have_no_frequencies(method, world):
 def test_one_rank_is_in_no_groups(world):
     """A job for groups may be run by one rank alone, which says so."""
     job = small_job({"weight.method": "blocks", "sampling.ranks_per_chain": 2})
-    assert _layout(job, world, "blocks", "cpu", 1) == "exact weight by blocks; 4 chains on 1 rank, cpu, 1 thread a rank"
+    assert (
+        _layout(job, world, "blocks", "cpu", 1)
+        == "exact weight by blocks; 4 chains on 1 rank, cpu, 1 thread a rank"
+    )

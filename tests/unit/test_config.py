@@ -32,11 +32,21 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
                                              ["[learning] replay", "one temperature"]),
     "energies that do not fill bins": (GOOD + "[measure]\nelectrons = 5\n", 1, ["[measure] electrons = 5", "bin_size = 1", "use bin_size = 5"]),
     "a long interval": (GOOD + "[measure]\noptical_conductivity = 5000\n", 1, ["[measure] optical_conductivity = 5000", "only 1000 samples"]),
-    "a long interval of what has a default": (GOOD + "[measure]\nstructure_factor = 5000\n", 1, ["[measure] structure_factor = 5000", "only 1000 samples"]),
-    "an exchange that never comes": (GOOD.replace("0.05", "[0.1, 0.3]\nexchange = 5000"), 1, ["[ensemble] exchange = 5000", "only 1000 samples", "0 for"]),
-    "two temperatures of one name": (GOOD.replace("0.05", "[0.1, 0.10000001]"), 1, ["[ensemble] temperature", "two temperatures 0.1", "six digits"]),
-    "rungs that are too close": (GOOD.replace("0.05", "[0.1, 0.100002]\nrungs = 9"), 1, ["[ensemble] temperature", "two temperatures 0.1", "six digits"]),
-    "data of no learning": (GOOD + '[sampling]\nmethod = "exact"\n[learning]\nkeep_data = true\n', 1, ["[learning] keep_data = true", '"exact"', "remove"]),
+    "a long interval of what has a default": (
+        GOOD + "[measure]\nstructure_factor = 5000\n", 1,
+        ["[measure] structure_factor = 5000", "only 1000 samples"]),
+    "an exchange that never comes": (
+        GOOD.replace("0.05", "[0.1, 0.3]\nexchange = 5000"), 1,
+        ["[ensemble] exchange = 5000", "only 1000 samples", "0 for"]),
+    "two temperatures of one name": (
+        GOOD.replace("0.05", "[0.1, 0.10000001]"), 1,
+        ["[ensemble] temperature", "two temperatures 0.1", "six digits"]),
+    "rungs that are too close": (
+        GOOD.replace("0.05", "[0.1, 0.100002]\nrungs = 9"), 1,
+        ["[ensemble] temperature", "two temperatures 0.1", "six digits"]),
+    "data of no learning": (
+        GOOD + '[sampling]\nmethod = "exact"\n[learning]\nkeep_data = true\n', 1,
+        ["[learning] keep_data = true", '"exact"', "remove"]),
     "not a number": (GOOD.replace("0.05", "nan"), 1, ["[ensemble] temperature", "finite"]),
     "infinite": (GOOD + "[hamiltonian]\nJ = inf\n", 1, ["[hamiltonian] J", "finite"]),
     "shape below 2": (GOOD.replace("[6, 6]", "[6, 1]"), 1, ["[lattice] shape (entry 2)", "greater than or equal to 2"]),
@@ -96,7 +106,8 @@ def test_the_resolved_job_is_a_job_file(tmp_path):
 
 def test_exact_moves_need_no_model(tmp_path):
     """Keys of learning, as a baseline's job file has them too, are not looked at."""
-    job = load_job(write(tmp_path, GOOD + '[learning]\nrounds = 0\nbudget = 3\n[sampling]\nmethod = "exact"\n'))
+    keys = '[learning]\nrounds = 0\nbudget = 3\n[sampling]\nmethod = "exact"\n'
+    job = load_job(write(tmp_path, GOOD + keys))
     assert (job.learning.rounds, job.learning.budget) == (0, 3)
 
 

@@ -90,7 +90,7 @@ def test_gradient_descent_finds_the_couplings(force_weight):
 
 @pytest.mark.parametrize("forces", [[True, True], [True, False], [False, True], [False, False]])
 def test_configurations_without_forces_teach_log_weight_alone(forces):
-    """They come from proposals, and from data that a run which learned from log W alone has kept."""
+    """They come from proposals, and from data of runs that learned from log W alone."""
     target = linear([0.4, -0.3, 0.1])
     data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 0.2)
     for seed, known in enumerate(forces):
@@ -98,13 +98,16 @@ def test_configurations_without_forces_teach_log_weight_alone(forces):
         data.add(spins, target.evaluate(spins, forces=known))
     gradients = {}
     for weight in (0.0, 0.3):
-        trainer = Trainer(linear([0.1, 0.2, 0.3]), data, World(), Stream(1, torch.arange(CHAINS), "batches"), steps=1, batch_size=32, rate=0.02,
+        model, stream = linear([0.1, 0.2, 0.3]), Stream(1, torch.arange(CHAINS), "batches")
+        trainer = Trainer(model, data, World(), stream, steps=1, batch_size=32, rate=0.02,
                           force_weight=weight)
-        parts = [trainer._gradient(trainer.model, *(x[:, k] for x in data.stacked()))[0] for k in range(2)]
-        whole, _ = trainer._gradient(trainer.model, *(x.flatten(0, 1) for x in data.stacked()))
+        parts = [trainer._gradient(model, *(x[:, k] for x in data.stacked()))[0] for k in range(2)]
+        whole, _ = trainer._gradient(model, *(x.flatten(0, 1) for x in data.stacked()))
         assert torch.allclose(whole, sum(parts), rtol=1e-12)
         gradients[weight] = parts
-    assert [not torch.equal(a, b) for a, b in zip(gradients[0.0], gradients[0.3], strict=True)] == forces
+    without, with_forces = gradients.values()
+    changed = [not torch.equal(a, b) for a, b in zip(without, with_forces, strict=True)]
+    assert changed == forces
 
 
 def test_attention_learns_what_the_linear_model_cannot():
