@@ -61,7 +61,10 @@ class EnsembleSection(_Section):
     exchange: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Samples between two turns of exchange between neighbouring temperatures of a list; 0 for independent runs."""
     filling: Annotated[float, Field(gt=0, lt=2)] | None = None
-    """Electrons per site that thermalisation tunes the chemical potential to, starting at mu; it is frozen from then on."""
+    """Electrons per site that thermalisation tunes the chemical potential to, whatever mu is; it is frozen from then on.
+
+    Thermalisation goes on, up to ``LONGEST_FILLING`` times as long, until the density is known to 0.06 per cent.
+    """
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -98,7 +101,7 @@ class EffectiveSection(_Section):
 
 class ThermalisationSection(_Section):
     moves: Count = 50
-    """Exact moves of every chain before anything is learned or kept."""
+    """Exact moves of every chain before anything is learned or kept; more where a filling, or the spacing of a ladder, takes them."""
 
 
 class LearningSection(_Section):

@@ -20,13 +20,30 @@ from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
 from hpcslmc.effective.files import NAME as MODEL
 from hpcslmc.effective.files import save_model
-from hpcslmc.ensemble import SPACING, TUNED, TUNINGS, Filling, spaced_evenly
+from hpcslmc.ensemble import (
+    FILLING_ERROR,
+    LONGEST_FILLING,
+    LONGEST_SPACING,
+    LONGEST_STEP,
+    REACH,
+    SPACING,
+    TUNED,
+    TUNINGS,
+    UNEVEN,
+    Filling,
+    fixed_spin_compressibility,
+    potential_of,
+    random_spin_levels,
+    spaced_evenly,
+    unevenness,
+)
 from hpcslmc.errors import UserError
 from hpcslmc.files import make_folder
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.learning.replay import NAME as DATA
 from hpcslmc.learning.replay import write_data
+from hpcslmc.measure.statistics import bracket
 from hpcslmc.parallel import ChainBlock, World
 from hpcslmc.rung import Rung, Setting
 from hpcslmc.sampling import HMC, Exchange, Move
@@ -67,6 +84,12 @@ class Simulation:
         One for each temperature; each holds this rank's chains at it.
     swaps : Exchange or None
         Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one rank.
+    fillings : list of Filling
+        One for each temperature, where the job asks for a filling.
+    spaced : bool
+        Whether the temperatures are final.
+    tuned_at : int or None
+        Moves of thermalisation after which the ensemble was frozen.
     phase : str
         thermalise, learn, tune or sample.
     done : int
@@ -108,16 +131,24 @@ class Simulation:
         directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
         setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian,
                           self.method, directory, shells)
-        self.rungs = [Rung(setting, k, temperature, job.hamiltonian.mu) for k, temperature in enumerate(ensemble.temperatures)]
+        self._levels = random_spin_levels(hamiltonian, job.sampling.seed) if ensemble.filling is not None else None
+        self.rungs = [Rung(setting, k, temperature, self._first_potential(temperature)) for k, temperature in enumerate(ensemble.temperatures)]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:
             stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=self.device), "exchange")
             self.swaps = Exchange(stream, len(self.rungs), self.block.count)
-        self._fillings = [Filling(ensemble.filling) for _ in self.rungs] if ensemble.filling is not None else []
+        self.fillings = [Filling(ensemble.filling, self.block.count) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
+        self.spaced = ensemble.rungs is None
+        self.tuned_at: int | None = 0 if self.spaced and not self.fillings else None
         self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance, self.idle, self._some_idle = math.nan, 0, True
         self._recent: deque[float] = deque(maxlen=RECENT)  # acceptance of the last samples of this rank's chains
+
+    def _first_potential(self, temperature: float) -> float:
+        """Return the job's chemical potential, or that of its filling for electrons among random spins."""
+        filling = self.job.ensemble.filling
+        return self.job.hamiltonian.mu if filling is None else potential_of(filling, self._levels, 1.0 / temperature)
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
         """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
@@ -157,11 +188,28 @@ class Simulation:
         if self.swaps:
             self._exchange(self.job.sampling.exact_move == "hmc")
         self.done += 1
-        moves = self.job.thermalisation.moves
-        if self.done % max(1, round(TUNED * moves / TUNINGS)) == 0 and self.done <= TUNED * moves:
-            self._tune_ensemble()
-        if self.done == moves:
+        if self.tuned_at is None:
+            for filling, rung in zip(self.fillings, self.rungs, strict=bool(self.fillings)):
+                rung.know_electrons()
+                filling.add(rung.evaluation.density)
+            if self.done % self._tuning_interval == 0:
+                self._end_interval()
+        if self.tuned_at is not None and self.done == self.thermalisation_end(self.tuned_at):
             self._enter("learn" if self.learns else "sample")
+
+    @property
+    def _tuning_interval(self) -> int:
+        """Moves between two changes of the ensemble."""
+        return max(1, round(TUNED * self.job.thermalisation.moves / TUNINGS))
+
+    @property
+    def _planned_tuning(self) -> int:
+        """Moves after which the ensemble is to be found."""
+        return int(TUNED * self.job.thermalisation.moves) // self._tuning_interval * self._tuning_interval
+
+    def thermalisation_end(self, tuned_at: int) -> int:
+        """Moves of thermalisation where tuning ended after so many: the job's, or as many more as tuning took."""
+        return self.job.thermalisation.moves + max(0, tuned_at - self._planned_tuning)
 
     def _enter(self, phase: str) -> None:
         self.phase, self.done = phase, 0
@@ -182,22 +230,65 @@ class Simulation:
         sums = self.world.sum(np.array([x.sum(0).tolist() for x in values]))
         return (sums / self.block.total).tolist()
 
-    def _tune_ensemble(self) -> None:
-        """Space the ladder, and after that correct the chemical potential, by what the moves since the last time have shown. Collective."""
+    def _end_interval(self) -> None:
+        """Note what an interval of moves has shown, and tune the ensemble by it if it is time. Collective."""
+        intervals = self.done // self._tuning_interval
+        if self.fillings:
+            self._note_densities()
+        space = not self.spaced and _is_triangular(intervals)
+        if space or (self.fillings and _is_due(intervals)):
+            self._tune_ensemble(space)
+        settled = self.spaced and all(filling.settled for filling in self.fillings)
+        if self.done >= self._planned_tuning and (settled or self.done >= LONGEST_FILLING * self.job.thermalisation.moves):
+            self.tuned_at = self.done
+
+    def _tune_ensemble(self, space: bool) -> None:
+        """Correct the chemical potentials, and space the ladder where it is to be. Collective."""
         temperatures, potentials = [rung.temperature for rung in self.rungs], [rung.mu for rung in self.rungs]
-        if self.job.ensemble.rungs and self.done <= SPACING * self.job.thermalisation.moves:
-            tried = np.maximum(self.swaps.tried * self.block.total, 1)
-            temperatures = spaced_evenly(temperatures, self.world.sum(self.swaps.accepted.sum(0)) / tried)
-            self.swaps.forget()
-        elif self._fillings:
-            for rung in self.rungs:
-                rung.know_electrons()
-            densities = self._means([rung.evaluation.density for rung in self.rungs])
-            potentials = [filling.next(mu, n) for filling, mu, n in zip(self._fillings, potentials, densities, strict=True)]
+        if self.fillings:
+            potentials = self._next_potentials()
+        if space:
+            spaced = self._next_temperatures(temperatures)
+            if self.fillings and spaced != temperatures:
+                potentials = _interpolated(spaced, temperatures, potentials)
+                for filling in self.fillings:
+                    filling.restart()
+            temperatures = spaced
         for rung, temperature, mu in zip(self.rungs, temperatures, potentials, strict=True):
             if (temperature, mu) != (rung.temperature, rung.mu):
                 rung.set_ensemble(temperature, mu)
                 rung.evaluation = rung.exact.evaluate(rung.spins)
+
+    def _note_densities(self) -> None:
+        """Note each rung's mean density and compressibility in the interval that has ended. Collective."""
+        sites, sums = self.lattice.sites, []
+        for filling, rung in zip(self.fillings, self.rungs, strict=True):
+            spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
+            levels = self._levels if spectrum is None else spectrum.cpu().numpy()
+            sums.append([*filling.end_interval(), self.block.count * fixed_spin_compressibility(levels, beta, rung.mu)])
+        means = self.world.sum(np.array(sums)) / self.block.total
+        for filling, rung, (n, n2, of_electrons) in zip(self.fillings, self.rungs, means.tolist(), strict=True):
+            filling.points.append([rung.mu, of_electrons + sites / rung.temperature * max(0.0, n2 - n * n)])
+
+    def _next_potentials(self) -> list[float]:
+        """Chemical potentials that should give the filling. Collective."""
+        bound, potentials = self.rungs[0].setting.hamiltonian.bound, []
+        for filling, rung in zip(self.fillings, self.rungs, strict=True):
+            means = self.world.broadcast(self.world.gather(filling.means))
+            furthest = bound + REACH * rung.temperature
+            potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
+        return potentials
+
+    def _next_temperatures(self, temperatures: list[float]) -> list[float]:
+        """Temperatures that should exchange evenly, the present ones where they do. Collective."""
+        likely = self.world.sum(self.swaps.likely.sum(0)) / np.maximum(self.swaps.tried * self.block.total, 1)
+        moves = self.job.thermalisation.moves
+        even = self.done >= SPACING * moves and unevenness(likely) <= UNEVEN
+        self.spaced = even or self.done >= LONGEST_SPACING * moves
+        if not even:
+            temperatures = spaced_evenly(temperatures, likely)
+            self.swaps.forget()
+        return temperatures
 
     def _learn(self) -> None:
         rung = next(r for r in self.rungs if not r.learning.finished)
@@ -258,8 +349,9 @@ class Simulation:
         found = []
         if self.phase != "thermalise" and self.job.ensemble.rungs:
             found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
-        if self.phase != "thermalise" and self._fillings:
-            found.append("chemical potential: " + ", ".join(f"{rung.mu:.5g}" for rung in self.rungs))
+        if self.phase != "thermalise" and self.fillings:
+            found.append(f"chemical potential for n = {self.job.ensemble.filling:g}, with the density that was found: " + ", ".join(
+                f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})" for rung, filling in zip(self.rungs, self.fillings, strict=True)))
         if self.phase != "thermalise":
             found += [f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them" for rung in self.rungs if _misguided(rung.exact)]
         found += [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
@@ -290,8 +382,18 @@ class Simulation:
             learning = rung.learning
             label = "explore" if learning.stage == "explore" else f"{learning.stage}, round {learning.round}"
             return f"learn: {self._at(rung)}{label}", *learning.progress
-        total = {"thermalise": self.job.thermalisation.moves, "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
+        total = {"thermalise": self._expected_moves, "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
         return self.phase, self.done, total[self.phase]
+
+    @property
+    def _expected_moves(self) -> int:
+        """Moves that thermalisation will take, as far as the errors of the densities tell."""
+        if self.tuned_at is not None:
+            return self.thermalisation_end(self.tuned_at)
+        moves = self.job.thermalisation.moves
+        ratios = [f.error / (FILLING_ERROR * f.target) for f in self.fillings if math.isfinite(f.error)]
+        needed = int(self.done * max(1.0, *ratios) ** 2) if ratios else 0
+        return min(max(moves, needed, self.done + 1), LONGEST_FILLING * moves)
 
     @property
     def note(self) -> str:
@@ -312,9 +414,12 @@ class Simulation:
         shared = {
             "job": self.job.model_dump(mode="json"), "versions": versions, "method": self.method, "phase": self.phase, "done": self.done,
             "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
-            "cpu_seconds": self.cpu_seconds(), "fillings": [filling.points for filling in self._fillings],
+            "cpu_seconds": self.cpu_seconds(), "spaced": self.spaced, "tuned_at": -1 if self.tuned_at is None else self.tuned_at,
+            "fillings": {str(k): filling.state_dict() for k, filling in enumerate(self.fillings)},
             "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
         }
+        if self.fillings:
+            chains["fillings"] = {str(k): filling.chain_state() for k, filling in enumerate(self.fillings)}
         if self.swaps:
             chains["exchange"], shared["exchange"] = self.swaps.chain_state(), self.swaps.state_dict()
         checkpoint.save(path, chains, shared, self.block, self.world)
@@ -363,12 +468,29 @@ class Simulation:
             self.phase, self.done = shared["phase"], shared["done"]
             if self.world.is_root:
                 self._cpu_seconds = np.array([shared["cpu_seconds"][phase] for phase in PHASES])
-            for filling, points in zip(self._fillings, shared["fillings"], strict=True):
-                filling.points = [tuple(point) for point in points]
+            self.spaced, self.tuned_at = shared["spaced"], None if shared["tuned_at"] < 0 else shared["tuned_at"]
+            for k, filling in enumerate(self.fillings):
+                filling.load(chains["fillings"][str(k)], shared["fillings"][str(k)])
             for rung in self.rungs:
                 rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
             if self.swaps:
                 self.swaps.load(chains["exchange"], shared["exchange"])
+
+
+def _is_triangular(number: int) -> bool:
+    """Whether a number is 1, 3, 6, 10, ...: the times between two of them grow as what is found gets finer."""
+    return math.isqrt(8 * number + 1) ** 2 == 8 * number + 1
+
+
+def _is_due(number: int) -> bool:
+    """Whether potentials are tuned after so many intervals: at first after every one, later when there are 8 per cent more."""
+    return number <= TUNINGS or int(math.log(number, 1.08)) > int(math.log(number - 1, 1.08))
+
+
+def _interpolated(at: list[float], places: list[float], values: list[float]) -> list[float]:
+    """Return a function of the temperature between its known values."""
+    order = np.argsort(places)
+    return np.interp(at, np.array(places)[order], np.array(values)[order]).tolist()
 
 
 def _misguided(move: Move | None) -> bool:
@@ -381,5 +503,6 @@ def _restoring(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) if type(error) is ValueError else f"it lacks {error}" if type(error) is KeyError else repr(error)
+        kinds = {ValueError: str(error), KeyError: f"it lacks {error}"}
+        reason = kinds.get(type(error), "something in it is of another kind")
         raise checkpoint.Damaged(f"{path} does not hold the state of this job: {reason:.200}") from None

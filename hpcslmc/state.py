@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from hpcslmc.checkpoint import Array
-from hpcslmc.ensemble import LONGEST_STEP, TUNINGS
+from hpcslmc.ensemble import LONGEST_FILLING, REACH
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.sampling import HMC, Move
@@ -78,6 +78,11 @@ def whether(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def always(value: object) -> bool:
+    """True."""
+    return value is True
+
+
 def never(value: object) -> bool:
     """False."""
     return value is False
@@ -138,8 +143,10 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     KeyError, TypeError, ...
         Where it is far from one.
     """
-    job, rungs = simulation.job, simulation.rungs
-    done = {"thermalise": whole(0, job.thermalisation.moves - 1)}
+    job, rungs, moves = simulation.job, simulation.rungs, simulation.job.thermalisation.moves
+    tuned = simulation.tuned_at is None  # in thermalisation, or it is to be
+    longest = (LONGEST_FILLING + 1) * moves if tuned else moves
+    done = {"thermalise": whole(0, longest - 1)}
     if simulation.learns:
         done["learn"] = whole(0, 0)
     if job.sampling.method == "guided":
@@ -153,16 +160,37 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     kinds = {
         "job": group, "versions": group, "method": text, "phase": text, "done": whole(0), "shells": Rows(whole(1)),
         "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
-        "fillings": Rows(Rows(Rows(real(), 2, 2)), *2 * [ladder if job.ensemble.filling is not None else 0]),
+        "spaced": whether if job.ensemble.rungs else always, "tuned_at": whole(-1, longest) if tuned else whole(0, 0),
+        "fillings": {str(k): _filling(shared["fillings"][str(k)]) for k in range(len(simulation.fillings))},
         "rungs": {str(rung.number): _shared(rung, shared, shared["rungs"][str(rung.number)]) for rung in rungs},
     }
     chain_kinds: dict = {"rungs": {str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)]) for rung in rungs}}
+    if simulation.fillings:
+        chain_kinds["fillings"] = {
+            str(k): {"means": Array(FLOAT, (len(shared["fillings"][str(k)]["points"]),)), "sums": Array(FLOAT, (2,))}
+            for k in range(len(simulation.fillings))}
     if simulation.swaps:
         kinds["exchange"] = {"turn": whole(0), "stream": STREAM, "tried": Array(INTEGER, (ladder - 1,))}
-        chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)),
+        chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)), "likely": Array(FLOAT, (ladder - 1,)),
                                    **dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,)))}
     check(shared, kinds, "shared")
     check(chains, chain_kinds, "chains")
+    if shared["phase"] == "thermalise":
+        _check_thermalisation_end(simulation, shared)
+
+
+def _check_thermalisation_end(simulation: "Simulation", shared: dict) -> None:
+    """Thermalisation has an end that lies ahead."""
+    tuned_at, done = shared["tuned_at"], shared["done"]
+    if tuned_at > done or (tuned_at > 0 and done >= simulation.thermalisation_end(tuned_at)):
+        raise ValueError(f"tuned_at = {tuned_at} after {done} moves of thermalisation")
+
+
+def _filling(saved: dict) -> dict:
+    """Counters that agree with the intervals."""
+    intervals = len(saved["points"])
+    return {"points": Rows(Rows(real(), 2, 2)), "moves": whole(0, LARGEST_COUNT), "first": whole(0, intervals), "reached": measured,
+            "error": measured}
 
 
 def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
@@ -184,9 +212,12 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
     job = rung.setting.job
     sampled = shared["done"] if shared["phase"] == "sample" else 0
     temperatures = job.ensemble.temperatures if job.ensemble.rungs else [rung.temperature]
-    drift = 2 * TUNINGS * LONGEST_STEP if job.ensemble.filling is not None else 0.0
+    ends = (rung.mu, rung.mu)
+    if job.ensemble.filling is not None:
+        reach = rung.setting.hamiltonian.bound + REACH * max(temperatures)
+        ends = (-reach, reach)
     kinds = {
-        "temperature": real(min(temperatures), max(temperatures)), "mu": real(rung.mu - drift, rung.mu + drift), "exact": _move(rung.exact),
+        "temperature": real(min(temperatures), max(temperatures)), "mu": real(*ends), "exact": _move(rung.exact),
         "bins": {"samples_in_partial": whole(*2 * [sampled % rung.bins.size])},
         **{f"profile_{sums.profile.name}": {"count": whole(*2 * [sampled // sums.profile.every])} for sums in rung.profiles},
     }

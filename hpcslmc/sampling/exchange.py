@@ -41,6 +41,8 @@ class Exchange:
         Those accepted.
     replica : (ladders, rungs) int64
         Which replica is at each rung; replicas are numbered by where they started.
+    likely : (ladders, rungs - 1) float64
+        Sums of the swaps' acceptance probabilities, a less noisy measure than their number.
     trips : (ladders, rungs) int64
         Journeys of each replica from one end of the ladder to the other.
 
@@ -53,15 +55,16 @@ class Exchange:
     def __init__(self, stream: Stream, rungs: int, ladders: int) -> None:
         self.stream, self.turn = stream, 0
         self.replica = np.tile(np.arange(rungs), (ladders, 1))
-        self.trips = np.zeros((ladders, rungs), np.int64)
-        self._last_end = np.full((ladders, rungs), -1)  # the rung at an end that each replica was at last, -1 for none
-        self._visit_ends()
         self.forget()
 
     def forget(self) -> None:
-        """Count swaps from here on."""
+        """Count swaps and journeys from here on."""
         ladders, rungs = self.replica.shape
         self.tried, self.accepted = np.zeros(rungs - 1, np.int64), np.zeros((ladders, rungs - 1), np.int64)
+        self.likely = np.zeros((ladders, rungs - 1))
+        self.trips = np.zeros((ladders, rungs), np.int64)
+        self._last_end = np.full((ladders, rungs), -1)  # the rung at an end that each replica was at last, -1 for none
+        self._visit_ends()
 
     def move(self, densities: Sequence[Reweighted], spins: Sequence[Tensor], evaluations: Sequence[Evaluation],
              forces: bool = False) -> tuple[list[Tensor], list[Evaluation], list[Tensor]]:
@@ -87,18 +90,20 @@ class Exchange:
             (one, other), (here, there) = spins[k:k + 2], evaluations[k:k + 2]
             come = densities[k].reweight(other, there, forces)
             gone = densities[k + 1].reweight(one, here, forces)
-            accept = torch.log(numbers[:, k]) < come.log_weight + gone.log_weight - here.log_weight - there.log_weight
+            gain = come.log_weight + gone.log_weight - here.log_weight - there.log_weight
+            accept = torch.log(numbers[:, k]) < gain
             spins[k], spins[k + 1] = torch.where(accept[:, None, None], other, one), torch.where(accept[:, None, None], one, other)
             evaluations[k], evaluations[k + 1] = come.where(accept, here), gone.where(accept, there)
             exchanged[k] = exchanged[k + 1] = accept
-            self._note(k, accept.cpu().numpy())
+            self._note(k, accept.cpu().numpy(), gain.clamp_max(0.0).exp().cpu().numpy())
         self.turn += 1
         self._visit_ends()
         return spins, evaluations, exchanged
 
-    def _note(self, k: int, accept: np.ndarray) -> None:
+    def _note(self, k: int, accept: np.ndarray, likely: np.ndarray) -> None:
         self.tried[k] += 1
         self.accepted[:, k] += accept
+        self.likely[:, k] += likely
         self.replica[accept, k:k + 2] = self.replica[accept, k:k + 2][:, ::-1]
 
     def _visit_ends(self) -> None:
@@ -110,7 +115,8 @@ class Exchange:
 
     def chain_state(self) -> dict:
         """What belongs to ladders: arrays with the ladder as first axis."""
-        return {"replica": self.replica, "trips": self.trips, "last_end": self._last_end, "accepted": self.accepted}
+        return {"replica": self.replica, "trips": self.trips, "last_end": self._last_end, "accepted": self.accepted,
+                "likely": self.likely}
 
     def state_dict(self) -> dict:
         """What is the same for all ladders."""
@@ -118,7 +124,7 @@ class Exchange:
 
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states."""
-        self.replica, self.trips, self._last_end, self.accepted = (
-            np.array(chain_state[name].numpy()) for name in ("replica", "trips", "last_end", "accepted"))
+        self.replica, self.trips, self._last_end, self.accepted, self.likely = (
+            np.array(chain_state[name].numpy()) for name in ("replica", "trips", "last_end", "accepted", "likely"))
         self.turn, self.tried = state["turn"], np.array(state["tried"].numpy())
         self.stream.load_state_dict(state["stream"])
