@@ -50,6 +50,11 @@ def threads() -> int:
     return number or 1
 
 
+def lock_no_files() -> None:
+    """Let HDF5 lock no file: it prefers the variable to what a call asks for."""
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+
+
 def slurm_job() -> str | None:
     """Number of the Slurm job, None outside of one."""
     job = os.environ.get("SLURM_JOB_ID", "")

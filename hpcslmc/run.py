@@ -85,8 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str], reader_gone: Callable[[], bool]) -> int:
     started = time.time()
-    # HDF5 prefers what is set there to what it is asked for
-    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+    environment.lock_no_files()
     if arguments and arguments[0] in ALONE:
         try:
             if options := _arguments(arguments):
