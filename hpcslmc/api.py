@@ -83,11 +83,11 @@ def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
     UserError
         If there is no model to read, or none of its name.
     """
-    architecture, parameters = load_model(str(path))
-    check_name(f"{path}: model", architecture.name, MODELS)
-    model = make_model(architecture, lattice)
-    check_parameters(model, parameters, str(path))
-    model.load_state_dict(parameters)
+    learned = load_model(str(path))
+    check_name(f"{path}: model", learned.architecture.name, MODELS)
+    model = make_model(learned.architecture, lattice)
+    check_parameters(model, learned.parameters, str(path))
+    model.load_state_dict(learned.parameters)
     return model
 
 

@@ -1,5 +1,6 @@
 """The job file's schema."""
 
+import codecs
 import difflib
 import itertools
 import json
@@ -96,7 +97,7 @@ class EffectiveSection(_Section):
     channels: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Width of messages (8 if not given); the program's other models have none."""
     start_from: PathName | None = None
-    """Model file or output directory of an earlier run whose model, of any lattice size, is where learning starts."""
+    """Model file or output directory of an earlier run whose model, of any lattice size, is where learning starts; of a ladder the nearest temperature's."""
 
 
 class ThermalisationSection(_Section):
@@ -255,11 +256,13 @@ def load_job(path: str, ranks: int = 1) -> Job:
     """
     try:
         check_regular(Path(path), LARGEST_FILE)
-        text = Path(path).read_bytes().decode()
+        content = Path(path).read_bytes()
+        text = content.decode("utf-8-sig")  # with or without a byte order mark
     except OSError as error:
         raise UserError(f"{path}: cannot read the job file: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: the job file is not UTF-8 text.") from None
+        wide = ", but UTF-16: save it as UTF-8" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+        raise UserError(f"{path}: the job file is not UTF-8 text{wide}.") from None
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # of tomllib, or of an integer with more digits than Python reads
@@ -295,7 +298,8 @@ def make_job(table: Mapping[str, Mapping]) -> Job:
     try:
         return resolve(Job.model_validate(table))
     except pydantic.ValidationError as error:
-        raise UserError(_sentence(error.errors()[0])) from None
+        # a misspelt name is why another is missing
+        raise UserError(_sentence(min(error.errors(), key=lambda it: it["type"] != "extra_forbidden"))) from None
 
 
 def resolve(job: Job) -> Job:
@@ -321,7 +325,7 @@ def resolve(job: Job) -> Job:
     for path in learning.replay:
         expanded(path, "[learning] replay")
     if effective.start_from is not None:
-        effective = _continued(effective)
+        effective = _continued(effective, job.ensemble.temperatures[0])
     if effective.model == "linear" and effective.layers is not None:
         raise UserError('[effective] layers belongs to attention, cnn and messages: remove it, or set model = "attention".')
     if effective.model in ("linear", "attention", "cnn") and effective.channels is not None:
@@ -346,6 +350,7 @@ def resolve(job: Job) -> Job:
         if effective.start_from is None and effective.shells > available:
             raise UserError(f"[effective] shells = {effective.shells}: a {job.lattice.shape[0]}x{job.lattice.shape[1]} "
                             f"lattice has only {available} neighbour shells.")
+    if learns and learning.rounds > 0:
         if sampling.chains < 2:
             raise UserError("[sampling] chains = 1: learning keeps some chains for validation, so use at least 2 chains.")
         validation = sampling.chains // max(2, round(1.0 / learning.validation_fraction))
@@ -401,11 +406,11 @@ def _check_thermalisation(job: Job) -> None:
         raise UserError("[ensemble] exchange = 0: a ladder is spaced by its exchange; remove rungs, and give all temperatures.")
 
 
-def _continued(effective: EffectiveSection) -> EffectiveSection:
+def _continued(effective: EffectiveSection, temperature: float) -> EffectiveSection:
     """The section with the architecture of the model that learning starts from."""
     from hpcslmc.effective.files import load_model  # needs torch, which other jobs do without until they run
 
-    architecture, _ = load_model(effective.start_from)
+    architecture = load_model(effective.start_from, temperature).architecture
     check_name(f"[effective] start_from = {effective.start_from!r}: model", architecture.name, MODELS)
     found = {"model": architecture.name, "shells": len(architecture.shells),
              "layers": None if architecture.name == "linear" else architecture.layers or None,
@@ -469,8 +474,9 @@ def check_name(key: str, name: str, known: Iterable[str]) -> None:
 
 def _hint(name: str, known: list[str], otherwise: str = "", more: str = "") -> str:
     """What may have been meant."""
-    close = difflib.get_close_matches(name[:SHOWN], known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'{otherwise}?" if close else f"known are {', '.join(known)}{more}."
+    lower = {known_name.lower(): known_name for known_name in known}
+    close = difflib.get_close_matches(name[:SHOWN].lower(), lower, n=1, cutoff=0.5)
+    return f"did you mean '{lower[close[0]]}'{otherwise}?" if close else f"known are {', '.join(known)}{more}."
 
 
 def _cut(text: str, length: int = SHOWN) -> str:
@@ -486,7 +492,8 @@ def _sentence(error: dict) -> str:
         section = Job.model_fields[location[0]].annotation if len(location) > 1 else Job
         hint, key = _hint(location[-1], list(section.model_fields)), _cut(location[-1])
         where = f"[{location[0]}] has no key '{key}'" if len(location) > 1 else f"no section or key '{key}'"
-        return f"{where}: {hint}"
+        owners = [name for name, field in Job.model_fields.items() if location[-1] in field.annotation.model_fields]
+        return f"{where}: it belongs to [{owners[0]}]." if owners else f"{where}: {hint}"
     place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")
     found = _cut(repr(error["input"]))
     if error["type"] == "missing":

@@ -19,6 +19,8 @@ WATCHED = ("log_weight", "m2_staggered", "m2_uniform")
 FEWEST_DRAWS = 20
 MOST_NUMBERS, FEWEST_BLOCKS = 2**16, 100
 """Draws of an observable, of all chains and temperatures, beyond which they are averaged in blocks for a look; but as many blocks of a chain."""
+ENORMOUS = 1000
+"""R-hat beyond which its size means nothing: chains that do not move at all."""
 SHARE = 0.01
 """Of the time, at most, that is spent on looking."""
 EVERY_S = 1.0
@@ -81,13 +83,16 @@ class Convergence:
         )
 
     def _say(self, tau: float, rhat: float, of: str) -> None:
-        """What is known of both: a single chain has no R-hat, and what does not fluctuate
-        neither.
-        """
-        self.short = f"R-hat {rhat:.3f}" if not math.isnan(rhat) else ""
+        """Say what is known of both: a single chain has no R-hat, nor has what does not fluctuate."""
+        large = rhat >= ENORMOUS
+        self.short = f"R-hat above {ENORMOUS}" if large else f"R-hat {rhat:.3f}"
+        self.short = "" if math.isnan(rhat) else self.short
         known = [
             text
-            for number, text in ((tau, f"tau {tau:.2f} samples"), (rhat, f"R-hat {rhat:.4f}"))
+            for number, text in (
+                (tau, f"tau {tau:.2f} samples"),
+                (rhat, self.short if large else f"R-hat {rhat:.4f}"),
+            )
             if not math.isnan(number)
         ]
         self.text = f"{', '.join(known)} (the largest of {of})" if known else ""

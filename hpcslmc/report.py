@@ -270,7 +270,7 @@ def _doubts(results: Results) -> list[str]:
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
         where = f" at T = {temperature:.4g}" if results.is_ladder else ""
         if idle := np.atleast_1d(results.idle)[at]:
-            lines.append(f"Doubtful means and errors{where}: no proposal was accepted in {idle} of {len(results.spins)} chains")
+            lines.append(f"Doubtful means and errors{where}: {idle} of {len(results.spins)} chains stand still, no proposal was accepted")
         kinds: dict[str, list[tuple[float, str, str]]] = {}
         for k, name in enumerate(summary.names):
             for doubt in (

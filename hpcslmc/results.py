@@ -12,6 +12,7 @@ import numpy as np
 from hpcslmc.config import Job
 from hpcslmc.errors import UserError
 from hpcslmc.lattice import Lattice
+from hpcslmc.measure.bins import standing_still
 from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.statistics import Estimate, attempted, derived_estimate, estimate, there
@@ -183,8 +184,8 @@ class Results:
 
     @property
     def idle(self) -> np.ndarray:
-        """([temperature]) int, chains in which no proposal was accepted."""
-        return (np.nan_to_num(self.draws["acceptance"]) == 0.0).all(1).sum(0)
+        """([temperature]) int, chains in which no proposal was accepted, or none that moved a spin."""
+        return standing_still(self.draws["acceptance"], self.draws["m2_uniform"]).sum(0)
 
     @cached_property
     def parsed_job(self) -> Job:

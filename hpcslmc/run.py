@@ -12,6 +12,7 @@ import math
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,8 +80,11 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
-    with lasting_streams() as reader_gone:
-        return _main(sys.argv[1:] if arguments is None else arguments, reader_gone)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with lasting_streams() as reader_gone, warnings.catch_warnings():
+        if not sys.warnoptions and "--verbose" not in arguments:  # of libraries: what a user can mend has a sentence of its own
+            warnings.simplefilter("ignore")
+        return _main(arguments, reader_gone)
 
 
 def _main(arguments: list[str], reader_gone: Callable[[], bool]) -> int:
@@ -204,7 +208,7 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
 
     try:
         while not simulation.finished:
-            phase, told = simulation.phase, len(simulation.remarks)
+            phase, told = simulation.phase, set(simulation.remarks)
             simulation.advance()
             decision = watch.decide(simulation.stage, look=simulation.phase == "sample" and convergence.due)
             if decision.talked or simulation.finished:
@@ -212,14 +216,16 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             if decision.look or simulation.finished:
                 convergence.look(simulation.rungs, copy)
             if simulation.idle and simulation.done >= RECENT and not idle_said:
-                progress.say(f"no proposal was accepted in {simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains so far: "
-                             "they stand still, and no error can be trusted")
+                progress.say(f"{simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains have stood still so far, no proposal was "
+                             "accepted: no mean or error can be trusted")
                 idle_said = True
             if world.is_root:
                 tell()
-            for remark in simulation.remarks[told:]:
-                progress.say(remark)
-            for alarm in simulation.alarms if writes else ():  # of any rank: others know nothing of it
+            for remark in simulation.remarks:
+                if remark not in told:
+                    progress.say(remark)
+            # of any rank: others know nothing of it
+            for alarm in simulation.alarms if writes else ():
                 print(f"hpcslmc: {alarm}", file=sys.stderr, flush=True)
             simulation.alarms.clear()
             if phase == "learn" != simulation.phase and writes:

@@ -184,24 +184,28 @@ class Rung:
     def _model(self) -> EffectiveModel:
         """The effective model: new, of the file that learning starts from, or to be filled from a checkpoint."""
         setting, effective = self.setting, self.setting.job.effective
-        shells, parameters = tuple(map(int, setting.lattice.shells[:effective.shells])), None
-        if setting.shells is not None:
-            shells = setting.shells
-        elif effective.start_from is not None:
-            learned, parameters = setting.world.on_root(lambda: load_model(effective.start_from))
-            shells = learned.shells
+        shells, learned = tuple(map(int, setting.lattice.shells[:effective.shells])), None
+        if effective.start_from is not None:
+            learned = setting.world.on_root(lambda: load_model(effective.start_from, self.temperature))
+            shells = learned.architecture.shells
+        shells = setting.shells or shells
         model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, self.physics.electrons),
                            setting.lattice)
         model.initialise(self._common_stream("parameters"))
-        if parameters is not None:
-            setting.world.on_root(lambda: check_parameters(model, parameters, effective.start_from))
-            model.load_state_dict(parameters)
+        self._start_remark = ""
+        if learned is not None:
+            setting.world.on_root(lambda: check_parameters(model, learned.parameters, effective.start_from))
+            model.load_state_dict(learned.parameters)
+            if unlike := learned.unlike(self.physics.electrons, self.physics.J):
+                self._start_remark = f"start_from: {learned.path} was learned at {unlike}"
         return model
 
     def enter(self, phase: str) -> None:
         """Hand on what the phases before have found for trajectories."""
         if phase == "learn":
             _follow(self.learning.slmc.inner, self.exact)
+            if self._start_remark:
+                self.learning.remarks.append(self._start_remark)
         elif phase == "tune":
             _follow(self.guided, self.exact)
             _follow(self.guided, self.learning.slmc.inner)

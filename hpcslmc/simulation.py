@@ -98,7 +98,7 @@ class Simulation:
         Of all chains at all temperatures: of the last move, in learning of this round, in sampling of the last ``RECENT`` samples as
         ``agree`` left it; nan before.
     idle : int
-        Chains, each temperature's counted, in whose complete bins no proposal was accepted, as ``agree`` left it.
+        Chains, each temperature's counted, that have stood still in all complete bins, as ``agree`` left it.
     resumed_from : Path or None
         The checkpoint that was read.
     resume_remarks : list of str
@@ -305,7 +305,7 @@ class Simulation:
         for rung in self.rungs:
             place = directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
             self.world.on_root(lambda: make_folder(place))
-            self.world.on_root(lambda: save_model(place / MODEL, rung.learning.model, versions))
+            self.world.on_root(lambda: save_model(place / MODEL, rung.learning.model, versions, self.job.hamiltonian.J))
             if self.job.learning.keep_data:
                 write_data(place / DATA, rung.learning.data, self.lattice.shape, rung.physics, versions, self.world)
             rung.learning.data.clear()
@@ -332,10 +332,10 @@ class Simulation:
         if self._recent:
             idle = 0
             if self._some_idle:  # on all ranks or none
-                idle = sum(int((~rung.bins.draws[:, :, -1].any(1)).sum()) for rung in self.rungs if rung.bins.draws.size)
+                idle = sum(int(rung.bins.idle.sum()) for rung in self.rungs)
             mean, idle = self.world.sum(np.array([np.mean(self._recent) / self.world.size, idle]))
             self.acceptance, self.idle = float(mean), int(idle)
-            self._some_idle = self.idle > 0 or not self.rungs[0].bins.draws.size
+            self._some_idle = self.idle > 0 or self.rungs[0].bins.draws.shape[1] < 2
 
     def _exchange(self, forces: bool) -> None:
         rungs = self.rungs

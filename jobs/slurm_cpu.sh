@@ -12,7 +12,8 @@
 #SBATCH --output=%x-%j.log
 
 # module load openmpi hdf5 petsc slepc     # whatever the environment was built against
-source "${HPCSLMC_VENV:-.venv}/bin/activate"
+venv=${HPCSLMC_VENV:-.venv}
+source "$venv/bin/activate" || { echo "$0: there is no environment in $venv: submit from the project's folder, or set HPCSLMC_VENV" >&2; exit 2; }
 export OMP_NUM_THREADS=1
 
 # "srun --mpi=pmix" where Slurm and MPI have PMIx in common: preemption then tells every rank. With mpirun it does where the cluster sets
@@ -30,6 +31,6 @@ while kill -0 $run 2>/dev/null; do # the signal ended the wait, not the run
 done
 case $code in
 75 | 138 | 143)                    # checkpointed, or a signal came before the program could take it: run me again, unless cancelled
-    scontrol show job "$SLURM_JOB_ID" | grep -qE "JobState=(CANCELLED|COMPLETING)" || scontrol requeue "$SLURM_JOB_ID" ;;
+    [ -z "$SLURM_JOB_ID" ] || scontrol show job "$SLURM_JOB_ID" | grep -qE "JobState=(CANCELLED|COMPLETING)" || scontrol requeue "$SLURM_JOB_ID" ;;
 esac
 exit $code

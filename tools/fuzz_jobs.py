@@ -168,7 +168,7 @@ TEXTS = {
     "empty": b"", "spaces": b" \n\t\n", "a word": b"hello", "an open section": b"[lattice", "two values": b"[lattice]\nshape = [4, 4] [4, 4]",
     "the same key twice": job() + b"seed = 1\nseed = 2\n", "the same section twice": job() + b"[lattice]\n", "JSON": b'{"lattice": {"shape": [4, 4]}}',
     "YAML": b"lattice:\n  shape: [4, 4]\n", "Python": b"import os\nos.system('touch written')\n", "Latin-1": job() + b"# caf\xe9\n",
-    "UTF-16": job().decode().encode("utf-16"), "a mark of byte order": b"\xef\xbb\xbf" + job(), "a NUL": job() + b"\x00", "an ELF": b"\x7fELF\x02\x01\x01" + bytes(200),
+    "UTF-16": job().decode().encode("utf-16"), "two marks of byte order": 2 * b"\xef\xbb\xbf" + job(), "a NUL": job() + b"\x00", "an ELF": b"\x7fELF\x02\x01\x01" + bytes(200),
     "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(500), "a pickle": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01x\x94.", "a lone surrogate": job() + b'x = "\\ud800"\n',
     "deep arrays": b"x = " + b"[" * 5000 + b"]" * 5000, "deep tables": b"x = " + b"{a=" * 5000 + b"1" + b"}" * 5000, "a deep key": job() + b".".join([b"a"] * 20000) + b" = 1\n",
     "a key of two lines": job() + b'"a\\nhpcslmc: b" = 1\n', "an escape in a key": job() + b'"\\u001b[31m" = 1\n', "a long key": job() + b"a" * 10**6 + b" = 1\n",

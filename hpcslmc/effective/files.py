@@ -3,7 +3,9 @@
 import json
 import math
 import os
-from dataclasses import asdict, astuple
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import h5py
@@ -23,36 +25,88 @@ LARGEST = 2**27
 """Bytes of parameters beyond which a file is refused."""
 
 
-def save_model(path: Path, model: EffectiveModel, versions: dict[str, str]) -> None:
-    """Write a model's architecture (attribute ``architecture``, JSON) and parameters (datasets), and publish it by rename."""
+@dataclass(frozen=True)
+class Learned:
+    """A learned model as a file has it.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file.
+    architecture : Architecture
+        With t, mu and beta that it was learned at.
+    parameters : dict of str to Tensor
+    J : float or None
+        Coupling that it was learned at; files of earlier versions do not say.
+    """
+
+    path: Path
+    architecture: Architecture
+    parameters: dict[str, Tensor]
+    J: float | None
+
+    def unlike(self, electrons: FreeElectrons, J: float) -> str:
+        """What it was learned at and is otherwise here, in words; "" if nothing is."""
+        own, numbers = self.architecture.electrons, {}
+        for name in ("t", "mu"):
+            numbers[name] = getattr(own, name), getattr(electrons, name)
+        numbers["T"] = 1.0 / own.beta, 1.0 / electrons.beta
+        if self.J is not None:
+            numbers["J"] = self.J, J
+        return ", ".join(f"{name} = {there:.6g} (here {here:.6g})" for name, (there, here) in numbers.items()
+                         if not math.isclose(there, here, rel_tol=1e-9, abs_tol=1e-12))
+
+
+def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str], J: float | None = None) -> None:
+    """Write a model and publish it by rename.
+
+    Parameters
+    ----------
+    path : Path
+    model : EffectiveModel
+        Its architecture goes into the attribute ``architecture`` (JSON, with the electrons' t, mu and beta), its parameters into datasets.
+    versions : mapping of str to str
+        Attributes.
+    J : float
+        Coupling of the spins to the electrons that it was learned at, an attribute too.
+    """
     with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["architecture"] = json.dumps(asdict(model.architecture))
         file.attrs.update(versions)
+        if J is not None:
+            file.attrs["J"] = J
         for name, value in model.state_dict().items():
             file[name.replace(".", "/")] = value.cpu().numpy()
 
 
-def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:
-    """Architecture and parameters of a learned model.
+def load_model(path: str, temperature: float | None = None) -> Learned:
+    """Read a learned model.
 
     Parameters
     ----------
     path : str
         A model file, or the output directory of a run that learned one.
+    temperature : float
+        Of a ladder's output directory, which has a model for each temperature, the one that is nearest in ratio is taken.
 
     Raises
     ------
     UserError
     """
-    file_path = expanded(path, "[effective] start_from")
+    directory = file_path = expanded(path, "[effective] start_from")
     if os.path.isdir(file_path):
         file_path /= NAME
+    if temperature is not None and not os.path.exists(file_path) and (rungs := _rungs(directory)):
+        file_path = rungs[min(rungs, key=lambda other: abs(math.log(other / temperature)))]
     try:
         check_regular(file_path)
         with open_hdf5(file_path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
+            J = float(file.attrs["J"]) if "J" in file.attrs else None
+            if J is not None and not math.isfinite(J):
+                raise ValueError("J is not finite")
             architecture = _architecture(json.loads(file.attrs["architecture"]))
             datasets: dict[str, h5py.Dataset] = {}
             file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
@@ -66,7 +120,13 @@ def load_model(path: str) -> tuple[Architecture, dict[str, Tensor]]:
         raise UserError(f"[effective] start_from = {path!r}: cannot read {file_path}: {error.strerror or str(error).splitlines()[0]}.") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{file_path} is damaged, its architecture or parameters cannot be read: {error}.") from None
-    return architecture, parameters
+    return Learned(file_path, architecture, parameters, J)
+
+
+def _rungs(directory: Path) -> dict[float, Path]:
+    """Model files in the output directory of a ladder, by the temperature that their folders are named after."""
+    named = {path: re.fullmatch(r"T([0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)", path.parent.name) for path in directory.glob(f"T*/{NAME}")}
+    return {temperature: path for path, name in named.items() if name and 0.0 < (temperature := float(name[1])) < math.inf}
 
 
 def _architecture(described: dict) -> Architecture:

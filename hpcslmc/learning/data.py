@@ -21,18 +21,22 @@ class DataSet:
     ----------
     block : ChainBlock
     validation_fraction : float
-        Every k-th chain validates, k = round(1 / validation_fraction).
+        Every k-th chain validates, k = round(1 / validation_fraction). Of fewer chains, which nothing is learned from, all do both.
     """
 
     def __init__(self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu") -> None:
         every = max(2, round(1.0 / validation_fraction))
         self.chains_total = block.total
         is_validation = np.arange(block.total) % every == every - 1
-        self.train_chains_total = int((~is_validation).sum())
-        local = torch.as_tensor(is_validation[block.indices()], device=device)
-        self.validation_chains = local.nonzero()[:, 0]
-        self.train_chains = (~local).nonzero()[:, 0]
-        self.validation_chains_total = block.total - self.train_chains_total
+        trains = ~is_validation
+        if not is_validation.any():
+            is_validation = trains
+        self.train_chains_total = int(trains.sum())
+        self.validation_chains_total = int(is_validation.sum())
+        self.validation_chains, self.train_chains = (
+            torch.as_tensor(of[block.indices()], device=device).nonzero()[:, 0]
+            for of in (is_validation, trains)
+        )
         self.clear()
 
     def __len__(self) -> int:

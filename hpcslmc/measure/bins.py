@@ -7,6 +7,14 @@ import torch
 from torch import Tensor
 
 
+def standing_still(acceptance: np.ndarray, m2_uniform: np.ndarray) -> np.ndarray:
+    """(chains[, temperature]) bool, chains in whose draws (chains, draws[, temperature]) no proposal was accepted, or none that moved a spin.
+
+    Draws behind the end of a chain are nan.
+    """
+    return (np.nan_to_num(acceptance) == 0.0).all(1) | (np.nanmax(m2_uniform, 1) == np.nanmin(m2_uniform, 1))
+
+
 class Bins:
     """Binned time series of all observables of this rank's chains.
 
@@ -103,6 +111,14 @@ class Bins:
         averaged over the complete bins.
         """
         return self._deviations / max(1, self._filled * self.size)
+
+    @property
+    def idle(self) -> np.ndarray:
+        """(chains,) bool, chains that stand still in all complete bins; no chain does in less than two."""
+        if self._filled < 2:
+            return np.zeros(len(self._bins), dtype=bool)
+        names = ("acceptance", "m2_uniform")
+        return standing_still(*(self.draws[:, :, self.names.index(name)] for name in names))
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""

@@ -1,7 +1,10 @@
 import pytest
+from helpers import make_effective
 
 from hpcslmc.config import Job, changed_keys, load_job
+from hpcslmc.effective.files import save_model
 from hpcslmc.errors import UserError
+from hpcslmc.lattice import Lattice
 
 GOOD = """
 [lattice]
@@ -83,6 +86,12 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
     "no trajectory": (GOOD + "[sampling]\ntrajectory = 0\n", 1, ["[sampling] trajectory", "greater than 0"]),
     "not TOML": ("[lattice\nshape = [6, 6]", 1, ["not valid TOML", "line 1"]),
     "not text": (b"\xff\xfe\x00", 1, ["not UTF-8 text"]),
+    "UTF-16": (GOOD.encode("utf-16"), 1, ["not UTF-8 text, but UTF-16: save it as UTF-8"]),
+    "a misspelt section that has to be there": (GOOD.replace("[lattice]", "[lattise]"), 1, ["no section or key 'lattise'", "did you mean 'lattice'"]),
+    "a misspelt key that has to be there": (GOOD.replace("shape", "shpae"), 1, ["[lattice] has no key 'shpae'", "did you mean 'shape'"]),
+    "capitals": (GOOD.replace("[ensemble]", "[ENSEMBLE]"), 1, ["no section or key 'ENSEMBLE'", "did you mean 'ensemble'"]),
+    "a key of another section": (GOOD + "[sampling]\nfilling = 0.9\n", 1, ["[sampling] has no key 'filling'", "it belongs to [ensemble]"]),
+    "a key without its section": ("shape = [4, 4]\n[ensemble]\ntemperature = 1\n", 1, ["no section or key 'shape'", "it belongs to [lattice]"]),
     "empty": ("", 1, ["[lattice] is missing"]),
 }
 
@@ -96,6 +105,20 @@ def write(tmp_path, text) -> str:
 def test_defaults_are_filled_in(tmp_path):
     job = load_job(write(tmp_path, GOOD))
     assert (job.effective.model, job.effective.layers, job.sampling.chains) == ("attention", 3, 64)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_job(tmp_path):
+    assert load_job(write(tmp_path, b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())) == load_job(write(tmp_path, GOOD))
+
+
+def test_nothing_is_validated_where_nothing_is_learned(tmp_path):
+    """Of few chains, or of one."""
+    save_model(tmp_path / "model.h5", make_effective("linear", Lattice((6, 6)), 3, 0), {})
+    for chains in (1, 4):
+        text = GOOD + f'[effective]\nstart_from = "{tmp_path}"\n[learning]\nrounds = 0\nbatch_size = 1\n[sampling]\nchains = {chains}\n'
+        assert load_job(write(tmp_path, text)).sampling.chains == chains
+        with pytest.raises(UserError, match="chains"):
+            load_job(write(tmp_path, text.replace("rounds = 0", "rounds = 1")))
 
 
 def test_the_resolved_job_is_a_job_file(tmp_path):

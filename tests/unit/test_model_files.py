@@ -4,7 +4,7 @@ import h5py
 import pytest
 import torch
 from helpers import make_effective, random_spins
-from small_jobs import make_job
+from small_jobs import make_job, run
 
 from hpcslmc.config import Job, resolve
 from hpcslmc.effective import MODELS, make_model
@@ -29,10 +29,10 @@ def learned(name: str, shape: tuple[int, int] = (4, 4)):
 def test_a_model_comes_back_as_it_was(name, tmp_path):
     model = learned(name)
     save_model(tmp_path / "model.h5", model, {"hpcslmc": "0"})
-    architecture, parameters = load_model(str(tmp_path))
-    again = make_model(architecture, Lattice((4, 4)))
+    learned_before = load_model(str(tmp_path))
+    again = make_model(learned_before.architecture, Lattice((4, 4)))
     again.precision = torch.float64
-    again.load_state_dict(parameters)
+    again.load_state_dict(learned_before.parameters)
     spins = random_spins(3, 16)
     assert torch.equal(again(spins), model(spins))
 
@@ -82,3 +82,76 @@ def test_bad_files_are_one_sentence(tmp_path):
         file.attrs["format"] = "something else"
     with pytest.raises(UserError, match="not a model"):
         load_model(str(path))
+
+
+def table_from(path, temperature: object = 0.1, J: float = 1.0, **ensemble: object) -> dict:
+    """A job that samples by a model as it is."""
+    tables = make_job().model_dump()
+    tables["hamiltonian"]["J"] = J
+    tables["ensemble"] = {"temperature": temperature, **ensemble}
+    tables["thermalisation"]["moves"] = 12
+    return tables | {"effective": {"start_from": str(path)}, "learning": tables["learning"] | {"rounds": 0}}
+
+
+def remarks_after_thermalisation(tables: dict) -> list[str]:
+    simulation = Simulation(resolve(Job.model_validate(tables)), World())
+    while simulation.phase == "thermalise":
+        simulation.advance()
+    return [remark for remark in simulation.remarks if "start_from" in remark]
+
+
+def test_a_model_of_other_physics_is_told(tmp_path):
+    save_model(tmp_path / "model.h5", learned("linear"), {}, J=1.0)
+    electrons = load_model(str(tmp_path)).architecture.electrons
+    assert remarks_after_thermalisation(table_from(tmp_path, 1.0 / electrons.beta)) == []
+    (remark,) = remarks_after_thermalisation(table_from(tmp_path, 0.5, J=2.0))
+    assert f"was learned at T = {1.0 / electrons.beta:.6g} (here 0.5), J = 1 (here 2)" in remark
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        del file.attrs["J"]  # as in files of earlier versions
+    assert remarks_after_thermalisation(table_from(tmp_path, 1.0 / electrons.beta, J=2.0)) == []
+
+
+def test_a_run_writes_the_coupling_into_its_model(tmp_path):
+    simulation = Simulation(make_job(method="guided"), World())
+    simulation.keep_learned(tmp_path, {})
+    assert load_model(str(tmp_path)).J == 1.0
+
+
+def test_a_ladder_gives_each_temperature_its_nearest_model(tmp_path):
+    for k, temperature in enumerate(("0.4", "0.1", "0.025")):
+        model = learned("linear")
+        with torch.no_grad():
+            model.couplings.fill_(k)
+        (tmp_path / f"T{temperature}").mkdir()
+        save_model(tmp_path / f"T{temperature}/model.h5", model, {})
+    (tmp_path / "Tuned").mkdir()
+    simulation = Simulation(resolve(Job.model_validate(table_from(tmp_path, [0.3, 0.19, 0.06, 0.04]))), World())
+    assert [rung.learning.model.couplings[0].item() for rung in simulation.rungs] == [0.0, 1.0, 1.0, 2.0]
+    with pytest.raises(UserError, match="cannot read"):
+        load_model(str(tmp_path))
+
+
+def test_a_tuned_job_that_is_resumed_keeps_the_model_it_started_from(tmp_path):
+    """Its models are built again whenever the ensemble is tuned."""
+    save_model(tmp_path / "model.h5", learned("linear"), {}, J=1.0)
+    tables = table_from(tmp_path, 0.1, filling=0.8)
+    job = resolve(Job.model_validate(tables | {"thermalisation": {"moves": 24}}))
+    whole = Simulation(job, World())
+    for _ in range(3):
+        whole.advance()
+    whole.save(tmp_path / "checkpoint.h5", {})
+    resumed = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    for simulation in (whole, resumed):
+        while simulation.phase != "sample":
+            simulation.advance()
+    assert torch.equal(whole.rungs[0].learning.model.couplings, resumed.rungs[0].learning.model.couplings)
+    assert whole.remarks == resumed.remarks and any("start_from" in remark for remark in whole.remarks)
+
+
+def test_one_chain_samples_by_a_model_that_is_there(tmp_path):
+    save_model(tmp_path / "model.h5", learned("linear"), {})
+    tables = table_from(tmp_path)
+    tables["sampling"] |= {"chains": 1, "samples": 4}
+    simulation = run(resolve(Job.model_validate(tables)), World())
+    (row,) = simulation.rungs[0].learning.history
+    assert simulation.done == 4 and row["mse"] >= 0.0

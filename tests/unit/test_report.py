@@ -14,7 +14,7 @@ from small_jobs import make_job, run
 from hpcslmc import figures, results_file
 from hpcslmc.config import make_job as checked
 from hpcslmc.parallel import World
-from hpcslmc.report import Sheet
+from hpcslmc.report import Sheet, print_tables
 from hpcslmc.results import Results, collect, merge
 from hpcslmc.run import main
 
@@ -310,3 +310,15 @@ def test_a_table_that_is_too_wide_goes_on_below_and_no_cell_is_cut(width):
     for i in range(3):
         own = [line for line in lines if line.split()[:1] == [f"0.{i}"]]
         assert [cell for line in own for cell in line.split()[2:]] == rows[i][2:] and len(own) == len(sheets)
+
+
+def test_chains_that_stand_still_are_a_doubt(capsys):
+    results = collect(run(make_job(samples=8), World()), {})
+    results.draws["acceptance"][:] = 0.5
+    results.draws["m2_uniform"][:] = np.linspace(0.1, 0.2, results.draws["m2_uniform"].shape[1])
+    print_tables({"": results})
+    assert "stand still" not in capsys.readouterr().out
+    results.draws["acceptance"][3] = 0.0
+    results.draws["m2_uniform"][5] = 0.25
+    print_tables({"": results})
+    assert "Doubtful means and errors: 2 of 8 chains stand still" in capsys.readouterr().out
