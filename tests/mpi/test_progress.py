@@ -25,6 +25,7 @@ def test_chains_that_stand_still_are_counted_on_all_ranks(world, agree):
     simulation = run(make_job(samples=8, ensemble={"temperature": [0.3, 0.1]}), world)
     mine = simulation.block.indices()
     for rung in simulation.rungs:
+        rung.bins.draws[:, :, rung.bins.names.index("m2_uniform")] = np.linspace(0.1, 0.2, rung.bins.draws.shape[1])
         rung.bins.draws[:, :, -1] = np.where(np.isin(mine, (1, 6)), 0.0, 1.0)[:, None]
     simulation.agree()
     agree(simulation.idle == 4, f"{simulation.idle} idle chains")
