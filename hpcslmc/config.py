@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
+from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, expanded
+from hpcslmc.files import check_regular
 from hpcslmc.registry import MODELS, WEIGHTS
 
 LARGEST_FILE = 2**15

@@ -148,33 +148,3 @@ def synchronise(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def expanded(path: str, key: str) -> Path:
-    """Expand ``~`` and environment variables, ``$NAME`` or ``${NAME}``, in a path of a job file.
-
-    Parameters
-    ----------
-    path : str
-    key : str
-        Where it was given, for the message.
-
-    Raises
-    ------
-    UserError
-        If a variable is not set or empty, or a home folder is not known.
-    """
-    def value(found: re.Match) -> str:
-        name = found[1] or found[2]
-        if not os.environ.get(name):
-            raise UserError(f"{key} = {path!r}: the environment variable {name} is not set: set it, "
-                            "or write the path out.")
-        return os.environ[name]
-
-    whole = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
-    if path.startswith("~"):
-        whole = os.path.expanduser(whole)
-        if whole.startswith("~"):
-            raise UserError(f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: "
-                            f"write the path out, or ./{path} for a name that begins so.")
-    return Path(whole)

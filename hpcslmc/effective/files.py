@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hpcslmc.effective.electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
+from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, expanded, publishing
+from hpcslmc.files import check_regular, publishing
 from hpcslmc.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc model 1"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from hpcslmc.effective import FreeElectrons
+from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, expanded, publishing
+from hpcslmc.files import check_regular, publishing
 from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel import World

@@ -7,7 +7,8 @@ import h5py
 import pytest
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import beside, check_places, check_regular, expanded, make_folder, publishing, reserve
+from hpcslmc.environment import expanded
+from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing, reserve
 from hpcslmc.hdf5 import open_hdf5
 
 OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"),
