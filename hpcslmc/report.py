@@ -16,7 +16,7 @@ from hpcslmc.errors import UserError, described_error
 from hpcslmc.measure.bins import left_over
 from hpcslmc.measure.statistics import UNKNOWN, bracket, largest
 from hpcslmc.progress import terminal_width
-from hpcslmc.results import Results
+from hpcslmc.results import MISSED, Results
 
 WIDE = 150
 """Columns of a line where there is no terminal."""
@@ -48,6 +48,10 @@ IN_LADDERS = (
 )
 """Observables that are shown for every temperature, and of every run among several."""
 Part = TypeVar("Part")
+IN_PIECES = 0.01
+"""Share of accepted swaps below which a pair of temperatures hardly exchanges."""
+UNEVEN = 0.5
+"""Smallest share of accepted swaps of a spaced ladder, in units of the largest."""
 GAP = 2
 """Characters between two columns."""
 
@@ -168,6 +172,7 @@ def _parts(results: Results) -> list[Sheet | str]:
     )
     if results.exchange:
         parts.append(made("the line on exchange", _exchange_line, results))
+        parts += _ladder_doubts(results)
     doubts = made("the list of doubts", _doubts, results)
     return parts + _left_over(results) + (doubts if isinstance(doubts, list) else [doubts])
 
@@ -227,6 +232,20 @@ def _exchange_line(results: Results) -> str:
     return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
 
 
+def _ladder_doubts(results: Results) -> list[str]:
+    """A line for each pair of temperatures that hardly exchange, or one for a ladder that was to be even and is not."""
+    acceptance, temperatures = results.exchange_acceptance, results.temperature
+    lines = [
+        f"Ladder in pieces: {share:.2g} of the swaps between T = {temperatures[k]:.4g} and {temperatures[k + 1]:.4g} were accepted; "
+        "use more temperatures between them"
+        for k, share in enumerate(acceptance) if share < IN_PIECES
+    ]
+    if results.parsed_job.ensemble.rungs and not lines and np.min(acceptance) < UNEVEN * np.max(acceptance):
+        lines.append(f"Ladder uneven: from {np.min(acceptance):.2f} to {np.max(acceptance):.2f} of the swaps of a pair were accepted; "
+                     "use more moves of thermalisation, or more rungs")
+    return lines
+
+
 def _learning_sheet(results: Results) -> Sheet:
     columns = results.rounds
     headings = ["round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured", "erfc(s/2)", "exp(-s)"]
@@ -278,7 +297,7 @@ def _doubts(results: Results) -> list[str]:
                 if name not in INGREDIENTS
                 else ()
             ):
-                number = None if doubt.startswith(UNKNOWN) else re.search(r"[\d.]+|inf", doubt)
+                number = None if doubt.startswith((UNKNOWN, MISSED)) else re.search(r"[\d.]+|inf", doubt)
                 size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0) if number else 0.0
                 kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append(
                     (size, doubt, summary.labels[name])
@@ -287,5 +306,8 @@ def _doubts(results: Results) -> list[str]:
             labels, worst = [label for *_, label in found], max(found)[1]
             whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
             what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
-            lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
+            if worst.startswith(MISSED):
+                lines.append(f"Filling missed{where}: {worst.removeprefix(MISSED)}")
+            else:
+                lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
     return lines

@@ -15,7 +15,7 @@ from hpcslmc.lattice import Lattice
 from hpcslmc.measure.bins import standing_still
 from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
-from hpcslmc.measure.statistics import Estimate, attempted, derived_estimate, estimate, there
+from hpcslmc.measure.statistics import Estimate, attempted, bracket, derived_estimate, estimate, there
 
 if TYPE_CHECKING:
     import xarray
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hpcslmc.simulation import Simulation
 
 NAME = "results.h5"
+MISSED = "missed: "
+"""Begins a doubt about what was to be reached, not about an error."""
+MISSED_ERRORS, MISSED_SHARE = 3.0, 0.002
+"""Standard errors, and share of the filling, by which the density may differ from it without a word."""
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
 SHARED = (
@@ -224,7 +228,13 @@ class Results:
             labels |= {q.name: q.label for q in quantities}
             for name, found in (estimates | derived).items():
                 rows.setdefault(name, []).append(found)
-        return _summary(rows, labels, self.temperature.shape)
+        summary = _summary(rows, labels, self.temperature.shape)
+        if (filling := self.parsed_job.ensemble.filling) is not None and "density" in rows:
+            row = list(rows).index("density")
+            for at, found in zip(np.ndindex(self.temperature.shape), rows["density"], strict=True):
+                missed = missed_filling(filling, found.mean, found.error)
+                summary.doubts[row, *at] = "; ".join(filter(None, (missed, summary.doubts[row, *at])))
+        return summary
 
     def _estimate(self, name: str, at: tuple[int, ...]) -> Estimate:
         """The estimate of an observable at a temperature."""
@@ -240,6 +250,17 @@ class Results:
         dims = tuple(coordinates)
         described = {name: dict(zip(("long_name", "units"), name_and_unit(label))) for name, label in self.labels.items()}
         return xarray.Dataset({name: (dims, x, described[name]) for name, x in self.draws.items()}, coordinates, {"job": self.job})
+
+
+def missed_filling(filling: float, density: float, error: float) -> str:
+    """Return how a measured density differs from the filling that was asked for.
+
+    Empty unless it does by more than ``MISSED_ERRORS`` standard errors or ``MISSED_SHARE``.
+    """
+    off = abs(density - filling)
+    if off > MISSED_ERRORS * error or off > MISSED_SHARE * filling:
+        return f"{MISSED}{bracket(density, error)} electrons a site, not the {filling:g} asked for"
+    return ""
 
 
 def _summary(rows: Mapping[str, list[Estimate]], labels: Mapping[str, str], shape: tuple[int, ...]) -> Summary:

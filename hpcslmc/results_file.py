@@ -14,6 +14,8 @@ from hpcslmc.measure.grid import Axis
 from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 
 FORMAT = "hpcslmc results 4"
+BEFORE = "hpcslmc results 3"
+"""The format before, which is read too: it held the samples' mean squares in place of their variance inside bins."""
 TEXT = h5py.string_dtype()
 PHASES = "cpu_seconds_"
 SUMMARY = {  # long names, and units where they are not the observable's own
@@ -166,7 +168,7 @@ def read(path: Path | str) -> Results:
     try:
         check_regular(file_path)
         with open_hdf5(file_path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") not in (FORMAT, BEFORE):
                 raise UserError(f"{file_path} was written by another version of the program, not as {FORMAT}: run its job's command again, "
                                 "which writes it anew from the checkpoint.")
             return _read(file)
@@ -196,7 +198,7 @@ def _read(file: h5py.File) -> Results:
         temperature=np.asarray(file["temperature"][()]),
         mu=np.asarray(file["mu"][()]),
         draws={name: file["draws"][name][()] for name in names},
-        bin_variances={name: file["bin_variances"][name][()] for name in names},
+        bin_variances={name: _bin_variance(file, name) for name in names},
         labels={name: labels[name] for name in names},
         spins=file["spins"][()],
         profiles={name: _read_profile(group) for name, group in file.get("profiles", {}).items()},
@@ -210,6 +212,14 @@ def _read(file: h5py.File) -> Results:
     doubts = np.asarray(summary["doubts"].asstr()[()], dtype=object)
     results.__dict__["summary"] = Summary(labels, {column: summary[column][()] for column in ESTIMATES}, doubts)
     return results
+
+
+def _bin_variance(file: h5py.File, name: str) -> np.ndarray:
+    """Return the variance of an observable's samples about the mean of their bin, (chain[, temperature])."""
+    if "bin_variances" in file:
+        return file["bin_variances"][name][()]
+    squares = np.nanmean(np.square(file["draws"][name][()]), 1)  # a short chain ends in nan
+    return np.maximum(0.0, file["mean_squares"][name][()] - squares)
 
 
 def _read_profile(group: h5py.Group) -> ProfileResult:

@@ -322,3 +322,14 @@ def test_chains_that_stand_still_are_a_doubt(capsys):
     results.draws["m2_uniform"][5] = 0.25
     print_tables({"": results})
     assert "Doubtful means and errors: 2 of 8 chains stand still" in capsys.readouterr().out
+
+
+def test_a_ladder_in_pieces_or_uneven_is_a_doubt(runs, capsys):
+    ladder = next(one for one in runs.values() if one.is_ladder)
+    for accepted, rungs, said in ((0, None, "Ladder in pieces: 0 of the swaps between T = 0.5 and 0.2"), (40, None, ""), (2, 3, "Ladder uneven")):
+        tried = np.full((8, 2), 100)
+        exchange = {"tried": tried, "accepted": np.array([[accepted, 60]] * 8), "trips": np.zeros((8, 3), int)}
+        job = ladder.job.replace("[ensemble]", "[ensemble]\nrungs = 3") if rungs else ladder.job
+        print_tables({"": replace(ladder, exchange=exchange, job=job)})
+        out = " ".join(capsys.readouterr().out.split())
+        assert said in out and out.count("Ladder") == bool(said)

@@ -71,6 +71,35 @@ def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
     assert attributes - phases == named - {"merged_jobs", "cpu_seconds_PHASE", "imported"}
 
 
+def test_results_of_the_format_before_are_read(path, tmp_path):
+    """They held mean squares of the samples in place of variances inside bins."""
+    before = tmp_path / "results.h5"
+    before.write_bytes(path.read_bytes())
+    new = results_file.read(path)
+    with h5py.File(before, "r+") as file:
+        del file["bin_variances"]
+        for name, variances in new.bin_variances.items():
+            file[f"mean_squares/{name}"] = variances + np.square(new.draws[name]).mean(1)
+        file.attrs["format"] = "hpcslmc results 3"
+    old = results_file.read(before)
+    for name, variances in new.bin_variances.items():
+        size = np.abs(new.draws[name]).max() ** 2
+        assert np.allclose(old.bin_variances[name], variances, atol=1e-13 * size), name
+
+
+def test_a_filling_that_was_missed_is_a_doubt():
+    """By more than three errors, or by more than 0.2 per cent."""
+    run = found(ensemble={"temperature": [0.5, 0.2], "filling": 0.8})
+    chains, draws = 8, 4000
+    for mean, spread, missed in ((0.8, 0.1, ""), (0.8012, 0.05, "not the 0.8"), (0.803, 1.0, "not the 0.8")):
+        density = np.random.default_rng(2).normal(size=(chains, draws, 2)) * spread
+        density += mean - density.mean((0, 1))
+        filled = {name: np.zeros((chains, draws, 2)) for name in run.draws} | {"density": density}
+        summary = replace(run, draws=filled).summary
+        doubts = summary.doubts[summary.names.index("density")]
+        assert all((missed in doubt if missed else "not the" not in doubt) for doubt in doubts), (mean, doubts)
+
+
 def test_xarray_and_arviz_take_it_as_it_is(path):
     draws, summary = (xarray.open_dataset(path, group=group, engine="h5netcdf") for group in ("draws", "summary"))
     with h5py.File(path) as file:
