@@ -65,11 +65,11 @@ class Convergence:
                     for k in range(len(watched))
                 ]
         if found:
-            whose = f"all {chains} chains" if chains > 1 else "the chain"
+            whose = f"{chains} chains" if chains > 1 else "the chain"
             self._say(
                 largest(it.tau for it in found),
                 largest(it.rhat for it in found),
-                f"log W and |m|^2 of {whose}, after {draws * bins.size} samples",
+                f"log W and |m|^2 of {'all ' * (chains > 1)}{whose}, after {draws * bins.size} samples",
             )
             self.short += f" of {whose}" if self.short else ""
         self._next = time.monotonic() + max(EVERY_S, (time.monotonic() - began) / SHARE)

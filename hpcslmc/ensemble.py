@@ -91,9 +91,9 @@ def potential_of(filling: float, levels: np.ndarray, beta: float) -> float:
     return float(brentq(lambda mu: 2.0 * expit(beta * (mu - levels)).mean() - filling, *ends))
 
 
-def fixed_spin_compressibility(levels: np.ndarray, beta: float, mu: float) -> float:
-    """Return d(electrons per site) / d mu of electrons on given levels (..., levels): 2 beta <f (1 - f)>."""
-    return float(2.0 * beta * (expit(beta * (mu - levels)) * expit(beta * (levels - mu))).mean())
+def fixed_spin_compressibility(levels: np.ndarray, beta: float, mu: float) -> np.ndarray:
+    """Return d(electrons per site) / d mu of electrons on given levels (..., levels): (...), 2 beta <f (1 - f)>."""
+    return 2.0 * beta * (expit(beta * (mu - levels)) * expit(beta * (levels - mu))).mean(-1)
 
 
 @dataclass
@@ -153,11 +153,11 @@ class Filling:
         self._moves += 1
 
     def end_interval(self) -> np.ndarray:
-        """Close an interval; returns its sums over this rank's chains of the mean density and the mean squared one, (2,)."""
+        """Close an interval; returns the mean density and the mean squared one of each chain, (chains, 2)."""
         ended = self._sums / self._moves
         self.means = np.column_stack((self.means, ended[:, 0]))
         self._sums, self._moves = np.zeros_like(self._sums), 0
-        return ended.sum(0)
+        return ended
 
     def restart(self) -> None:
         """Forget what was measured: the temperature has changed."""

@@ -107,8 +107,10 @@ def scalapack() -> str:
         try:
             check_regular(Path(name))
         except OSError as error:
-            raise UserError(f"HPCSLMC_SCALAPACK = {_shown('HPCSLMC_SCALAPACK')}: {error.strerror}; method = \"scalapack\" needs the ScaLAPACK library, "
-                            "name its file there.") from None
+            raise UserError(
+                f'method = "scalapack" needs the ScaLAPACK library that HPCSLMC_SCALAPACK = {_shown("HPCSLMC_SCALAPACK")} '
+                f"names ({error.strerror}): set HPCSLMC_SCALAPACK to its file."
+            ) from None
     return name
 
 

@@ -261,14 +261,18 @@ class Simulation:
 
     def _note_densities(self) -> None:
         """Note each rung's mean density and compressibility in the interval that has ended. Collective."""
-        sites, sums = self.lattice.sites, []
+        sites = self.lattice.sites
         for filling, rung in zip(self.fillings, self.rungs, strict=True):
             spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
-            levels = self._levels if spectrum is None else spectrum.cpu().numpy()
-            sums.append([*filling.end_interval(), self.block.count * fixed_spin_compressibility(levels, beta, rung.mu)])
-        means = self.world.sum(np.array(sums)) / self.block.total
-        for filling, rung, (n, n2, of_electrons) in zip(self.fillings, self.rungs, means.tolist(), strict=True):
-            filling.points.append([rung.mu, of_electrons + sites / rung.temperature * max(0.0, n2 - n * n)])
+            levels = self._levels[None] if spectrum is None else spectrum.cpu().numpy()
+            slopes = np.broadcast_to(fixed_spin_compressibility(levels, beta, rung.mu), self.block.count)
+            n, n2, of_electrons = self._chain_means(np.column_stack((filling.end_interval(), slopes)))
+            filling.points.append([rung.mu, of_electrons + beta * sites * max(0.0, n2 - n * n)])
+
+    def _chain_means(self, numbers: np.ndarray) -> list[float]:
+        """Means over all chains of numbers (chains, ...), the same bits for any number of ranks. Collective."""
+        gathered = self.world.gather(numbers)
+        return self.world.broadcast(None if gathered is None else gathered.mean(0).tolist())
 
     def _next_potentials(self) -> list[float]:
         """Chemical potentials that should give the filling. Collective."""
@@ -281,7 +285,7 @@ class Simulation:
 
     def _next_temperatures(self, temperatures: list[float]) -> list[float]:
         """Temperatures that should exchange evenly, the present ones where they do. Collective."""
-        likely = self.world.sum(self.swaps.likely.sum(0)) / np.maximum(self.swaps.tried * self.block.total, 1)
+        likely = self._chain_means(self.swaps.likely / np.maximum(self.swaps.tried, 1))
         moves = self.job.thermalisation.moves
         even = self.done >= SPACING * moves and unevenness(likely) <= UNEVEN
         self.spaced = even or self.done >= LONGEST_SPACING * moves

@@ -312,14 +312,13 @@ def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:
 
 def check_values(chains: dict, shared: dict) -> None:
     """Check the values of this rank's arrays, whose outline is right; raises ValueError as ``check_state``."""
+    for place, tensor in _tensors(chains, "chains"):
+        if any(part in place for part in MEASURED):
+            continue
+        unknown = tensor.isnan() if place.endswith(("/evaluation/energy", "/evaluation/density")) else False
+        _require(tensor.isfinite() | unknown, place)
     for number, rung in chains["rungs"].items():
-        where = f"chains/rungs/{number}"
-        for place, tensor in _tensors(rung, where):
-            if any(part in place for part in MEASURED):
-                continue
-            unknown = tensor.isnan() if place.endswith(("/evaluation/energy", "/evaluation/density")) else False
-            _require(tensor.isfinite() | unknown, place)
-        _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"{where}/spins")
+        _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"chains/rungs/{number}/spins")
     for place, tensor in _tensors(shared, "shared"):
         counts = place.endswith(("/step", "/tried"))
         _require(tensor.isfinite() & (tensor >= 0 if counts else True), place)

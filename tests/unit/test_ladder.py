@@ -81,7 +81,7 @@ def test_a_filling_is_found_through_noise_with_a_true_error(name, wrong):
         rng, filling, mu = np.random.default_rng(seed), Filling(0.75, 8), 0.0
         for _ in range(40):
             filling.add(torch.as_tensor(density(mu) + 0.01 * rng.standard_normal(8)))
-            n, _ = filling.end_interval() / 8
+            filling.end_interval()
             slope = (density(mu + 1e-3) - density(mu - 1e-3)) / 2e-3
             filling.points.append([mu, wrong * max(slope, 0.05)])
             mu = filling.next(filling.means, 1.0, 10.0)
