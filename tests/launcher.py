@@ -31,7 +31,7 @@ steps = 60
 batch_size = 16
 [sampling]
 chains = 8
-samples = 150
+samples = 152
 bin_size = 4
 [output]
 directory = "out"

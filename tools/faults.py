@@ -48,10 +48,10 @@ from launcher import JOB, Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
 FAULTY_JOB = (JOB.replace("moves = 15", "moves = 60").replace("configurations = 10", "configurations = 40")
-              .replace("steps = 60", "steps = 150").replace("samples = 150", "samples = 200")
+              .replace("steps = 60", "steps = 150").replace("samples = 152", "samples = 200")
               .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3"))
 """Every phase long enough to be hit, with a checkpoint every 0.3 s."""
-ELASTIC_JOB = (JOB.replace("steps = 60", "steps = 40").replace("samples = 150", "samples = 64\nmoves = 1\ntrajectory = 0.5")
+ELASTIC_JOB = (JOB.replace("steps = 60", "steps = 40").replace("samples = 152", "samples = 64\nmoves = 1\ntrajectory = 0.5")
                .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3"))
 """Every unit of work is told, and trajectories are short: four of length 1.5 multiply rounding about tenfold from sample to sample."""
 ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") for kind, keys in {

@@ -126,6 +126,8 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
 
 def _rungs(directory: Path) -> dict[float, Path]:
     """Model files in the output directory of a ladder, by the temperature that their folders are named after."""
+    if not os.path.isdir(directory):  # or it may not be looked into
+        return {}
     named = {path: re.fullmatch(r"T([0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)", path.parent.name) for path in directory.glob(f"T*/{NAME}")}
     return {temperature: path for path, name in named.items() if name and 0.0 < (temperature := float(name[1])) < math.inf}
 

@@ -104,7 +104,7 @@ def test_a_folder_in_place_of_a_file(launcher, name, ranks):
 
 def test_a_file_in_place_of_a_rungs_folder(launcher):
     """Noticed when learning is over, on all ranks at once; what was done is in the checkpoint."""
-    launcher.write(SHORT.replace("temperature = 0.1", "temperature = [0.5, 0.3]").replace("samples = 150", "samples = 16"))
+    launcher.write(SHORT.replace("temperature = 0.1", "temperature = [0.5, 0.3]").replace("samples = 152", "samples = 16"))
     (launcher.folder / "out").mkdir()
     (launcher.folder / "out/T0.3").touch()
     result = launcher.run(2, "job.toml")
@@ -166,10 +166,11 @@ ALONE = """
 import os
 if os.environ.get("OMPI_COMM_WORLD_RANK") == "1":
     import time
+    from pathlib import Path
     from hpcslmc.errors import Failure, UserError
     from hpcslmc.measure import bins
     def {function}:
-        open("raised", "w").write(str(time.time()))
+        Path("raised").write_text(str(time.time()))
         {source}
     bins.{target}
 """
@@ -216,7 +217,7 @@ def alone(launcher, **environment: str) -> subprocess.CompletedProcess:
                           capture_output=True, text=True, timeout=60)
 
 
-EXACT = JOB.replace("[sampling]", '[sampling]\nmethod = "exact"').replace("samples = 150", "samples = 16")
+EXACT = JOB.replace("[sampling]", '[sampling]\nmethod = "exact"').replace("samples = 152", "samples = 16")
 
 
 @pytest.mark.parametrize("environment, code, said", [

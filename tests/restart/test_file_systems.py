@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from launcher import MPI, QUIET, Launcher
 
-JOB = (QUIET.replace("rounds = 2", "rounds = 1\nkeep_data = true").replace("samples = 150", "samples = 16").replace("steps = 60", "steps = 5")
+JOB = (QUIET.replace("rounds = 2", "rounds = 1\nkeep_data = true").replace("samples = 152", "samples = 16").replace("steps = 60", "steps = 5")
        .replace("configurations = 10", "configurations = 4").replace("moves = 15", "moves = 3"))
 OTHER = JOB.replace("chains = 8", "chains = 8\nseed = 2").replace('"out"', '"other"')
 LATER = (JOB.replace('model = "attention"\nlayers = 1\nshells = 3', 'start_from = "out"').replace("keep_data = true", 'replay = ["out"]')

@@ -12,7 +12,7 @@ import hpcslmc
 from hpcslmc.run import main
 
 OWN = QUIET.replace('model = "attention"\nlayers = 1\nshells = 3', 'model = "biquadratic"\nshells = 1').replace("steps = 60", "steps = 20") \
-    .replace("samples = 150", "samples = 40") + '[weight]\nmethod = "autograd"\n'
+    .replace("samples = 152", "samples = 40") + '[weight]\nmethod = "autograd"\n'
 IMPORTS = [word for name in ("effective_model", "weight", "observable") for word in ("--import", name)]
 
 

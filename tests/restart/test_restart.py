@@ -42,7 +42,7 @@ def test_signals_checkpoint_and_ask_to_be_run_again(launcher, whole):
 
 
 def test_a_finished_run_is_extended(launcher, whole):
-    launcher.write(QUIET.replace("samples = 150", "samples = 50"))
+    launcher.write(QUIET.replace("samples = 152", "samples = 50"))
     finish(launcher, 2)
     launcher.write(QUIET)
     finish(launcher, 2)
@@ -92,20 +92,20 @@ def test_the_wall_time(launcher, whole):
 
 def test_slurms_time_limit(launcher, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 8))
-    launcher.write(QUIET.replace("samples = 150", "samples = 1000000"))
+    launcher.write(QUIET.replace("samples = 152", "samples = 1000000"))
     result = launcher.run(2, "job.toml")
     assert result.returncode == 75 and "the job's time is nearly over" in result.stdout
 
 
 def test_a_second_job_in_the_same_directory_is_refused(launcher):
-    launcher.write(QUIET.replace("samples = 150", "samples = 100000"))
+    launcher.write(QUIET.replace("samples = 152", "samples = 100000"))
     process = launcher.start(2, "job.toml")
     while not stamp(launcher) and process.poll() is None:
         time.sleep(0.01)
     second = launcher.run(1, "job.toml")
     assert second.returncode == 2 and len(own_lines(second.stderr)) == 1 and "in use by another job" in second.stderr
     launcher.kill(process)
-    launcher.write(QUIET.replace("samples = 150", "samples = 40"))
+    launcher.write(QUIET.replace("samples = 152", "samples = 40"))
     third = launcher.run(2, "job.toml")
     assert third.returncode == 0 and "the lock of a dead job" in third.stderr, third.stderr
     assert not (launcher.folder / "out/running.lock").exists()

@@ -21,7 +21,7 @@ def executable(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("template", ["slurm_cpu.sh", "slurm_gpu.sh"])
 def test_signal_requeues_and_the_second_life_finishes(tmp_path, template):
-    (tmp_path / "job.toml").write_text(JOB.replace("samples = 150", "samples = 100"))
+    (tmp_path / "job.toml").write_text(JOB.replace("samples = 152", "samples = 100"))
     commands = tmp_path / "commands"
     commands.mkdir()
     executable(commands / "scontrol", f"""case $1 in
