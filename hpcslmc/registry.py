@@ -27,10 +27,14 @@ class Registry(MutableMapping[str, T], Generic[T]):
         Those of the program, or where they are, ``module:name``.
     taken : collection of str
         Names that mean something else.
+    labelled : bool
+        Whether each has a ``name``, the one it is known by, and a ``label``.
     """
 
-    def __init__(self, own: Mapping[str, T | str], taken: Collection[str] = ()) -> None:
-        self._taken, self._found = {*own, *taken}, dict(own)
+    def __init__(
+        self, own: Mapping[str, T | str], taken: Collection[str] = (), labelled: bool = False
+    ) -> None:
+        self._taken, self._found, self._labelled = {*own, *taken}, dict(own), labelled
 
     def __getitem__(self, name: str) -> T:
         found = self._found[name]
@@ -50,6 +54,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
             raise ValueError(f"the program has {name!r} itself: choose another name")
         if not name.isidentifier():
             raise ValueError(f"{name!r} is no name: use letters, digits and underscores")
+        if self._labelled and getattr(value, "name", None) != name:
+            raise ValueError(f"{name!r} needs an attribute name = {name!r}")
+        if self._labelled and not isinstance(getattr(value, "label", None), str):
+            raise ValueError(f"{name!r} needs an attribute label, a text for tables and figures")
         self._found[name] = value
 
     def __delitem__(self, name: str) -> None:

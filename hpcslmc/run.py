@@ -59,7 +59,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
     _add_import(run)
     run.add_argument("--restart", action="store_true", help="start over; earlier files are kept aside")
     said = run.add_mutually_exclusive_group()
-    said.add_argument("--quiet", action="store_true", help="print nothing but remarks and errors")
+    said.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
     said.add_argument("--verbose", action="store_true", help="tell of every checkpoint, and where the time went")
     validate = subcommands.add_parser("validate", help="check a job file and print it with all defaults filled in")
     validate.add_argument("job", help="job file (TOML)")
@@ -216,8 +216,8 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             if decision.look or simulation.finished:
                 convergence.look(simulation.rungs, copy)
             if simulation.idle and simulation.done >= RECENT and not idle_said:
-                progress.say(f"{simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains have stood still so far, no proposal was "
-                             "accepted: no mean or error can be trusted")
+                _say(world, f"{simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains have stood still so far, "
+                            "no proposal was accepted: no mean or error can be trusted")
                 idle_said = True
             if world.is_root:
                 tell()
@@ -360,8 +360,10 @@ def _physics(job: Job) -> str:
     model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
     how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
     temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
+    filling = job.ensemble.filling
+    filled = f"mu = {job.hamiltonian.mu:g}" if filling is None else f"filling {filling:g}"
     return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, "
-            f"mu = {job.hamiltonian.mu:g}, T = {temperatures}; {how[job.sampling.method]}")
+            f"{filled}, T = {temperatures}; {how[job.sampling.method]}")
 
 
 def _counted(number: int, what: str) -> str:

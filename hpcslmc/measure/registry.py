@@ -29,6 +29,7 @@ OBSERVABLES: Registry[type[Observable]] = Registry(
         )
     },
     taken=("acceptance", "chain", "draw", "temperature", *(quantity.name for quantity in DERIVED)),
+    labelled=True,
 )
 PROFILES: dict[str, type[Profile]] = {
     kind.name: kind for kind in (StructureFactor, RealSpaceCorrelations, DensityOfStates, SpectralFunction, OpticalConductivity)}

@@ -113,3 +113,10 @@ def test_a_module_is_found_where_the_program_was_started_but_after_the_libraries
     (tmp_path / "one_of_my_own.py").write_text("__version__ = 1.5\n")
     (tmp_path / "zipapp.py").write_text("raise ValueError('the wrong one')\n")
     assert import_module("one_of_my_own") == "one_of_my_own 1.5" and import_module("zipapp") == "zipapp"
+
+
+def test_an_observable_without_a_label_or_under_another_name_is_refused():
+    for attributes, said in (({"name": "mine"}, "label"), ({"name": "other", "label": "x"}, "name = 'mine'"), ({"name": "mine", "label": 3}, "label")):
+        with pytest.raises(ValueError, match=said):
+            OBSERVABLES["mine"] = type("Mine", (), attributes)
+    assert "mine" not in OBSERVABLES
