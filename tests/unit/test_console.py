@@ -70,7 +70,11 @@ def test_a_run_whose_output_goes_away_can_be_run_again(tmp_path, stream):
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_hangup_is_a_signal_like_others_but_not_under_nohup(tmp_path, ignored):
     long_job(tmp_path)
-    prepare = (lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None
+    action = signal.SIG_IGN if ignored else signal.SIG_DFL
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, action)
+
     process = subprocess.Popen((*COMMAND, "job.toml"), cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
     for line in process.stderr:
         if line.startswith("sample: ") and not line.startswith("sample: 0"):

@@ -26,6 +26,7 @@ def clock(monkeypatch):
 @pytest.fixture(autouse=True)
 def handlers():
     before = {number: signal.getsignal(number) for number in Watch.SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
