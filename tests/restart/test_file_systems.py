@@ -51,7 +51,8 @@ def alone(folder: Path, *arguments: str, **options) -> subprocess.CompletedProce
                           stdin=subprocess.DEVNULL, capture_output=True, **options)
 
 
-@pytest.mark.parametrize("ranks, error, locking", [(1, "ENOLCK", "TRUE"), (2, "EOPNOTSUPP", "no such word")])
+@pytest.mark.parametrize("ranks, error, locking", [
+    pytest.param(1, "ENOLCK", "TRUE", marks=pytest.mark.validate), (2, "EOPNOTSUPP", "no such word")])
 def test_a_file_system_that_lacks_locks_and_more(launcher, monkeypatch, ranks, error, locking):
     """Every command, whatever the environment asks of HDF5."""
     source, library = launcher.folder / "lacking.c", launcher.folder / "lacking.so"
