@@ -223,7 +223,7 @@ EXACT = JOB.replace("[sampling]", '[sampling]\nmethod = "exact"').replace("sampl
 @pytest.mark.parametrize("environment, code, said", [
     ({"OMP_NUM_THREADS": "0"}, 2, "OMP_NUM_THREADS = '0'"),
     ({"OMP_NUM_THREADS": "", "SLURM_RESTART_COUNT": "", "SLURM_JOB_ID": "", "SLURM_JOB_END_TIME": "0"}, 0, "is ignored"),
-    ({"OMP_NUM_THREADS": "2,1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 0, "one rank runs, and the Slurm job has 4 tasks"),
+    ({"OMP_NUM_THREADS": "1,2", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 0, "one rank runs, and the Slurm job has 4 tasks"),
     ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, 2, "belongs to another MPI"), ({"PMI_SIZE": "4", "PMI_RANK": "0"}, 2, "PMI_SIZE = 4"),
     ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, 2, "a launcher started 4 tasks"), ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, 2, ""),
 ])

@@ -52,7 +52,7 @@ def alone(folder: Path, *arguments: str, **options) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("ranks, error, locking", [
-    pytest.param(1, "ENOLCK", "TRUE", marks=pytest.mark.validate), (2, "EOPNOTSUPP", "no such word")])
+    (1, "ENOLCK", "TRUE"), pytest.param(2, "EOPNOTSUPP", "no such word", marks=pytest.mark.validate)])
 def test_a_file_system_that_lacks_locks_and_more(launcher, monkeypatch, ranks, error, locking):
     """Every command, whatever the environment asks of HDF5."""
     source, library = launcher.folder / "lacking.c", launcher.folder / "lacking.so"
