@@ -1,17 +1,25 @@
 """Tuning of the ensemble in thermalisation: temperatures of a ladder, chemical potentials of a filling."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
 from scipy.special import erfcinv, expit
 
+from hpcslmc.config import Job
 from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.lattice import Lattice
 from hpcslmc.measure.statistics import mean_variance
+from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.sampling import Exchange
 from hpcslmc.streams import Stream
+
+if TYPE_CHECKING:
+    from hpcslmc.rung import Rung
 
 TUNED = 0.8
 """Share of the moves of thermalisation over which it changes the ensemble..."""
@@ -220,3 +228,163 @@ class Filling:
         self.means, self._sums = (np.array(chain_state[name].numpy()) for name in ("means", "sums"))
         self.points, self._moves, self.first = [list(point) for point in state["points"]], state["moves"], state["first"]
         self.reached, self.error = state["reached"], state["error"]
+
+
+class EnsembleTuning:
+    """Search for the temperatures of a spaced ladder and the chemical potentials of a filling, in thermalisation.
+
+    Moves come in intervals of equal length. The ladder is spaced after 1, 3, 6, 10, ... of them, until exchange is even; the
+    potentials are corrected after each of the first, later whenever there are 8 per cent more, until the densities are known
+    well enough. Both are frozen then, and as many moves follow as were planned to.
+
+    Parameters
+    ----------
+    job : Job
+    world : World
+        The ranks that hold all chains between them.
+    block : ChainBlock
+    hamiltonian : Hamiltonian
+
+    Attributes
+    ----------
+    fillings : list of Filling
+        One for each temperature, where the job asks for a filling.
+    spaced : bool
+        Whether the temperatures are final.
+    ended : int or None
+        Moves of thermalisation after which the ensemble was frozen.
+    """
+
+    def __init__(self, job: Job, world: World, block: ChainBlock, hamiltonian: Hamiltonian) -> None:
+        self.world, self.block, self.hamiltonian = world, block, hamiltonian
+        self.moves, self.mu, filling = job.thermalisation.moves, job.hamiltonian.mu, job.ensemble.filling
+        self.fillings: list[Filling] = []
+        if filling is not None:
+            self._levels = random_spin_levels(hamiltonian, job.sampling.seed)
+            self.fillings = [Filling(filling, block.count) for _ in job.ensemble.temperatures]
+        self.spaced = job.ensemble.rungs is None
+        self.ended: int | None = 0 if self.spaced and filling is None else None
+        self._interval = max(1, round(TUNED * self.moves / TUNINGS))
+        self._planned = int(TUNED * self.moves) // self._interval * self._interval
+
+    def first_potential(self, temperature: float) -> float:
+        """Return the job's chemical potential, or that of its filling for electrons among random spins."""
+        if not self.fillings:
+            return self.mu
+        return potential_of(self.fillings[0].target, self._levels, 1.0 / temperature)
+
+    def thermalisation_end(self, ended: int) -> int:
+        """Return the moves of thermalisation if tuning ended after so many: the job's, or as many more as tuning took."""
+        return self.moves + max(0, ended - self._planned)
+
+    def expected_moves(self, done: int) -> int:
+        """Return the moves that thermalisation will take, as far as the errors of the densities tell after ``done`` of them."""
+        if self.ended is not None:
+            return self.thermalisation_end(self.ended)
+        ratios = [f.error / (FILLING_ERROR * f.target) for f in self.fillings if math.isfinite(f.error)]
+        needed = int(done * max(1.0, *ratios) ** 2) if ratios else 0
+        return min(max(self.moves, needed, done + 1), LONGEST_FILLING * self.moves)
+
+    def after_move(self, done: int, rungs: "Sequence[Rung]", swaps: Exchange | None) -> bool:
+        """Note what the chains show after ``done`` moves, and tune by it if it is time. Collective.
+
+        Returns
+        -------
+        bool
+            Whether thermalisation is over.
+        """
+        if self.ended is None:
+            for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
+                rung.know_electrons()
+                filling.add(rung.evaluation.density)
+            if done % self._interval == 0:
+                self._end_interval(done, rungs, swaps)
+        return self.ended is not None and done == self.thermalisation_end(self.ended)
+
+    def _end_interval(self, done: int, rungs: "Sequence[Rung]", swaps: Exchange | None) -> None:
+        """Tune by an interval of moves if it is time, and freeze what is found. Collective."""
+        number = done // self._interval
+        self._note_densities(rungs)
+        temperatures, potentials = [rung.temperature for rung in rungs], [rung.mu for rung in rungs]
+        space = not self.spaced and _is_triangular(number)
+        if self.fillings and (space or _is_due(number)):
+            potentials = self._next_potentials(rungs)
+        if space:
+            spaced = self._next_temperatures(done, temperatures, swaps)
+            if self.fillings and spaced != temperatures:
+                potentials = _interpolated(spaced, temperatures, potentials)
+                for filling in self.fillings:
+                    filling.restart()
+            temperatures = spaced
+        for rung, temperature, mu in zip(rungs, temperatures, potentials, strict=True):
+            if (temperature, mu) != (rung.temperature, rung.mu):
+                rung.set_ensemble(temperature, mu)
+                rung.evaluation = rung.exact.evaluate(rung.spins)
+        settled = self.spaced and all(filling.settled for filling in self.fillings)
+        if done >= self._planned and (settled or done >= LONGEST_FILLING * self.moves):
+            self.ended = done
+
+    def _note_densities(self, rungs: "Sequence[Rung]") -> None:
+        """Note each rung's mean density and compressibility in the interval that has ended. Collective."""
+        sites = self.hamiltonian.lattice.sites
+        for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
+            spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
+            levels = self._levels[None] if spectrum is None else spectrum.cpu().numpy()
+            slopes = np.broadcast_to(fixed_spin_compressibility(levels, beta, rung.mu), self.block.count)
+            n, n2, of_electrons = self._chain_means(np.column_stack((filling.end_interval(), slopes)))
+            filling.points.append([rung.mu, of_electrons + beta * sites * max(0.0, n2 - n * n)])
+
+    def _next_potentials(self, rungs: "Sequence[Rung]") -> list[float]:
+        """Return chemical potentials that should give the filling. Collective."""
+        bound, potentials = self.hamiltonian.bound, []
+        for filling, rung in zip(self.fillings, rungs, strict=True):
+            means = self.world.broadcast(self.world.gather(filling.means))
+            furthest = bound + REACH * rung.temperature
+            potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
+        return potentials
+
+    def _next_temperatures(self, done: int, temperatures: list[float], swaps: Exchange) -> list[float]:
+        """Return temperatures that should exchange evenly, the present ones where they do. Collective."""
+        likely = self._chain_means(swaps.likely / np.maximum(swaps.tried, 1))
+        even = done >= SPACING * self.moves and unevenness(likely) <= UNEVEN
+        self.spaced = even or done >= LONGEST_SPACING * self.moves
+        if not even:
+            temperatures = spaced_evenly(temperatures, likely)
+            swaps.forget()
+        return temperatures
+
+    def _chain_means(self, numbers: np.ndarray) -> list[float]:
+        """Return means over all chains of numbers (chains, ...), the same bits for any number of ranks. Collective."""
+        gathered = self.world.gather(numbers)
+        return self.world.broadcast(None if gathered is None else gathered.mean(0).tolist())
+
+    def chain_state(self) -> dict:
+        """What belongs to chains: arrays with the chain as first axis."""
+        return {str(k): filling.chain_state() for k, filling in enumerate(self.fillings)}
+
+    def state_dict(self) -> dict:
+        """What is the same for all chains."""
+        fillings = {str(k): filling.state_dict() for k, filling in enumerate(self.fillings)}
+        return {"spaced": self.spaced, "ended": -1 if self.ended is None else self.ended, "fillings": fillings}
+
+    def load(self, chain_state: dict, state: dict) -> None:
+        """Restore both states."""
+        self.spaced, self.ended = state["spaced"], None if state["ended"] < 0 else state["ended"]
+        for k, filling in enumerate(self.fillings):
+            filling.load(chain_state[str(k)], state["fillings"][str(k)])
+
+
+def _is_triangular(number: int) -> bool:
+    """Whether a number is 1, 3, 6, 10, ...: the times between two of them grow as what is found gets finer."""
+    return math.isqrt(8 * number + 1) ** 2 == 8 * number + 1
+
+
+def _is_due(number: int) -> bool:
+    """Whether potentials are tuned after so many intervals: at first after every one, later when there are 8 per cent more."""
+    return number <= TUNINGS or int(math.log(number, 1.08)) > int(math.log(number - 1, 1.08))
+
+
+def _interpolated(at: list[float], places: list[float], values: list[float]) -> list[float]:
+    """Return a function of the temperature between its known values."""
+    order = np.argsort(places)
+    return np.interp(at, np.array(places)[order], np.array(values)[order]).tolist()

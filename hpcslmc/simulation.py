@@ -20,23 +20,7 @@ from hpcslmc import checkpoint
 from hpcslmc.config import Job, changed_keys
 from hpcslmc.effective.files import NAME as MODEL
 from hpcslmc.effective.files import save_model
-from hpcslmc.ensemble import (
-    FILLING_ERROR,
-    LONGEST_FILLING,
-    LONGEST_SPACING,
-    LONGEST_STEP,
-    REACH,
-    SPACING,
-    TUNED,
-    TUNINGS,
-    UNEVEN,
-    Filling,
-    fixed_spin_compressibility,
-    potential_of,
-    random_spin_levels,
-    spaced_evenly,
-    unevenness,
-)
+from hpcslmc.ensemble import EnsembleTuning
 from hpcslmc.errors import UserError
 from hpcslmc.files import make_folder
 from hpcslmc.hamiltonian import Hamiltonian
@@ -84,12 +68,8 @@ class Simulation:
         One for each temperature; each holds this rank's chains at it.
     swaps : Exchange or None
         Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one rank.
-    fillings : list of Filling
-        One for each temperature, where the job asks for a filling.
-    spaced : bool
-        Whether the temperatures are final.
-    tuned_at : int or None
-        Moves of thermalisation after which the ensemble was frozen.
+    tuning : EnsembleTuning
+        What finds the temperatures of a spaced ladder and the chemical potentials of a filling.
     phase : str
         thermalise, learn, tune or sample.
     done : int
@@ -131,24 +111,19 @@ class Simulation:
         directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
         setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian,
                           self.method, directory, shells)
-        self._levels = random_spin_levels(hamiltonian, job.sampling.seed) if ensemble.filling is not None else None
-        self.rungs = [Rung(setting, k, temperature, self._first_potential(temperature)) for k, temperature in enumerate(ensemble.temperatures)]
+        self.tuning = EnsembleTuning(job, self.world, self.block, hamiltonian)
+        self.rungs = [
+            Rung(setting, k, temperature, self.tuning.first_potential(temperature))
+            for k, temperature in enumerate(ensemble.temperatures)
+        ]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:
             stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=self.device), "exchange")
             self.swaps = Exchange(stream, len(self.rungs), self.block.count)
-        self.fillings = [Filling(ensemble.filling, self.block.count) for _ in self.rungs] if ensemble.filling is not None else []
         self.phase, self.done = "thermalise", 0
-        self.spaced = ensemble.rungs is None
-        self.tuned_at: int | None = 0 if self.spaced and not self.fillings else None
         self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance, self.idle, self._some_idle = math.nan, 0, True
         self._recent: deque[float] = deque(maxlen=RECENT)  # acceptance of the last samples of this rank's chains
-
-    def _first_potential(self, temperature: float) -> float:
-        """Return the job's chemical potential, or that of its filling for electrons among random spins."""
-        filling = self.job.ensemble.filling
-        return self.job.hamiltonian.mu if filling is None else potential_of(filling, self._levels, 1.0 / temperature)
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
         """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
@@ -188,28 +163,8 @@ class Simulation:
         if self.swaps:
             self._exchange(self.job.sampling.exact_move == "hmc")
         self.done += 1
-        if self.tuned_at is None:
-            for filling, rung in zip(self.fillings, self.rungs, strict=bool(self.fillings)):
-                rung.know_electrons()
-                filling.add(rung.evaluation.density)
-            if self.done % self._tuning_interval == 0:
-                self._end_interval()
-        if self.tuned_at is not None and self.done == self.thermalisation_end(self.tuned_at):
+        if self.tuning.after_move(self.done, self.rungs, self.swaps):
             self._enter("learn" if self.learns else "sample")
-
-    @property
-    def _tuning_interval(self) -> int:
-        """Moves between two changes of the ensemble."""
-        return max(1, round(TUNED * self.job.thermalisation.moves / TUNINGS))
-
-    @property
-    def _planned_tuning(self) -> int:
-        """Moves after which the ensemble is to be found."""
-        return int(TUNED * self.job.thermalisation.moves) // self._tuning_interval * self._tuning_interval
-
-    def thermalisation_end(self, tuned_at: int) -> int:
-        """Moves of thermalisation where tuning ended after so many: the job's, or as many more as tuning took."""
-        return self.job.thermalisation.moves + max(0, tuned_at - self._planned_tuning)
 
     def _enter(self, phase: str) -> None:
         self.phase, self.done = phase, 0
@@ -229,70 +184,6 @@ class Simulation:
         """Means over the chains of all ranks of a tensor, chains first, of each rung. Collective."""
         sums = self.world.sum(np.array([x.sum(0).tolist() for x in values]))
         return (sums / self.block.total).tolist()
-
-    def _end_interval(self) -> None:
-        """Note what an interval of moves has shown, and tune the ensemble by it if it is time. Collective."""
-        intervals = self.done // self._tuning_interval
-        if self.fillings:
-            self._note_densities()
-        space = not self.spaced and _is_triangular(intervals)
-        if space or (self.fillings and _is_due(intervals)):
-            self._tune_ensemble(space)
-        settled = self.spaced and all(filling.settled for filling in self.fillings)
-        if self.done >= self._planned_tuning and (settled or self.done >= LONGEST_FILLING * self.job.thermalisation.moves):
-            self.tuned_at = self.done
-
-    def _tune_ensemble(self, space: bool) -> None:
-        """Correct the chemical potentials, and space the ladder where it is to be. Collective."""
-        temperatures, potentials = [rung.temperature for rung in self.rungs], [rung.mu for rung in self.rungs]
-        if self.fillings:
-            potentials = self._next_potentials()
-        if space:
-            spaced = self._next_temperatures(temperatures)
-            if self.fillings and spaced != temperatures:
-                potentials = _interpolated(spaced, temperatures, potentials)
-                for filling in self.fillings:
-                    filling.restart()
-            temperatures = spaced
-        for rung, temperature, mu in zip(self.rungs, temperatures, potentials, strict=True):
-            if (temperature, mu) != (rung.temperature, rung.mu):
-                rung.set_ensemble(temperature, mu)
-                rung.evaluation = rung.exact.evaluate(rung.spins)
-
-    def _note_densities(self) -> None:
-        """Note each rung's mean density and compressibility in the interval that has ended. Collective."""
-        sites = self.lattice.sites
-        for filling, rung in zip(self.fillings, self.rungs, strict=True):
-            spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
-            levels = self._levels[None] if spectrum is None else spectrum.cpu().numpy()
-            slopes = np.broadcast_to(fixed_spin_compressibility(levels, beta, rung.mu), self.block.count)
-            n, n2, of_electrons = self._chain_means(np.column_stack((filling.end_interval(), slopes)))
-            filling.points.append([rung.mu, of_electrons + beta * sites * max(0.0, n2 - n * n)])
-
-    def _chain_means(self, numbers: np.ndarray) -> list[float]:
-        """Means over all chains of numbers (chains, ...), the same bits for any number of ranks. Collective."""
-        gathered = self.world.gather(numbers)
-        return self.world.broadcast(None if gathered is None else gathered.mean(0).tolist())
-
-    def _next_potentials(self) -> list[float]:
-        """Chemical potentials that should give the filling. Collective."""
-        bound, potentials = self.rungs[0].setting.hamiltonian.bound, []
-        for filling, rung in zip(self.fillings, self.rungs, strict=True):
-            means = self.world.broadcast(self.world.gather(filling.means))
-            furthest = bound + REACH * rung.temperature
-            potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
-        return potentials
-
-    def _next_temperatures(self, temperatures: list[float]) -> list[float]:
-        """Temperatures that should exchange evenly, the present ones where they do. Collective."""
-        likely = self._chain_means(self.swaps.likely / np.maximum(self.swaps.tried, 1))
-        moves = self.job.thermalisation.moves
-        even = self.done >= SPACING * moves and unevenness(likely) <= UNEVEN
-        self.spaced = even or self.done >= LONGEST_SPACING * moves
-        if not even:
-            temperatures = spaced_evenly(temperatures, likely)
-            self.swaps.forget()
-        return temperatures
 
     def _learn(self) -> None:
         rung = next(r for r in self.rungs if not r.learning.finished)
@@ -353,9 +244,9 @@ class Simulation:
         found = []
         if self.phase != "thermalise" and self.job.ensemble.rungs:
             found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
-        if self.phase != "thermalise" and self.fillings:
+        if self.phase != "thermalise" and self.tuning.fillings:
             found.append(f"chemical potential for n = {self.job.ensemble.filling:g}, with the density that was found: " + ", ".join(
-                f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})" for rung, filling in zip(self.rungs, self.fillings, strict=True)))
+                f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})" for rung, filling in zip(self.rungs, self.tuning.fillings, strict=True)))
         if self.phase != "thermalise":
             found += [f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them" for rung in self.rungs if _misguided(rung.exact)]
         found += [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
@@ -386,18 +277,8 @@ class Simulation:
             learning = rung.learning
             label = "explore" if learning.stage == "explore" else f"{learning.stage}, round {learning.round}"
             return f"learn: {self._at(rung)}{label}", *learning.progress
-        total = {"thermalise": self._expected_moves, "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
+        total = {"thermalise": self.tuning.expected_moves(self.done), "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
         return self.phase, self.done, total[self.phase]
-
-    @property
-    def _expected_moves(self) -> int:
-        """Moves that thermalisation will take, as far as the errors of the densities tell."""
-        if self.tuned_at is not None:
-            return self.thermalisation_end(self.tuned_at)
-        moves = self.job.thermalisation.moves
-        ratios = [f.error / (FILLING_ERROR * f.target) for f in self.fillings if math.isfinite(f.error)]
-        needed = int(self.done * max(1.0, *ratios) ** 2) if ratios else 0
-        return min(max(moves, needed, self.done + 1), LONGEST_FILLING * moves)
 
     @property
     def note(self) -> str:
@@ -418,12 +299,12 @@ class Simulation:
         shared = {
             "job": self.job.model_dump(mode="json"), "versions": versions, "method": self.method, "phase": self.phase, "done": self.done,
             "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
-            "cpu_seconds": self.cpu_seconds(), "spaced": self.spaced, "tuned_at": -1 if self.tuned_at is None else self.tuned_at,
-            "fillings": {str(k): filling.state_dict() for k, filling in enumerate(self.fillings)},
+            "cpu_seconds": self.cpu_seconds(),
+            "tuning": self.tuning.state_dict(),
             "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
         }
-        if self.fillings:
-            chains["fillings"] = {str(k): filling.chain_state() for k, filling in enumerate(self.fillings)}
+        if self.tuning.fillings:
+            chains["tuning"] = self.tuning.chain_state()
         if self.swaps:
             chains["exchange"], shared["exchange"] = self.swaps.chain_state(), self.swaps.state_dict()
         checkpoint.save(path, chains, shared, self.block, self.world)
@@ -472,29 +353,11 @@ class Simulation:
             self.phase, self.done = shared["phase"], shared["done"]
             if self.world.is_root:
                 self._cpu_seconds = np.array([shared["cpu_seconds"][phase] for phase in PHASES])
-            self.spaced, self.tuned_at = shared["spaced"], None if shared["tuned_at"] < 0 else shared["tuned_at"]
-            for k, filling in enumerate(self.fillings):
-                filling.load(chains["fillings"][str(k)], shared["fillings"][str(k)])
+            self.tuning.load(chains.get("tuning", {}), shared["tuning"])
             for rung in self.rungs:
                 rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
             if self.swaps:
                 self.swaps.load(chains["exchange"], shared["exchange"])
-
-
-def _is_triangular(number: int) -> bool:
-    """Whether a number is 1, 3, 6, 10, ...: the times between two of them grow as what is found gets finer."""
-    return math.isqrt(8 * number + 1) ** 2 == 8 * number + 1
-
-
-def _is_due(number: int) -> bool:
-    """Whether potentials are tuned after so many intervals: at first after every one, later when there are 8 per cent more."""
-    return number <= TUNINGS or int(math.log(number, 1.08)) > int(math.log(number - 1, 1.08))
-
-
-def _interpolated(at: list[float], places: list[float], values: list[float]) -> list[float]:
-    """Return a function of the temperature between its known values."""
-    order = np.argsort(places)
-    return np.interp(at, np.array(places)[order], np.array(values)[order]).tolist()
 
 
 def _misguided(move: Move | None) -> bool:

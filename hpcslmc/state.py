@@ -144,7 +144,7 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
         Where it is far from one.
     """
     job, rungs, moves = simulation.job, simulation.rungs, simulation.job.thermalisation.moves
-    tuned = simulation.tuned_at is None  # in thermalisation, or it is to be
+    tuned = simulation.tuning.ended is None  # in thermalisation, or it is to be
     longest = (LONGEST_FILLING + 1) * moves if tuned else moves
     done = {"thermalise": whole(0, longest - 1)}
     if simulation.learns:
@@ -160,15 +160,16 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     kinds = {
         "job": group, "versions": group, "method": text, "phase": text, "done": whole(0), "shells": Rows(whole(1)),
         "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
-        "spaced": whether if job.ensemble.rungs else always, "tuned_at": whole(-1, longest) if tuned else whole(0, 0),
-        "fillings": {str(k): _filling(shared["fillings"][str(k)]) for k in range(len(simulation.fillings))},
+        "tuning": {
+            "spaced": whether if job.ensemble.rungs else always, "ended": whole(-1, longest) if tuned else whole(0, 0),
+            "fillings": {str(k): _filling(saved) for k, saved in _fillings(simulation, shared)},
+        },
         "rungs": {str(rung.number): _shared(rung, shared, shared["rungs"][str(rung.number)]) for rung in rungs},
     }
     chain_kinds: dict = {"rungs": {str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)]) for rung in rungs}}
-    if simulation.fillings:
-        chain_kinds["fillings"] = {
-            str(k): {"means": Array(FLOAT, (len(shared["fillings"][str(k)]["points"]),)), "sums": Array(FLOAT, (2,))}
-            for k in range(len(simulation.fillings))}
+    if simulation.tuning.fillings:
+        chain_kinds["tuning"] = {str(k): {"means": Array(FLOAT, (len(saved["points"]),)), "sums": Array(FLOAT, (2,))}
+                                 for k, saved in _fillings(simulation, shared)}
     if simulation.swaps:
         kinds["exchange"] = {"turn": whole(0), "stream": STREAM, "tried": Array(INTEGER, (ladder - 1,))}
         chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)), "likely": Array(FLOAT, (ladder - 1,)),
@@ -181,9 +182,14 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
 
 def _check_thermalisation_end(simulation: "Simulation", shared: dict) -> None:
     """Thermalisation has an end that lies ahead."""
-    tuned_at, done = shared["tuned_at"], shared["done"]
-    if tuned_at > done or (tuned_at > 0 and done >= simulation.thermalisation_end(tuned_at)):
-        raise ValueError(f"tuned_at = {tuned_at} after {done} moves of thermalisation")
+    ended, done = shared["tuning"]["ended"], shared["done"]
+    if ended > done or (ended > 0 and done >= simulation.tuning.thermalisation_end(ended)):
+        raise ValueError(f"tuning ended = {ended} after {done} moves of thermalisation")
+
+
+def _fillings(simulation: "Simulation", shared: dict) -> list[tuple[int, dict]]:
+    """Each temperature's search for a filling, as it was saved."""
+    return [(k, shared["tuning"]["fillings"][str(k)]) for k in range(len(simulation.tuning.fillings))]
 
 
 def _filling(saved: dict) -> dict:

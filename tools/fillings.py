@@ -59,11 +59,11 @@ def _run(name: str, seed: int, samples: int, table: Table) -> int:
     simulation, began = Simulation(job, World()), time.process_time()
     while simulation.phase == "thermalise":
         simulation.advance()
-    moves, seconds = simulation.thermalisation_end(simulation.tuned_at), time.process_time() - began
+    moves, seconds = simulation.tuning.thermalisation_end(simulation.tuning.ended), time.process_time() - began
     while not simulation.finished:
         simulation.advance()
     problems = 0
-    for rung, filling in zip(simulation.rungs, simulation.fillings, strict=True):
+    for rung, filling in zip(simulation.rungs, simulation.tuning.fillings, strict=True):
         found = estimate(rung.bins.draws[:, :, rung.bins.names.index("density")])
         wrong = abs(found.mean - filling.target) > TOLERANCE + 2.0 * found.error
         problems += wrong

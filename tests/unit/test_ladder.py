@@ -167,7 +167,7 @@ def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, whole, stop):
         assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(a.bins.draws, b.bins.draws)
     assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(whole.swaps.trips, second.swaps.trips)
     assert whole.rungs[1].temperature != whole.job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
-    assert [f.points for f in whole.fillings] == [f.points for f in second.fillings] and whole.tuned_at == second.tuned_at
+    assert [f.points for f in whole.tuning.fillings] == [f.points for f in second.tuning.fillings] and whole.tuning.ended == second.tuning.ended
 
 
 def test_all_measurements_of_a_job_come_out(tmp_path, capsys):
