@@ -21,12 +21,32 @@ if TYPE_CHECKING:
     from hpcslmc.results import Results
     from hpcslmc.results_file import read as read_results
 
-__all__ = ["Hamiltonian", "Lattice", "Results", "UserError", "exact_weight", "learned_model", "load_job", "make_job", "random_spins",
-           "read_results", "run_job"]
+__all__ = [
+    "Hamiltonian",
+    "Lattice",
+    "Results",
+    "UserError",
+    "exact_weight",
+    "learned_model",
+    "load_job",
+    "make_job",
+    "random_spins",
+    "read_results",
+    "run_job",
+]
 
 _PLACES = {
-    "Hamiltonian": "hamiltonian", "Lattice": "lattice", "Results": "results", "UserError": "errors", "exact_weight": "api", "learned_model": "api",
-    "load_job": "config", "make_job": "config", "random_spins": "api", "read_results": "results_file:read", "run_job": "api",
+    "Hamiltonian": "hamiltonian",
+    "Lattice": "lattice",
+    "Results": "results",
+    "UserError": "errors",
+    "exact_weight": "api",
+    "learned_model": "api",
+    "load_job": "config",
+    "make_job": "config",
+    "random_spins": "api",
+    "read_results": "results_file:read",
+    "run_job": "api",
 }
 """Modules of the names, and the name there where it is another."""
 

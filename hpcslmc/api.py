@@ -24,7 +24,9 @@ from hpcslmc.weight import choose_method, make_weight
 from hpcslmc.weight.method import ExactWeight
 
 
-def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, method: str = "auto") -> ExactWeight:
+def exact_weight(
+    hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, method: str = "auto"
+) -> ExactWeight:
     r"""Exact fermionic log-weight of spin configurations, on the Hamiltonian's device.
 
     .. math:: \log W(S) = \sum_n \log(1 + e^{-(E_n - \mu) / T})
@@ -40,8 +42,8 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     Returns
     -------
     ExactWeight
-        Its ``log_weight(spins)``, ``log_weight_and_forces(spins)`` and ``evaluate(spins, forces)`` (energy and density too) take spins
-        (chains, sites, 3) float64.
+        Its ``log_weight(spins)``, ``log_weight_and_forces(spins)`` and ``evaluate(spins, forces)``
+        (energy and density too) take spins (chains, sites, 3) float64.
 
     Raises
     ------
@@ -51,10 +53,14 @@ def exact_weight(hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, 
     """
     check_name("method", method, ("auto", *WEIGHTS))
     if not (0.0 < temperature < math.inf and math.isfinite(mu)):
-        raise UserError(f"temperature = {temperature}, mu = {mu}: use a positive finite "
-                        "temperature, and a finite chemical potential.")
+        raise UserError(
+            f"temperature = {temperature}, mu = {mu}: use a positive finite "
+            "temperature, and a finite chemical potential."
+        )
     if method == "auto":
-        method, _ = choose_method(hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True)
+        method, _ = choose_method(
+            hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True
+        )
     return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())
 
 
@@ -69,14 +75,16 @@ def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
     Parameters
     ----------
     path : str or Path
-        A model file, or the output directory of a run (of a ladder, the folder of a temperature in it).
+        A model file, or the output directory of a run (of a ladder, the folder of a temperature in
+        it).
     lattice : Lattice
         With at least the neighbour shells that the model sees.
 
     Returns
     -------
     EffectiveModel
-        ``model(spins)`` is log W_eff (chains,) of spins (chains, sites, 3), ``model.evaluate(spins, forces=True)`` its gradient too.
+        ``model(spins)`` is log W_eff (chains,) of spins (chains, sites, 3), ``model.evaluate(spins,
+        forces=True)`` its gradient too.
 
     Raises
     ------
@@ -92,19 +100,22 @@ def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
 
 
 def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -> Results:
-    """Run a job from thermalisation to its last sample in this process, and keep everything in memory.
+    """Run a job from thermalisation to its last sample in this process, and keep everything in
+    memory.
 
     Parameters
     ----------
     job : Job, mapping or path
-        A table of sections as in a job file, ``{"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}}``, or a job file.
+        A table of sections as in a job file, ``{"lattice": {"shape": [4, 4]}, "ensemble":
+        {"temperature": 0.1}}``, or a job file.
     show : bool
         Whether to show progress.
 
     Returns
     -------
     Results
-        ``draws["energy"]`` (chain, draw), ``summary.of("energy")``, ``dataset()`` for xarray, ``profiles["structure_factor"].mean``, ...
+        ``draws["energy"]`` (chain, draw), ``summary.of("energy")``, ``dataset()`` for xarray,
+        ``profiles["structure_factor"].mean``, ...
 
     Raises
     ------
@@ -113,7 +124,8 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
 
     Notes
     -----
-    No checkpoint is written, and no model or data: for a run that is longer than patience use the command.
+    No checkpoint is written, and no model or data: for a run that is longer than patience use the
+    command.
     """
     if isinstance(job, str | Path):
         job = load_job(str(job))
@@ -121,7 +133,10 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
         job = resolve(job) if isinstance(job, Job) else make_job(job)
     world = World()
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    simulation, progress = Simulation(job, world, device), Progress(show, job.output.progress_every_s)
+    simulation, progress = (
+        Simulation(job, world, device),
+        Progress(show, job.output.progress_every_s),
+    )
     try:
         while not simulation.finished:
             simulation.advance()

@@ -1,17 +1,19 @@
 """Checkpoints: one HDF5 file, written by all ranks together, checked in full, published by rename.
 
 The file holds two trees of arrays. Under ``/chains`` the first axis of every dataset is the global
-chain, and each rank writes and reads its own block of it; under ``/shared`` are arrays that all ranks
-hold alike, and one JSON text with every plain value (counters, phases, the resolved job, versions).
+chain, and each rank writes and reads its own block of it; under ``/shared`` are arrays that all
+ranks hold alike, and one JSON text with every plain value (counters, phases, the resolved job,
+versions).
 
-Before the HDF5 part lies an index: a line of plain text (format, length, CRC-32 of what follows), then JSON with the
-type, shape, place and CRC-32 of every array and of what lies between them. The checksum of a chain array is that of
-the checksums of its chains, so any number of ranks can work it out. The program reads by the index alone: no byte is
-believed before its checksum is right, nothing is unpickled, and no HDF5 feature (links, filters, external files) of
-a foreign file comes into play.
+Before the HDF5 part lies an index: a line of plain text (format, length, CRC-32 of what follows),
+then JSON with the type, shape, place and CRC-32 of every array and of what lies between them. The
+checksum of a chain array is that of the checksums of its chains, so any number of ranks can work it
+out. The program reads by the index alone: no byte is believed before its checksum is right, nothing
+is unpickled, and no HDF5 feature (links, filters, external files) of a foreign file comes into
+play.
 
-A file that is not complete never has the checkpoint's name, and the checkpoint before stays beside it under the name
-that ``previous`` gives.
+A file that is not complete never has the checkpoint's name, and the checkpoint before stays beside
+it under the name that ``previous`` gives.
 """
 
 import json
@@ -66,7 +68,9 @@ Read, Leaf = TypeVar("Read"), TypeVar("Leaf")
 
 
 class Damaged(UserError):
-    """A file is not a complete, undamaged checkpoint of this format, or holds what the job cannot go on from."""
+    """A file is not a complete, undamaged checkpoint of this format, or holds what the job cannot
+    go on from.
+    """
 
 
 class Array(NamedTuple):
@@ -90,7 +94,8 @@ def previous(path: Path) -> Path:
 
 
 def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World) -> None:
-    """Write a checkpoint, read it back, publish it; the one before is kept as ``previous(path)``. Collective.
+    """Write a checkpoint, read it back, publish it; the one before is kept as ``previous(path)``.
+    Collective.
 
     Parameters
     ----------
@@ -106,14 +111,15 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     Raises
     ------
     UserError
-        On all ranks, if the file cannot be written, as when the disk is full. Published checkpoints are as before.
+        On all ranks, if the file cannot be written, as when the disk is full. Published checkpoints
+        are as before.
 
     Notes
     -----
-    The root lays out the file and reserves its space on the disk before the chains are written, so a full disk is noticed
-    by one rank and in time. Arrays are written and read back piece by piece, each rank for itself:
-    no rank waits for another before the end, and no array is in memory twice. One rank alone needs
-    no HDF5 with MPI.
+    The root lays out the file and reserves its space on the disk before the chains are written, so
+    a full disk is noticed by one rank and in time. Arrays are written and read back piece by piece,
+    each rank for itself: no rank waits for another before the end, and no array is in memory twice.
+    One rank alone needs no HDF5 with MPI.
     """
     part = beside(path)
     mine, plain = _split(chains)
@@ -127,8 +133,11 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
     def cannot(error: Exception) -> UserError:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        return UserError(f"{path} cannot be written ({reason(error)}); the checkpoints before it are as they were: "
-                         f"{remedy(error)}, then run the same command to go on.")
+        return UserError(
+            f"{path} cannot be written ({reason(error)}); the checkpoints before it are as they "
+            "were: "
+            f"{remedy(error)}, then run the same command to go on."
+        )
 
     def lay_out() -> dict:
         try:
@@ -172,7 +181,8 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
 
 
 def load_newest(path: Path, read: Callable[[Path], Read]) -> tuple[Read, Path, list[str]]:
-    """What is read from the checkpoint at ``path``, or from the one kept before it if that is damaged. Collective if ``read`` is.
+    """What is read from the checkpoint at ``path``, or from the one kept before it if that is
+    damaged. Collective if ``read`` is.
 
     Returns
     -------
@@ -194,14 +204,23 @@ def load_newest(path: Path, read: Callable[[Path], Read]) -> tuple[Read, Path, l
             return read(candidate), candidate, remarks
         except Damaged as damage:
             remarks.append(str(damage))
-    raise UserError(f"there is no good checkpoint ({'; '.join(remarks)}): put a good one there, or start over with --restart.")
+    raise UserError(
+        f"there is no good checkpoint ({'; '.join(remarks)}): put a good one there, or start over "
+        "with --restart."
+    )
 
 
-def load(path: Path, block: ChainBlock, world: World,
-         accept: Callable[[dict, dict], None] = lambda chains, shared: None) -> tuple[dict, dict]:
-    """Read a checkpoint: this rank's chains, and what is shared, as saved (arrays as tensors). Collective.
+def load(
+    path: Path,
+    block: ChainBlock,
+    world: World,
+    accept: Callable[[dict, dict], None] = lambda chains, shared: None,
+) -> tuple[dict, dict]:
+    """Read a checkpoint: this rank's chains, and what is shared, as saved (arrays as tensors).
+    Collective.
 
-    Every byte of the file is checked, and the memory taken is at most the size of this rank's part of it.
+    Every byte of the file is checked, and the memory taken is at most the size of this rank's part
+    of it.
 
     Parameters
     ----------
@@ -209,7 +228,8 @@ def load(path: Path, block: ChainBlock, world: World,
     block : ChainBlock
     world : World
     accept : callable
-        Given both trees before any array is read, with an ``Array`` in place of each; raises UserError if they do not suit.
+        Given both trees before any array is read, with an ``Array`` in place of each; raises
+        UserError if they do not suit.
 
     Raises
     ------
@@ -221,7 +241,9 @@ def load(path: Path, block: ChainBlock, world: World,
     index, plain, outline = world.on_root(lambda: _read_plain(path))
     accept(*outline)
     if index["chains"] != block.total:
-        raise UserError(f"{path} holds {index['chains']} chains, the job file asks for {block.total}.")
+        raise UserError(
+            f"{path} holds {index['chains']} chains, the job file asks for {block.total}."
+        )
     common = world.on_all(lambda: _read_shared(path, index))
     mine = world.on_all(lambda: _read_chains(path, index, block))
     checksums = world.gather(_chain_checksums(mine, block.count))
@@ -229,20 +251,38 @@ def load(path: Path, block: ChainBlock, world: World,
     return _nest(_tensors(mine)), _merge(plain, _nest(_tensors(common)))
 
 
-def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.ndarray], checksums: np.ndarray, total: int) -> dict:
-    """Make the file with every dataset in its place, the shared ones written, and all its space on the disk; returns its index."""
-    described = {f"chains/{name}": (array.dtype.str, (total, *array.shape[1:]), zlib.crc32(column.tobytes()))
-                 for (name, array), column in zip(chains.items(), checksums.T, strict=True)}
-    described |= {f"shared/{name}": (array.dtype.str, array.shape, _checksum(array))
-                  for name, array in shared.items()}
+def _lay_out(
+    path: Path,
+    chains: dict[str, np.ndarray],
+    shared: dict[str, np.ndarray],
+    checksums: np.ndarray,
+    total: int,
+) -> dict:
+    """Make the file with every dataset in its place, the shared ones written, and all its space on
+    the disk; returns its index.
+    """
+    described = {
+        f"chains/{name}": (array.dtype.str, (total, *array.shape[1:]), zlib.crc32(column.tobytes()))
+        for (name, array), column in zip(chains.items(), checksums.T, strict=True)
+    }
+    described |= {
+        f"shared/{name}": (array.dtype.str, array.shape, _checksum(array))
+        for name, array in shared.items()
+    }
     longest = {name: [*entry, 10**18] for name, entry in described.items()}
     room = 512
-    while room < FIRST_LINE + len(_encode({"chains": total, "size": 10**18, "rest": 10**10, "arrays": longest})):
+    while room < FIRST_LINE + len(
+        _encode({"chains": total, "size": 10**18, "rest": 10**10, "arrays": longest})
+    ):
         room *= 2
     whole = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     whole.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     whole.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    bound = room + sum(_bytes(dtype, shape) for dtype, shape, _ in described.values()) + HDF5_BYTES * (len(described) + 16)
+    bound = (
+        room
+        + sum(_bytes(dtype, shape) for dtype, shape, _ in described.values())
+        + HDF5_BYTES * (len(described) + 16)
+    )
     arrays = {}
     path.unlink(missing_ok=True)
     reserve(path, bound)
@@ -254,7 +294,12 @@ def _lay_out(path: Path, chains: dict[str, np.ndarray], shared: dict[str, np.nda
             dataset = file.create_dataset(name, shape or (1,), dtype, dcpl=whole)
             if name.startswith("shared/"):
                 dataset[...] = shared[name.removeprefix("shared/")]
-            arrays[name] = [dtype, shape, checksum, dataset.id.get_offset() if dataset.size else room]
+            arrays[name] = [
+                dtype,
+                shape,
+                checksum,
+                dataset.id.get_offset() if dataset.size else room,
+            ]
         file.flush()
         size = file.id.get_filesize()
     os.truncate(path, size)
@@ -283,7 +328,7 @@ def _encode(index: dict) -> bytes:
 
 
 def _read_index(path: Path) -> tuple[dict, int]:
-    """A file's index, every entry of it checked against the file's size, and its length in bytes."""
+    """Read a file's index, checked against the file's size, and its length in bytes."""
     try:
         check_regular(path)
         with path.open("rb") as file:
@@ -291,7 +336,7 @@ def _read_index(path: Path) -> tuple[dict, int]:
             line = file.read(FIRST_LINE)
             if not line.startswith(FORMAT.encode() + b" "):
                 raise Damaged(f"{path} is not a checkpoint of this version ({FORMAT})")
-            room, checksum = int(line[len(FORMAT):-9]), int(line[-9:], 16)
+            room, checksum = int(line[len(FORMAT) : -9]), int(line[-9:], 16)
             if line != _first_line(room, checksum):
                 raise ValueError
             if not FIRST_LINE < room <= min(size, LARGEST_INDEX):
@@ -301,7 +346,9 @@ def _read_index(path: Path) -> tuple[dict, int]:
             raise Damaged(f"{path} is damaged (checksum of its index)")
         index = json.loads(body)
         if index["size"] != size:
-            raise Damaged(f"{path} is truncated or was added to ({size} bytes instead of {index['size']})")
+            raise Damaged(
+                f"{path} is truncated or was added to ({size} bytes instead of {index['size']})"
+            )
         _check_arrays(index, room)
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from None
@@ -311,7 +358,7 @@ def _read_index(path: Path) -> tuple[dict, int]:
 
 
 def _check_arrays(index: dict, room: int) -> None:
-    """Raise ValueError unless all arrays are of numbers and lie in the file, apart from each other."""
+    """Raise ValueError unless all arrays hold numbers and lie in the file, disjoint."""
     if type(index["chains"]) is not int:
         raise ValueError
     for name, (dtype, shape, _, place) in index["arrays"].items():
@@ -334,8 +381,11 @@ def _check_arrays(index: dict, room: int) -> None:
 
 def _extents(index: dict) -> list[tuple[int, int]]:
     """First byte and end of every array that is not empty, in the file's order."""
-    return sorted((place, place + size) for dtype, shape, _, place in index["arrays"].values()
-                  if (size := _bytes(dtype, shape)))
+    return sorted(
+        (place, place + size)
+        for dtype, shape, _, place in index["arrays"].values()
+        if (size := _bytes(dtype, shape))
+    )
 
 
 def _bytes(dtype: str, shape: list[int]) -> int:
@@ -357,7 +407,9 @@ def _checksum_of_rest(path: Path, index: dict, room: int) -> int:
 
 
 def _read_plain(path: Path) -> tuple[dict, dict, tuple[dict, dict]]:
-    """Index, plain values, and the outline of both trees, which has an ``Array`` in place of every array."""
+    """Index, plain values, and the outline of both trees, which has an ``Array`` in place of every
+    array.
+    """
     index, room = _read_index(path)
     try:
         with _reading(path):
@@ -369,7 +421,10 @@ def _read_plain(path: Path) -> tuple[dict, dict, tuple[dict, dict]]:
             plain = json.loads(_read_checked(path, index, "shared/plain_json").tobytes())
         if not isinstance(plain, dict):
             raise ValueError
-        arrays = {name: Array(dtype, tuple(shape[name.startswith("chains/"):])) for name, (dtype, shape, *_) in index["arrays"].items()}
+        arrays = {
+            name: Array(dtype, tuple(shape[name.startswith("chains/") :]))
+            for name, (dtype, shape, *_) in index["arrays"].items()
+        }
         outline = _nest(_below("chains/", arrays)), _merge(plain, _nest(_below("shared/", arrays)))
         del outline[1]["plain_json"]
     except (KeyError, ValueError, RecursionError):
@@ -386,12 +441,19 @@ def _read_shared(path: Path, index: dict) -> dict[str, np.ndarray]:
 
 
 def _read_chains(path: Path, index: dict, block: ChainBlock) -> dict[str, np.ndarray]:
-    """This rank's part of all chain arrays."""
+    """Read this rank's part of all chain arrays."""
     arrays = _below("chains/", index["arrays"])
     with _reading(path):
         _check_memory((dtype, [block.count, *shape[1:]]) for dtype, shape, *_ in arrays.values())
-        return {name: _read(path, dtype, [block.count, *shape[1:]], place + block.first * _bytes(dtype, shape[1:]))
-                for name, (dtype, shape, _, place) in arrays.items()}
+        return {
+            name: _read(
+                path,
+                dtype,
+                [block.count, *shape[1:]],
+                place + block.first * _bytes(dtype, shape[1:]),
+            )
+            for name, (dtype, shape, _, place) in arrays.items()
+        }
 
 
 @contextmanager
@@ -406,8 +468,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _check_memory(arrays: Iterable[tuple[str, list[int]]]) -> None:
-    """Raise MemoryError if arrays of these types and shapes do not fit into this machine together."""
-    if sum(_bytes(dtype, shape) for dtype, shape in arrays) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    """Raise MemoryError if arrays of these types and shapes exceed this machine's memory."""
+    if sum(_bytes(dtype, shape) for dtype, shape in arrays) > os.sysconf(
+        "SC_PHYS_PAGES"
+    ) * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError
 
 
@@ -423,7 +487,7 @@ def _read(path: Path, dtype: str, shape: list[int], place: int) -> np.ndarray:
     size = _bytes(dtype, shape)
     memory = np.empty(size + ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % ALIGNMENT
-    array = memory[first:first + size]
+    array = memory[first : first + size]
     with path.open("rb") as file:
         file.seek(place)
         if file.readinto(array) != size:
@@ -461,8 +525,13 @@ def _checksum(array: np.ndarray) -> int:
 
 def _chain_checksums(arrays: dict[str, np.ndarray], count: int) -> np.ndarray:
     """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes."""
-    return np.array([[_checksum(array[chain:chain + 1]) for array in arrays.values()]
-                     for chain in range(count)], np.uint32)
+    return np.array(
+        [
+            [_checksum(array[chain : chain + 1]) for array in arrays.values()]
+            for chain in range(count)
+        ],
+        np.uint32,
+    )
 
 
 def _checksums_on_disk(path: Path, index: dict, block: ChainBlock) -> np.ndarray:
@@ -519,7 +588,11 @@ def _split(tree: dict, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
 
 def _below(prefix: str, arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
     """Those whose path begins so, by the rest of it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,7 @@
-"""The commands that look at what runs have left: merge, status, report. They need no MPI and disturb no run."""
+"""The commands that look at what runs have left.
+
+Merge, status, report. They need no MPI and disturb no run.
+"""
 
 import argparse
 import os
@@ -15,16 +18,25 @@ ALONE = ("merge", "status", "report")
 
 def add_to(subcommands: "argparse._SubParsersAction") -> None:
     """Add them to a command line."""
-    merge = subcommands.add_parser("merge", help="put the chains of runs that differ in their seed into one results file")
-    merge.add_argument("out", help="output directory of the merged results, new or empty of results")
+    merge = subcommands.add_parser(
+        "merge", help="put the chains of runs that differ in their seed into one results file"
+    )
+    merge.add_argument(
+        "out", help="output directory of the merged results, new or empty of results"
+    )
     merge.add_argument("directories", nargs="+", help="output directories of the runs")
-    status = subcommands.add_parser("status", help="how far a run is, whether it runs, how well it goes")
+    status = subcommands.add_parser(
+        "status", help="how far a run is, whether it runs, how well it goes"
+    )
     status.add_argument("directories", nargs="+", help="output directories of runs")
     report = subcommands.add_parser("report", help="tables and figures of finished runs")
-    report.add_argument("directories", nargs="+",
-                        help="output directories of runs, or their results files")
+    report.add_argument(
+        "directories", nargs="+", help="output directories of runs, or their results files"
+    )
     report.add_argument("--markdown", action="store_true", help="tables in Markdown")
-    report.add_argument("--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)")
+    report.add_argument(
+        "--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)"
+    )
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -34,7 +46,11 @@ def execute(options: argparse.Namespace) -> None:
     ------
     UserError
     """
-    command: Callable[[argparse.Namespace], None] = {"merge": _merge, "status": _status, "report": _report}[options.command]
+    command: Callable[[argparse.Namespace], None] = {
+        "merge": _merge,
+        "status": _status,
+        "report": _report,
+    }[options.command]
     command(options)
 
 
@@ -64,7 +80,15 @@ def _status(options: argparse.Namespace) -> None:
     width = terminal_width() or sys.maxsize
     for directory in options.directories:
         for line in describe(Path(directory)):
-            print(textwrap.fill(line, width, subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False))
+            print(
+                textwrap.fill(
+                    line,
+                    width,
+                    subsequent_indent=" " * INDENT,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -76,7 +100,10 @@ def _report(options: argparse.Namespace) -> None:
     try:
         from hpcslmc.figures import save_figures
     except ModuleNotFoundError as error:
-        raise UserError(f"the figures need {error.name}, which is not there: pip install {error.name} (the tables are above).") from None
+        raise UserError(
+            f"the figures need {error.name}, which is not there: pip install {error.name} (the "
+            "tables are above)."
+        ) from None
     first = Path(options.directories[0])
     folder = Path(options.to or (first if first.is_dir() else first.parent) / "report")
     try:
@@ -85,7 +112,10 @@ def _report(options: argparse.Namespace) -> None:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
     for sentence in failures:
         print(f"hpcslmc: {sentence}", file=sys.stderr)
-    print(f"Figures (PNG and PDF) in {folder}: {', '.join(names)}", file=sys.stderr if options.markdown else sys.stdout)
+    print(
+        f"Figures (PNG and PDF) in {folder}: {', '.join(names)}",
+        file=sys.stderr if options.markdown else sys.stdout,
+    )
 
 
 def _unlike(directories: list[str]) -> list[str]:

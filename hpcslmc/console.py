@@ -1,4 +1,7 @@
-"""Standard output and error whose reader may go away: a pipe into head, a terminal that is closed, a full disk."""
+"""Standard output and error whose reader may go away.
+
+A pipe into head, a terminal that is closed, a full disk.
+"""
 
 import errno
 import io
@@ -33,7 +36,9 @@ class LastingStream:
         with suppress(OSError):
             poll = select.poll()
             poll.register(self._stream.fileno(), 0)
-            self._gone = self._gone or any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+            self._gone = self._gone or any(
+                event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)
+            )
         return self._gone
 
     def write(self, text: str) -> int:
@@ -66,15 +71,19 @@ def _discard(descriptor: int) -> None:
 
 @contextmanager
 def lasting_streams() -> Iterator[Callable[[], bool]]:
-    """Replace standard output and error by lasting ones; gives a function that says whether a reader of one has gone.
+    """Replace standard output and error by lasting ones; gives a function that says whether a
+    reader of one has gone.
 
-    A stream that was closed before the program began becomes one that nobody reads, so that no file of the program takes its number.
+    A stream that was closed before the program began becomes one that nobody reads, so that no file
+    of the program takes its number.
     """
     before = sys.stdout, sys.stderr
     for descriptor, stream in enumerate(before, 1):
         if stream is None:
             _discard(descriptor)
-    sys.stdout, sys.stderr = streams = [LastingStream(stream or open(os.devnull, "w")) for stream in before]
+    sys.stdout, sys.stderr = streams = [
+        LastingStream(stream or open(os.devnull, "w")) for stream in before
+    ]
     try:
         yield lambda: any(stream.gone for stream in streams)
     finally:

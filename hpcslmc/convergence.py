@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from hpcslmc.rung import Rung
 
 WATCHED = ("log_weight", "m2_staggered", "m2_uniform")
-"""Observables that are looked at during a run: they are measured at every sample, and slow to forget."""
+"""Observables that are looked at during a run.
+
+They are measured at every sample, and slow to forget.
+"""
 FEWEST_DRAWS = 20
 MOST_NUMBERS, FEWEST_BLOCKS = 2**16, 100
-"""Draws of an observable, of all chains and temperatures, beyond which they are averaged in blocks for a look; but as many blocks of a chain."""
+"""Draws of an observable, of all chains and temperatures, beyond which they are averaged in blocks
+for a look; but as many blocks of a chain.
+"""
 ENORMOUS = 1000
 """R-hat beyond which its size means nothing: chains that do not move at all."""
 SHARE = 0.01
@@ -69,7 +74,8 @@ class Convergence:
             self._say(
                 largest(it.tau for it in found),
                 largest(it.rhat for it in found),
-                f"log W and |m|^2 of {'all ' * (chains > 1)}{whose}, after {draws * bins.size} samples",
+                f"log W and |m|^2 of {'all ' * (chains > 1)}{whose}, after {draws * bins.size} "
+                "samples",
             )
             self.short += f" of {whose}" if self.short else ""
         self._next = time.monotonic() + max(EVERY_S, (time.monotonic() - began) / SHARE)
@@ -83,7 +89,10 @@ class Convergence:
         )
 
     def _say(self, tau: float, rhat: float, of: str) -> None:
-        """Say what is known of both: a single chain has no R-hat, nor has what does not fluctuate."""
+        """Say what is known of both.
+
+        A single chain has no R-hat, nor has what does not fluctuate.
+        """
         large = rhat >= ENORMOUS
         self.short = f"R-hat above {ENORMOUS}" if large else f"R-hat {rhat:.3f}"
         self.short = "" if math.isnan(rhat) else self.short

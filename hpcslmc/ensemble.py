@@ -1,4 +1,7 @@
-"""Tuning of the ensemble in thermalisation: temperatures of a ladder, chemical potentials of a filling."""
+"""Tuning of the ensemble in thermalisation.
+
+Temperatures of a ladder, chemical potentials of a filling.
+"""
 
 import math
 from collections.abc import Sequence
@@ -26,15 +29,22 @@ TUNED = 0.8
 TUNINGS = 12
 """...that many times, at equal distances; as often again as the wanted accuracy takes."""
 SPACING = 0.4
-"""Share of the moves over which the temperatures of a ladder are spaced, more if they are uneven then."""
+"""Share of the moves over which the temperatures of a ladder are spaced, more if they are uneven
+then.
+"""
 LONGEST_SPACING = 3
 """Times the moves of thermalisation that the spacing takes at most."""
 LONGEST_FILLING = 30
 """Times the moves of thermalisation that the filling takes at most."""
 UNEVEN = 0.35
-"""Spread of the distances between neighbouring temperatures, in units of their mean, that is no longer mended."""
+"""Spread of the distances between neighbouring temperatures, in units of their mean, that is no
+longer mended.
+"""
 FILLING_ERROR = 6e-4
-"""Standard error of the density that ends its tuning, in units of the filling: a third of 0.2 per cent."""
+"""Standard error of the density that ends its tuning, in units of the filling.
+
+A third of 0.2 per cent.
+"""
 LONGEST_STEP = 0.25
 """Most that the chemical potential changes at once, in units of the largest energy."""
 SLOPE_ERROR = 0.5
@@ -42,9 +52,13 @@ SLOPE_ERROR = 0.5
 CLEARLY = 5.0
 """Standard errors by which a density differs from another without doubt."""
 REACH = 40.0
-"""Temperatures beyond the ends of the spectrum within which the chemical potential of any filling lies."""
+"""Temperatures beyond the ends of the spectrum within which the chemical potential of any filling
+lies.
+"""
 MODEL_SIDE, MODEL_COPIES = 12, 4
-"""Largest side of the lattice, and number of its configurations, from which the first chemical potential comes."""
+"""Largest side of the lattice, and number of its configurations, from which the first chemical
+potential comes.
+"""
 
 
 def spaced_evenly(temperatures: Sequence[float], acceptance: Sequence[float]) -> list[float]:
@@ -58,9 +72,10 @@ def spaced_evenly(temperatures: Sequence[float], acceptance: Sequence[float]) ->
 
     Notes
     -----
-    Distances erfc^-1(acceptance) add up along the ladder to a function of log T that depends little on where its rungs are; the
-    new ones lie at equal distances of it. For close rungs the distance is that of the rejections of Syed, Bouchard-Cote,
-    Deligiannidis, Doucet, J. R. Stat. Soc. B 84, 321 (2022), section 5; it goes on growing where hardly a swap is accepted.
+    Distances erfc^-1(acceptance) add up along the ladder to a function of log T that depends little
+    on where its rungs are; the new ones lie at equal distances of it. For close rungs the distance
+    is that of the rejections of Syed, Bouchard-Cote, Deligiannidis, Doucet, J. R. Stat. Soc. B 84,
+    321 (2022), section 5; it goes on growing where hardly a swap is accepted.
     """
     barrier = np.concatenate(([0.0], np.cumsum(_distances(acceptance))))
     places = np.linspace(0.0, barrier[-1], len(barrier))
@@ -69,7 +84,9 @@ def spaced_evenly(temperatures: Sequence[float], acceptance: Sequence[float]) ->
 
 
 def unevenness(acceptance: Sequence[float]) -> float:
-    """Return the spread of the distances between neighbouring temperatures, largest less smallest over their mean."""
+    """Return the spread of the distances between neighbouring temperatures, largest less smallest
+    over their mean.
+    """
     distances = _distances(acceptance)
     return float(np.ptp(distances) / distances.mean())
 
@@ -79,9 +96,11 @@ def _distances(acceptance: Sequence[float]) -> np.ndarray:
 
 
 def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
-    """Return eigenvalues of h(S) for random spins, on a lattice of at most ``MODEL_SIDE`` x ``MODEL_SIDE`` sites.
+    """Return eigenvalues of h(S) for random spins, on a lattice of at most ``MODEL_SIDE`` x
+    ``MODEL_SIDE`` sites.
 
-    Their density of states is close enough to that of the job's own lattice to start a chemical potential from.
+    Their density of states is close enough to that of the job's own lattice to start a chemical
+    potential from.
 
     Returns
     -------
@@ -94,29 +113,36 @@ def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
 
 
 def potential_of(filling: float, levels: np.ndarray, beta: float) -> float:
-    """Return the chemical potential at which electrons on the given levels have a filling (electrons per site, 0 to 2)."""
+    """Return the chemical potential at which electrons on the given levels have a filling
+    (electrons per site, 0 to 2).
+    """
     ends = levels.min() - REACH / beta, levels.max() + REACH / beta
     return float(brentq(lambda mu: 2.0 * expit(beta * (mu - levels)).mean() - filling, *ends))
 
 
 def fixed_spin_compressibility(levels: np.ndarray, beta: float, mu: float) -> np.ndarray:
-    """Return d(electrons per site) / d mu of electrons on given levels (..., levels): (...), 2 beta <f (1 - f)>."""
+    """Return d(electrons per site) / d mu of electrons on given levels (..., levels).
+
+    (...), 2 beta <f (1 - f)>.
+    """
     return 2.0 * beta * (expit(beta * (mu - levels)) * expit(beta * (levels - mu))).mean(-1)
 
 
 @dataclass
 class Filling:
-    r"""Search for the chemical potential of a filling, from the densities that moves measure at one temperature.
+    r"""Search for the chemical potential of a filling, from the densities that moves measure at one
+    temperature.
 
-    Intervals of moves at potentials mu_j gave mean densities n_j. The next potential solves, on the last half of the
-    intervals,
+    Intervals of moves at potentials mu_j gave mean densities n_j. The next potential solves, on the
+    last half of the intervals,
 
     .. math:: n_j = n^* + \kappa (\mu_j - \mu^*) + \textrm{noise}, \qquad
         \kappa \approx \left.\frac{\partial n}{\partial\mu}\right|_S + \beta N\, \textrm{var}(n)
 
-    for mu*. kappa is the measured compressibility, of the electrons at fixed spins and of the fluctuating spins, corrected by
-    the slope of the intervals themselves (a Gaussian prior of relative width ``SLOPE_ERROR``). As every interval counts alike, noise
-    averages out as in stochastic approximation.
+    for mu*. kappa is the measured compressibility, of the electrons at fixed spins and of the
+    fluctuating spins, corrected by the slope of the intervals themselves (a Gaussian prior of
+    relative width ``SLOPE_ERROR``). As every interval counts alike, noise averages out as in
+    stochastic approximation.
 
     Parameters
     ----------
@@ -146,13 +172,17 @@ class Filling:
 
     def __post_init__(self) -> None:
         self.means = np.zeros((self.chains, 0))
-        self._sums = np.zeros((self.chains, 2))  # of the densities in this interval, and of their squares
+        # of the densities in this interval, and of their squares
+        self._sums = np.zeros((self.chains, 2))
         self._moves = 0
 
     @property
     def settled(self) -> bool:
         """Whether the density is known well enough to be the filling."""
-        return self.error <= FILLING_ERROR * self.target and abs(self.reached - self.target) <= self.error
+        return (
+            self.error <= FILLING_ERROR * self.target
+            and abs(self.reached - self.target) <= self.error
+        )
 
     def add(self, density: torch.Tensor) -> None:
         """Count the densities (chains,) after a move."""
@@ -161,7 +191,9 @@ class Filling:
         self._moves += 1
 
     def end_interval(self) -> np.ndarray:
-        """Close an interval; returns the mean density and the mean squared one of each chain, (chains, 2)."""
+        """Close an interval; returns the mean density and the mean squared one of each chain,
+        (chains, 2).
+        """
         ended = self._sums / self._moves
         self.means = np.column_stack((self.means, ended[:, 0]))
         self._sums, self._moves = np.zeros_like(self._sums), 0
@@ -193,19 +225,27 @@ class Filling:
         slope = (prior * kappa + ((mu - mu.mean()) * (n - n.mean())).sum() / noise) / known
         slope = float(np.clip(slope, 0.1 * kappa, 10.0 * kappa))
         wanted = mu.mean() + (self.target - n.mean()) / slope
-        found = float(np.clip(mu[-1] + np.clip(wanted - mu[-1], -longest_step, longest_step), -furthest, furthest))
+        found = float(
+            np.clip(
+                mu[-1] + np.clip(wanted - mu[-1], -longest_step, longest_step), -furthest, furthest
+            )
+        )
         found = self._bracketed(found, means.mean(0), spread)
         self.reached = float(n.mean() + slope * (found - mu.mean()))
         if densities.shape[1] >= 4:  # fewer say nothing of the autocorrelation
             at_mean = densities - slope * (mu - mu.mean())
             misfit = at_mean.mean(0).var(ddof=2) / len(mu)
-            self.error = float(np.sqrt(max(mean_variance(at_mean), misfit) + (found - mu.mean()) ** 2 / known))
+            self.error = float(
+                np.sqrt(max(mean_variance(at_mean), misfit) + (found - mu.mean()) ** 2 / known)
+            )
         return found
 
     def _bracketed(self, found: float, densities: np.ndarray, spread: float) -> float:
-        """Return a potential between those that gave clearly too few and too many electrons in the last three quarters of the intervals.
+        """Return a potential between those that gave clearly too few and too many electrons in the
+        last three quarters of the intervals.
 
-        The density rises with the potential, but the first intervals may not know its equilibrium yet.
+        The density rises with the potential, but the first intervals may not know its equilibrium
+        yet.
         """
         start = self.first + (len(self.points) - self.first) // 4
         mu, n = np.array(self.points[start:])[:, 0], densities[start:]
@@ -221,21 +261,33 @@ class Filling:
 
     def state_dict(self) -> dict:
         """What is the same for all chains."""
-        return {"points": self.points, "moves": self._moves, "first": self.first, "reached": self.reached, "error": self.error}
+        return {
+            "points": self.points,
+            "moves": self._moves,
+            "first": self.first,
+            "reached": self.reached,
+            "error": self.error,
+        }
 
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states."""
         self.means, self._sums = (np.array(chain_state[name].numpy()) for name in ("means", "sums"))
-        self.points, self._moves, self.first = [list(point) for point in state["points"]], state["moves"], state["first"]
+        self.points, self._moves, self.first = (
+            [list(point) for point in state["points"]],
+            state["moves"],
+            state["first"],
+        )
         self.reached, self.error = state["reached"], state["error"]
 
 
 class EnsembleTuning:
-    """Search for the temperatures of a spaced ladder and the chemical potentials of a filling, in thermalisation.
+    """Search for the temperatures of a spaced ladder and the chemical potentials of a filling, in
+    thermalisation.
 
-    Moves come in intervals of equal length. The ladder is spaced after 1, 3, 6, 10, ... of them, until exchange is even; the
-    potentials are corrected after each of the first, later whenever there are 8 per cent more, until the densities are known
-    well enough. Both are frozen then, and as many moves follow as were planned to.
+    Moves come in intervals of equal length. The ladder is spaced after 1, 3, 6, 10, ... of them,
+    until exchange is even; the potentials are corrected after each of the first, later whenever
+    there are 8 per cent more, until the densities are known well enough. Both are frozen then, and
+    as many moves follow as were planned to.
 
     Parameters
     ----------
@@ -257,7 +309,11 @@ class EnsembleTuning:
 
     def __init__(self, job: Job, world: World, block: ChainBlock, hamiltonian: Hamiltonian) -> None:
         self.world, self.block, self.hamiltonian = world, block, hamiltonian
-        self.moves, self.mu, filling = job.thermalisation.moves, job.hamiltonian.mu, job.ensemble.filling
+        self.moves, self.mu, filling = (
+            job.thermalisation.moves,
+            job.hamiltonian.mu,
+            job.ensemble.filling,
+        )
         self.fillings: list[Filling] = []
         if filling is not None:
             self._levels = random_spin_levels(hamiltonian, job.sampling.seed)
@@ -268,20 +324,29 @@ class EnsembleTuning:
         self._planned = int(TUNED * self.moves) // self._interval * self._interval
 
     def first_potential(self, temperature: float) -> float:
-        """Return the job's chemical potential, or that of its filling for electrons among random spins."""
+        """Return the job's chemical potential, or that of its filling for electrons among random
+        spins.
+        """
         if not self.fillings:
             return self.mu
         return potential_of(self.fillings[0].target, self._levels, 1.0 / temperature)
 
     def thermalisation_end(self, ended: int) -> int:
-        """Return the moves of thermalisation if tuning ended after so many: the job's, or as many more as tuning took."""
+        """Return the moves of thermalisation if tuning ended after so many.
+
+        The job's, or as many more as tuning took.
+        """
         return self.moves + max(0, ended - self._planned)
 
     def expected_moves(self, done: int) -> int:
-        """Return the moves that thermalisation will take, as far as the errors of the densities tell after ``done`` of them."""
+        """Return the moves that thermalisation will take, as far as the errors of the densities
+        tell after ``done`` of them.
+        """
         if self.ended is not None:
             return self.thermalisation_end(self.ended)
-        ratios = [f.error / (FILLING_ERROR * f.target) for f in self.fillings if math.isfinite(f.error)]
+        ratios = [
+            f.error / (FILLING_ERROR * f.target) for f in self.fillings if math.isfinite(f.error)
+        ]
         needed = int(done * max(1.0, *ratios) ** 2) if ratios else 0
         return min(max(self.moves, needed, done + 1), LONGEST_FILLING * self.moves)
 
@@ -325,13 +390,20 @@ class EnsembleTuning:
             self.ended = done
 
     def _note_densities(self, rungs: "Sequence[Rung]") -> None:
-        """Note each rung's mean density and compressibility in the interval that has ended. Collective."""
+        """Note each rung's mean density and compressibility in the interval that has ended.
+
+        Collective.
+        """
         sites = self.hamiltonian.lattice.sites
         for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
             spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
             levels = self._levels[None] if spectrum is None else spectrum.cpu().numpy()
-            slopes = np.broadcast_to(fixed_spin_compressibility(levels, beta, rung.mu), self.block.count)
-            n, n2, of_electrons = self._chain_means(np.column_stack((filling.end_interval(), slopes)))
+            slopes = np.broadcast_to(
+                fixed_spin_compressibility(levels, beta, rung.mu), self.block.count
+            )
+            n, n2, of_electrons = self._chain_means(
+                np.column_stack((filling.end_interval(), slopes))
+            )
             filling.points.append([rung.mu, of_electrons + beta * sites * max(0.0, n2 - n * n)])
 
     def _next_potentials(self, rungs: "Sequence[Rung]") -> list[float]:
@@ -343,8 +415,13 @@ class EnsembleTuning:
             potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
         return potentials
 
-    def _next_temperatures(self, done: int, temperatures: list[float], swaps: Exchange) -> list[float]:
-        """Return temperatures that should exchange evenly, the present ones where they do. Collective."""
+    def _next_temperatures(
+        self, done: int, temperatures: list[float], swaps: Exchange
+    ) -> list[float]:
+        """Return temperatures that should exchange evenly, the present ones where they do.
+
+        Collective.
+        """
         likely = self._chain_means(swaps.likely / np.maximum(swaps.tried, 1))
         even = done >= SPACING * self.moves and unevenness(likely) <= UNEVEN
         self.spaced = even or done >= LONGEST_SPACING * self.moves
@@ -354,7 +431,9 @@ class EnsembleTuning:
         return temperatures
 
     def _chain_means(self, numbers: np.ndarray) -> list[float]:
-        """Return means over all chains of numbers (chains, ...), the same bits for any number of ranks. Collective."""
+        """Return means over all chains of numbers (chains, ...), the same bits for any number of
+        ranks. Collective.
+        """
         gathered = self.world.gather(numbers)
         return self.world.broadcast(None if gathered is None else gathered.mean(0).tolist())
 
@@ -365,7 +444,11 @@ class EnsembleTuning:
     def state_dict(self) -> dict:
         """What is the same for all chains."""
         fillings = {str(k): filling.state_dict() for k, filling in enumerate(self.fillings)}
-        return {"spaced": self.spaced, "ended": -1 if self.ended is None else self.ended, "fillings": fillings}
+        return {
+            "spaced": self.spaced,
+            "ended": -1 if self.ended is None else self.ended,
+            "fillings": fillings,
+        }
 
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states."""
@@ -375,12 +458,18 @@ class EnsembleTuning:
 
 
 def _is_triangular(number: int) -> bool:
-    """Whether a number is 1, 3, 6, 10, ...: the times between two of them grow as what is found gets finer."""
+    """Whether a number is 1, 3, 6, 10, ....
+
+    The times between two of them grow as what is found gets finer.
+    """
     return math.isqrt(8 * number + 1) ** 2 == 8 * number + 1
 
 
 def _is_due(number: int) -> bool:
-    """Whether potentials are tuned after so many intervals: at first after every one, later when there are 8 per cent more."""
+    """Whether potentials are tuned after so many intervals.
+
+    At first after every one, later when there are 8 per cent more.
+    """
     return number <= TUNINGS or int(math.log(number, 1.08)) > int(math.log(number - 1, 1.08))
 
 

@@ -1,4 +1,7 @@
-"""Every environment variable that the program reads: launchers, users and old shells leave anything in them."""
+"""Every environment variable that the program reads.
+
+Launchers, users and old shells leave anything in them.
+"""
 
 import os
 import re
@@ -10,9 +13,17 @@ from hpcslmc.files import check_regular
 
 MOST_THREADS = 1024
 """Of a rank; OpenMP ends the program where it cannot start that many."""
-TASKS = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK",
-         "MPI_LOCALNRANKS": "MPI_LOCALRANKID", "SLURM_STEP_NUM_TASKS": "SLURM_PROCID"}
-"""Variables that a launcher sets for each task that it starts, innermost launchers first: how many tasks there are, and which this is."""
+TASKS = {
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "MPI_LOCALNRANKS": "MPI_LOCALRANKID",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+"""Variables that a launcher sets for each task that it starts, innermost launchers first.
+
+How many tasks there are, and which this is.
+"""
 ALLOCATED = "SLURM_NTASKS"
 """Tasks of a Slurm job; a script or a shell in it has the variable too, and is none of them."""
 
@@ -45,8 +56,11 @@ def threads() -> int:
     first = given.split(",")[0].strip()  # further numbers are for nested parallel regions
     number = _count(first)
     if given and not (number and number <= MOST_THREADS):
-        raise UserError(f"OMP_NUM_THREADS = {_shown('OMP_NUM_THREADS')}: the threads of a rank are a number from 1 to {MOST_THREADS}; set it, "
-                        "or unset the variable for one thread.")
+        raise UserError(
+            f"OMP_NUM_THREADS = {_shown('OMP_NUM_THREADS')}: the threads of a rank are a number "
+            f"from 1 to {MOST_THREADS}; set it, "
+            "or unset the variable for one thread."
+        )
     return number or 1
 
 
@@ -67,13 +81,20 @@ def slurm_restarts() -> int:
 
 
 def slurm_end(now: float) -> tuple[float | None, str]:
-    """When Slurm ends the job, in seconds since the epoch, None where that is not known; and a remark if what it says makes no sense."""
+    """When Slurm ends the job, in seconds since the epoch, None where that is not known; and a
+    remark if what it says makes no sense.
+    """
     given = os.environ.get("SLURM_JOB_END_TIME", "")
     end = _count(given)
     if end is not None and end > now:
         return float(end), ""
     why = "is no time in seconds since 1970" if not end else f"was over {now - end:.0f} s ago"
-    return None, f"SLURM_JOB_END_TIME = {_shown('SLURM_JOB_END_TIME')} {why}, and is ignored" if given else ""
+    return (
+        None,
+        f"SLURM_JOB_END_TIME = {_shown('SLURM_JOB_END_TIME')} {why}, and is ignored"
+        if given
+        else "",
+    )
 
 
 def launched() -> Launched | None:
@@ -108,7 +129,8 @@ def scalapack() -> str:
             check_regular(Path(name))
         except OSError as error:
             raise UserError(
-                f'method = "scalapack" needs the ScaLAPACK library that HPCSLMC_SCALAPACK = {_shown("HPCSLMC_SCALAPACK")} '
+                'method = "scalapack" needs the ScaLAPACK library that HPCSLMC_SCALAPACK = '
+                f"{_shown('HPCSLMC_SCALAPACK')} "
                 f"names ({error.strerror}): set HPCSLMC_SCALAPACK to its file."
             ) from None
     return name
@@ -139,17 +161,22 @@ def expanded(path: str, key: str) -> Path:
     UserError
         If a variable is not set or empty, or a home folder is not known.
     """
+
     def value(found: re.Match) -> str:
         name = found[1] or found[2]
         if not os.environ.get(name):
-            raise UserError(f"{key} = {path!r}: the environment variable {name} is not set: set it, "
-                            "or write the path out.")
+            raise UserError(
+                f"{key} = {path!r}: the environment variable {name} is not set: set it, "
+                "or write the path out."
+            )
         return os.environ[name]
 
     whole = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)
     if path.startswith("~"):
         whole = os.path.expanduser(whole)
         if whole.startswith("~"):
-            raise UserError(f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: "
-                            f"write the path out, or ./{path} for a name that begins so.")
+            raise UserError(
+                f"{key} = {path!r}: the home folder {whole.split('/')[0]} is not known: "
+                f"write the path out, or ./{path} for a name that begins so."
+            )
     return Path(whole)

@@ -6,13 +6,14 @@ import traceback
 class UserError(Exception):
     """Something in the job, the files or the set-up is wrong; the message is one clear sentence.
 
-    Mostly raised on every rank at once (``World.on_root``, ``World.on_all``); the program prints it from one rank and exits
-    with code 2.
+    Mostly raised on every rank at once (``World.on_root``, ``World.on_all``); the program prints it
+    from one rank and exits with code 2.
     """
 
 
 class Failure(Exception):
-    """A calculation that must not go on; the message says what failed, where, and what was kept for a report.
+    """A calculation that must not go on; the message says what failed, where, and what was kept for
+    a report.
 
     The program prints it, ends all ranks and exits with code 1.
     """

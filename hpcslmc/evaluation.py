@@ -37,7 +37,7 @@ class Evaluation:
     energy_part: Tensor | None = None
 
     def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
-        """This evaluation for the chains with ``keep`` (chains,) bool, the other one for the rest."""
+        """Select this evaluation where ``keep`` (chains,) bool is true, the other one elsewhere."""
         merged = {}
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
@@ -48,7 +48,12 @@ class Evaluation:
 
     def rows(self, rows: slice | Tensor) -> "Evaluation":
         """The evaluation of some of the chains, a slice or a mask of them."""
-        return Evaluation(*(value if value is None else value[rows] for value in (getattr(self, f.name) for f in fields(self))))
+        return Evaluation(
+            *(
+                value if value is None else value[rows]
+                for value in (getattr(self, f.name) for f in fields(self))
+            )
+        )
 
 
 class Density(Protocol):

@@ -1,4 +1,7 @@
-"""Figures of finished runs, for print: width of one or two columns, colours of Okabe and Ito, error bars, units."""
+"""Figures of finished runs, for print.
+
+Width of one or two columns, colours of Okabe and Ito, error bars, units.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,11 +25,34 @@ from hpcslmc.results import ProfileResult, Results
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+# Okabe and Ito
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
 MARKERS = "osD^vPX"
-STYLE = {"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7,
-         "axes.linewidth": 0.6, "lines.linewidth": 1.0, "lines.markersize": 3.5, "errorbar.capsize": 1.5, "legend.frameon": False,
-         "figure.constrained_layout.use": True, "savefig.dpi": 300, "pdf.fonttype": 42, "image.cmap": "viridis"}
+STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "errorbar.capsize": 1.5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+    "image.cmap": "viridis",
+}
 SHOWN = {  # observables against temperature or size, and their axes' labels
     "energy": r"energy $\langle e\rangle$ [$t$]",
     "density": "electrons per site",
@@ -41,7 +67,11 @@ SHOWN = {  # observables against temperature or size, and their axes' labels
     "drude_weight": r"Drude weight $D$ [$t$]",
     "acceptance": "acceptance",
 }
-CORRELATED = {"energy": "energy", "m2_staggered": r"$|m_{(\pi,\pi)}|^2$", "m2_uniform": r"$|m_{(0,0)}|^2$"}
+CORRELATED = {
+    "energy": "energy",
+    "m2_staggered": r"$|m_{(\pi,\pi)}|^2$",
+    "m2_uniform": r"$|m_{(0,0)}|^2$",
+}
 MAPS = 4
 """Most temperatures of a ladder that are shown side by side."""
 
@@ -54,7 +84,9 @@ MARGIN = 0.05
 TICKS = 12
 """Most temperatures that a colour bar names."""
 OUTLINED, ARROWS = 16, 24
-"""Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there are colours alone."""
+"""Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there
+are colours alone.
+"""
 
 Drawing = Figure | None
 
@@ -110,13 +142,25 @@ def _save(figure: Drawing, folder: Path, name: str) -> bool:
 def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Callable[[], Drawing]]]:
     """Those that compare the runs, then those of each: names, and what draws them."""
     compared: dict[str, Callable[[Mapping[str, Results]], Drawing]] = {
-        "observables_temperature": lambda runs: observables(runs, "T"), "observables_size": lambda runs: observables(runs, "L"),
-        "acceptance_by_round": acceptance_by_round, "autocorrelation": autocorrelation}
+        "observables_temperature": lambda runs: observables(runs, "T"),
+        "observables_size": lambda runs: observables(runs, "L"),
+        "acceptance_by_round": acceptance_by_round,
+        "autocorrelation": autocorrelation,
+    }
     single: dict[str, Callable[[Results], Drawing]] = {
-        "structure_factor": structure_factor, "correlations": correlations, "spins": spins, "learning_curve": learning_curve,
-        "exchange": exchange, "density_of_states": lambda run: energy_function(run, "density_of_states", r"$E$ [$t$]", "states per site [$1/t$]"),
-        "optical_conductivity": lambda run: energy_function(run, "optical_conductivity", r"$\omega$ [$t$]", r"Re $\sigma(\omega)$ [$e^2/\hbar$]"),
-        "spectral_function": spectral_function}
+        "structure_factor": structure_factor,
+        "correlations": correlations,
+        "spins": spins,
+        "learning_curve": learning_curve,
+        "exchange": exchange,
+        "density_of_states": lambda run: energy_function(
+            run, "density_of_states", r"$E$ [$t$]", "states per site [$1/t$]"
+        ),
+        "optical_conductivity": lambda run: energy_function(
+            run, "optical_conductivity", r"$\omega$ [$t$]", r"Re $\sigma(\omega)$ [$e^2/\hbar$]"
+        ),
+        "spectral_function": spectral_function,
+    }
     for name, draw in compared.items():
         yield name, partial(draw, runs)
     short = _short_names(list(runs))
@@ -129,7 +173,10 @@ def _short_names(paths: list[str]) -> dict[str, str]:
     """A name of each directory for files: its last parts, as many as tell it from the others."""
     parts = {path: Path(path).resolve().parts for path in paths}
     for count in range(1, max(map(len, parts.values())) + 1):
-        short = {path: "_".join(own[-count:]).replace("/", "").replace(" ", "_") for path, own in parts.items()}
+        short = {
+            path: "_".join(own[-count:]).replace("/", "").replace(" ", "_")
+            for path, own in parts.items()
+        }
         if len(set(short.values())) == len(paths):
             break
     return short
@@ -150,7 +197,11 @@ def _styles(count: int) -> list[dict]:
 
 def _family(count: int) -> list:
     """Colours of an ordered family, dark to light, all dark enough on white."""
-    return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.85, count)] if count > 1 else [COLOURS[0]]
+    return (
+        [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.85, count)]
+        if count > 1
+        else [COLOURS[0]]
+    )
 
 
 def _temperature_colours(runs: Iterable[Results]) -> dict[float, tuple]:
@@ -174,17 +225,33 @@ def _temperature_bar(figure: Figure, panels: list[Axes], colours: Mapping[float,
 
 def _titles(runs: Mapping[str, Results]) -> dict[str, str]:
     """What tells the runs from each other: the parameters that differ, or the directories."""
+
     def parameters(run: Results) -> dict[str, str]:
         job = run.parsed_job
         learned = job.effective.model if job.sampling.method != "exact" else ""
-        return {"lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}", "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
-                "J": f"$J={job.hamiltonian.J:g}$", "electrons": _electrons(run, ...),
-                "how": {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method] + learned}
+        return {
+            "lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}",
+            "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
+            "J": f"$J={job.hamiltonian.J:g}$",
+            "electrons": _electrons(run, ...),
+            "how": {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method]
+            + learned,
+        }
 
     found = {name: parameters(run) for name, run in runs.items()}
-    differ = [key for key in next(iter(found.values())) if len({own[key] for own in found.values()}) > 1]
-    titles = {name: ", ".join(filter(None, (own[key] for key in differ))) for name, own in found.items()}
-    return titles if len(set(titles.values())) == len(runs) else _short_names(list(runs)) if len(runs) > 1 else {name: "" for name in runs}
+    differ = [
+        key for key in next(iter(found.values())) if len({own[key] for own in found.values()}) > 1
+    ]
+    titles = {
+        name: ", ".join(filter(None, (own[key] for key in differ))) for name, own in found.items()
+    }
+    return (
+        titles
+        if len(set(titles.values())) == len(runs)
+        else _short_names(list(runs))
+        if len(runs) > 1
+        else {name: "" for name in runs}
+    )
 
 
 def _electrons(run: Results, at: tuple | EllipsisType) -> str:
@@ -199,40 +266,63 @@ def _electrons(run: Results, at: tuple | EllipsisType) -> str:
 
 
 def observables(runs: Mapping[str, Results], against: str) -> Drawing:
-    """Means with errors against temperature ("T") or linear size ("L"), a curve for each set of other parameters; None if there is one point only."""
+    """Means with errors against temperature ("T") or linear size ("L"), a curve for each set of
+    other parameters; None if there is one point only.
+    """
     points: dict[tuple, list[tuple]] = {}
     for run in runs.values():
         job = run.parsed_job
-        length, how = float(np.sqrt(np.prod(job.lattice.shape))), job.sampling.method if job.sampling.method == "exact" else job.effective.model
+        length, how = (
+            float(np.sqrt(np.prod(job.lattice.shape))),
+            job.sampling.method if job.sampling.method == "exact" else job.effective.model,
+        )
         for at in np.ndindex(run.temperature.shape):
             temperature, electrons = (
                 float(run.temperature[at]),
                 _electrons(run, ... if against == "T" else at),
             )
-            other = f"$T={temperature:.4g}$" if against == "L" else "×".join(map(str, job.lattice.shape))
+            other = (
+                f"$T={temperature:.4g}$"
+                if against == "L"
+                else "×".join(map(str, job.lattice.shape))
+            )
             key = (other, f"$J={job.hamiltonian.J:g}$", electrons, how)
             points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
     curves = {key: sorted(curve, key=lambda point: point[0]) for key, curve in points.items()}
     xs = sorted({x for curve in curves.values() for x, *_ in curve})
     if max(len({x for x, *_ in curve}) for curve in curves.values()) < 2:
         return None
-    names = [name for name in SHOWN if any(name in run.summary.names and run.summary.of(name, "error").any() for run in runs.values())]
+    names = [
+        name
+        for name in SHOWN
+        if any(
+            name in run.summary.names and run.summary.of(name, "error").any()
+            for run in runs.values()
+        )
+    ]
     told = [k for k in range(4) if len({key[k] for key in curves}) > 1]
     rows = -(-len(names) // 3)
     figure = Figure(figsize=(PAGE, 1.75 * rows + 0.3))
     panels = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, name in zip(panels, names):
         for (key, curve), style in zip(curves.items(), _styles(len(curves)), strict=True):
-            known = [(x, run.summary.of(name)[at], run.summary.of(name, "error")[at]) for x, run, at in curve if name in run.summary.names]
+            known = [
+                (x, run.summary.of(name)[at], run.summary.of(name, "error")[at])
+                for x, run, at in curve
+                if name in run.summary.names
+            ]
             if known:
                 x, mean, error = zip(*known)
                 axes.errorbar(x, mean, error, label=", ".join(key[k] for k in told), **style)
-        axes.set(xlabel=r"temperature $T$ [$t$]" if against == "T" else r"linear size $L$ [$a$]", ylabel=SHOWN[name])
+        axes.set(
+            xlabel=r"temperature $T$ [$t$]" if against == "T" else r"linear size $L$ [$a$]",
+            ylabel=SHOWN[name],
+        )
         if against == "L":
             axes.set_xticks(xs, labels=[f"{x:.3g}" for x in xs])
         else:
             _temperature_axis(axes, xs)
-    for axes in panels[len(names):]:
+    for axes in panels[len(names) :]:
         axes.set_axis_off()
     _legend(figure, panels[0])
     return figure
@@ -243,7 +333,13 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if any(labels):
         rows = -(-len(labels) // (4 if figure.get_figwidth() == PAGE else 3))
-        figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), columnspacing=1.2)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=-(-len(labels) // rows),
+            columnspacing=1.2,
+        )
 
 
 def _temperature_axis(axes: Axes, values: list[float]) -> None:
@@ -259,17 +355,27 @@ def _temperature_axis(axes: Axes, values: list[float]) -> None:
 
 
 def _log_axis(axes: Axes, values: list[float]) -> None:
-    """A logarithmic axis with plain numbers: the values themselves, or 1, 2, 5 of each decade where they are many."""
+    """A logarithmic axis with plain numbers.
+
+    The values themselves, or 1, 2, 5 of each decade where they are many.
+    """
     axes.set_xscale("log")
     ticks = sorted(set(values))
     if len(ticks) > 6 or min(b / a for a, b in pairwise(ticks)) < 1.3:
-        ticks = [m * 10.0**e for e in range(-5, 5) for m in (1, 2, 5) if 0.9 * ticks[0] <= m * 10.0**e <= 1.1 * ticks[-1]]
+        ticks = [
+            m * 10.0**e
+            for e in range(-5, 5)
+            for m in (1, 2, 5)
+            if 0.9 * ticks[0] <= m * 10.0**e <= 1.1 * ticks[-1]
+        ]
     axes.set_xticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
 
 
 def _chosen(run: Results) -> list[tuple]:
-    """Indices of at most ``MAPS`` temperatures, from end to end; the only one where there is no list."""
+    """Indices of at most ``MAPS`` temperatures, from end to end; the only one where there is no
+    list.
+    """
     if not run.is_ladder:
         return [()]
     return [(int(k),) for k in np.unique(np.linspace(0, len(run.temperature) - 1, MAPS).round())]
@@ -281,7 +387,9 @@ def _at(run: Results, at: tuple) -> str:
 
 def _row(count: int, height: float) -> tuple[Figure, np.ndarray]:
     """Panels side by side with a common axis upwards."""
-    figure = Figure(figsize=(COLUMN if count == 1 else PAGE, height if count == 1 else 0.62 * height))
+    figure = Figure(
+        figsize=(COLUMN if count == 1 else PAGE, height if count == 1 else 0.62 * height)
+    )
     panels = figure.subplots(1, count, squeeze=False)[0]
     for axes in panels[1:]:
         axes.tick_params(labelleft=False)
@@ -314,7 +422,12 @@ def structure_factor(run: Results) -> Drawing:
     figure, panels = _row(len(chosen), 2.9 if len(chosen) == 1 else 3.4)
     for axes, at, values in zip(panels, chosen, maps, strict=True):
         image = axes.pcolormesh(*edges, values.T, norm=norm, rasterized=True)
-        axes.set(xlabel=r"$q_x a$", ylabel=r"$q_y a$" if axes is panels[0] else "", title=_at(run, at), aspect="equal")
+        axes.set(
+            xlabel=r"$q_x a$",
+            ylabel=r"$q_y a$" if axes is panels[0] else "",
+            title=_at(run, at),
+            aspect="equal",
+        )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks([-np.pi, 0.0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
         axes.set(xlim=(-np.pi, np.pi), ylim=(-np.pi, np.pi))
@@ -328,7 +441,9 @@ def correlations(run: Results) -> Drawing:
         return None
     profile = run.profiles["correlations"]
     lx, ly = profile.mean.shape[:2]
-    x, y = np.meshgrid(*(np.minimum(np.arange(n), n - np.arange(n)) for n in (lx, ly)), indexing="ij")
+    x, y = np.meshgrid(
+        *(np.minimum(np.arange(n), n - np.arange(n)) for n in (lx, ly)), indexing="ij"
+    )
     distance2, odd = x**2 + y**2, (x + y) % 2 == 1
     figure = Figure(figsize=(COLUMN, 2.7))
     axes = figure.subplots()
@@ -336,10 +451,24 @@ def correlations(run: Results) -> Drawing:
     for at, colour in zip(chosen, _family(len(chosen))):
         for parity, fill, label in ((False, "full", _at(run, at)), (True, "none", None)):
             shells = np.unique(distance2[(odd == parity) & (distance2 > 0)])
-            by_shell = np.stack([profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1) for d2 in shells], 1)
+            by_shell = np.stack(
+                [
+                    profile.chains[:, (odd == parity) & (distance2 == d2), *at].mean(1)
+                    for d2 in shells
+                ],
+                1,
+            )
             averaged = replace(profile, chains=by_shell)
-            axes.errorbar(np.sqrt(shells), averaged.mean, averaged.error, marker="s" if parity else "o", fillstyle=fill, linestyle="",
-                          color=colour, label=label)
+            axes.errorbar(
+                np.sqrt(shells),
+                averaged.mean,
+                averaged.error,
+                marker="s" if parity else "o",
+                fillstyle=fill,
+                linestyle="",
+                color=colour,
+                label=label,
+            )
     axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
     axes.set(xlabel=r"distance $|r|$ [$a$]", ylabel=r"$C(r)=\langle S_i\cdot S_{i+r}\rangle$")
     axes.set_title("full: same sublattice, open: the other", fontsize=7)
@@ -348,7 +477,10 @@ def correlations(run: Results) -> Drawing:
 
 
 def spins(run: Results) -> Drawing:
-    """Last configuration of the first chain, turned so that most of it lies in the plane: direction in colour, and as arrows where they have room."""
+    """Last configuration of the first chain, turned so that most of it lies in the plane.
+
+    Direction in colour, and as arrows where they have room.
+    """
     chosen = _chosen(run)
     figure, panels = _row(len(chosen), 3.0)
     for axes, at in zip(panels, chosen):
@@ -357,16 +489,46 @@ def spins(run: Results) -> Drawing:
         turned = own @ np.linalg.eigh(own.T @ own)[1][:, ::-1]  # first axis: the main one
         horizontal, vertical = (turned[:, k].reshape(shape) for k in (1, 0))
         angle = np.arctan2(vertical, horizontal)
-        image = axes.imshow(angle.T, origin="lower", cmap="twilight", vmin=-np.pi, vmax=np.pi, alpha=0.9, interpolation="nearest")
+        image = axes.imshow(
+            angle.T,
+            origin="lower",
+            cmap="twilight",
+            vmin=-np.pi,
+            vmax=np.pi,
+            alpha=0.9,
+            interpolation="nearest",
+        )
         x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
         if max(shape) <= ARROWS:
-            axes.quiver(x, y, horizontal, vertical, pivot="middle", scale=1.15, scale_units="xy", angles="xy", width=0.11, units="xy", color="black",
-                        edgecolor="white" if max(shape) <= OUTLINED else "none", linewidth=0.4)
+            axes.quiver(
+                x,
+                y,
+                horizontal,
+                vertical,
+                pivot="middle",
+                scale=1.15,
+                scale_units="xy",
+                angles="xy",
+                width=0.11,
+                units="xy",
+                color="black",
+                edgecolor="white" if max(shape) <= OUTLINED else "none",
+                linewidth=0.4,
+            )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set(title=_at(run, at), xlabel=r"$x$ [$a$]", ylabel=r"$y$ [$a$]" if axes is panels[0] else "")
-        bar = figure.colorbar(image, ax=axes, shrink=0.8 if len(chosen) == 1 else 0.6, ticks=[-np.pi, 0.0, np.pi],
-                              label="direction in the plane" if axes is panels[-1] else None)
+        axes.set(
+            title=_at(run, at),
+            xlabel=r"$x$ [$a$]",
+            ylabel=r"$y$ [$a$]" if axes is panels[0] else "",
+        )
+        bar = figure.colorbar(
+            image,
+            ax=axes,
+            shrink=0.8 if len(chosen) == 1 else 0.6,
+            ticks=[-np.pi, 0.0, np.pi],
+            label="direction in the plane" if axes is panels[-1] else None,
+        )
         bar.ax.set_yticklabels([r"$-\pi$", "0", r"$\pi$"])
     return figure
 
@@ -439,7 +601,11 @@ def learning_curve(run: Results) -> Drawing:
                 )
     for number in np.unique(run.curve["round"])[1:]:
         axes.axvline((number - first) * length, color="#CCCCCC", linewidth=0.6, zorder=0)
-    axes.set(xlabel="gradient step, all rounds", ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$", yscale="log")
+    axes.set(
+        xlabel="gradient step, all rounds",
+        ylabel="mean squared error" if len(models) == 1 else "validation MSE of $\\log W$",
+        yscale="log",
+    )
     if run.is_ladder:
         _temperature_bar(figure, [axes], colours)
     if len(models) == 1 or run.others:
@@ -465,7 +631,7 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
     ]
     owners = list(dict.fromkeys((name, model.run) for name, _, model in curves))
     styles = dict(zip(owners, _styles(len(owners)), strict=True))
-    for name, run, model in curves:
+    for name, _, model in curves:
         table, style = (
             model.table,
             styles[name, model.run] | ({"color": colours[model.temperature]} if ladders else {}),
@@ -485,9 +651,13 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
         left.plot(
             [], [], label=title or "measured", **(style | ({"color": "#666666"} if ladders else {}))
         )
-    left.plot([], [], color="#666666", linestyle="--", linewidth=0.8, label=r"predicted, erfc$(s/2)$")
+    left.plot(
+        [], [], color="#666666", linestyle="--", linewidth=0.8, label=r"predicted, erfc$(s/2)$"
+    )
     left.set(xlabel="exact evaluations", ylabel="acceptance of the exact test", ylim=(0.0, 1.05))
-    right.set(xlabel="exact evaluations", ylabel=r"validation MSE of $\log W$ per site", yscale="log")
+    right.set(
+        xlabel="exact evaluations", ylabel=r"validation MSE of $\log W$ per site", yscale="log"
+    )
     most = max(run.rounds["evaluations"].max() for run in learned.values())
     for axes in (left, right):
         axes.set_xlim(0.0, (1.0 + MARGIN) * most)
@@ -499,7 +669,13 @@ def acceptance_by_round(runs: Mapping[str, Results]) -> Drawing:
 
 def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     """Autocorrelation functions of the slow observables; errors from the spread of the chains."""
-    names = [name for name in CORRELATED if any(name in run.draws and fluctuates(run.draws[name][run.there]) for run in runs.values())]
+    names = [
+        name
+        for name in CORRELATED
+        if any(
+            name in run.draws and fluctuates(run.draws[name][run.there]) for run in runs.values()
+        )
+    ]
     if not names:
         return None
     figure = Figure(figsize=(PAGE, 2.6))
@@ -526,10 +702,14 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
                 tau = float(run.summary.of(name, "tau")[at])
                 lags = min(int(run.there.sum(1).min()) // 2, max(10, int(8.0 * tau / run.bin_size)))
                 rho, error = _autocorrelation(draws, run.there, lags)
-                label = ", ".join(filter(None, (titles[run_name], _at(run, at) if len(chosen) > 1 else "")))
+                label = ", ".join(
+                    filter(None, (titles[run_name], _at(run, at) if len(chosen) > 1 else ""))
+                )
                 time = np.arange(lags) * run.bin_size
                 axes.plot(time, rho, color=colour, label=label)
-                axes.fill_between(time, rho - error, rho + error, color=colour, alpha=0.25, linewidth=0)
+                axes.fill_between(
+                    time, rho - error, rho + error, color=colour, alpha=0.25, linewidth=0
+                )
                 longest = max(longest, time[-1])
         axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
         axes.set(xlabel="time [samples]", xlim=(0.0, longest), title=CORRELATED[name])
@@ -538,8 +718,12 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     return figure
 
 
-def _autocorrelation(draws: np.ndarray, there: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Autocorrelation function about the mean of all draws (chains, draws) that are ``there``, and its standard error: (lags,) each."""
+def _autocorrelation(
+    draws: np.ndarray, there: np.ndarray, lags: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation function about the mean of all draws (chains, draws) that are ``there``, and
+    its standard error: (lags,) each.
+    """
     chains, count = draws.shape
     transform = np.fft.rfft(np.where(there, draws - draws[there].mean(), 0.0), 2 * count, axis=1)
     each = np.fft.irfft(np.square(np.abs(transform)), 2 * count, axis=1)[:, :lags]
@@ -550,12 +734,15 @@ def _autocorrelation(draws: np.ndarray, there: np.ndarray, lags: int) -> tuple[n
 
 
 def exchange(run: Results) -> Drawing:
-    """Acceptance of exchange between neighbouring temperatures, error bars from the spread of the ladders."""
+    """Acceptance of exchange between neighbouring temperatures, error bars from the spread of the
+    ladders.
+    """
     if not run.exchange:
         return None
     accepted, tried = run.exchange["accepted"], run.exchange["tried"]
     share, chains = run.exchange_acceptance, len(accepted)
-    deviation = (accepted - share * tried) / np.maximum(tried.mean(0), 1)  # of the ratio of sums, to first order
+    # of the ratio of sums, to first order
+    deviation = (accepted - share * tried) / np.maximum(tried.mean(0), 1)
     error = deviation.std(0, ddof=1) / np.sqrt(chains) if chains > 1 else None
     figure = Figure(figsize=(COLUMN, 2.2))
     axes = figure.subplots()
@@ -580,7 +767,9 @@ def energy_function(run: Results, name: str, xlabel: str, ylabel: str) -> Drawin
     for at, colour in zip(chosen, _family(len(chosen))):
         mean, error = profile.mean[:, *at], profile.error[:, *at]
         axes.plot(axis.values, mean, color=colour, label=_at(run, at))
-        axes.fill_between(axis.values, mean - error, mean + error, color=colour, alpha=0.3, linewidth=0)
+        axes.fill_between(
+            axis.values, mean - error, mean + error, color=colour, alpha=0.3, linewidth=0
+        )
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(axis.values[0], axis.values[-1]))
     axes.set_ylim(bottom=0.0)
     _legend(figure, axes)
@@ -597,11 +786,20 @@ def spectral_function(run: Results) -> Drawing:
     figure, panels = _row(len(chosen), 2.9)
     for axes, at in zip(panels, chosen):
         values = profile.mean[:, :, :, *at][path[:, 0], path[:, 1]]
-        image = axes.pcolormesh(np.arange(len(path)), energy, values.T, shading="nearest", cmap="magma_r", rasterized=True)
+        image = axes.pcolormesh(
+            np.arange(len(path)),
+            energy,
+            values.T,
+            shading="nearest",
+            cmap="magma_r",
+            rasterized=True,
+        )
         axes.axhline(float(run.mu[at]), color="#666666", linewidth=0.6, linestyle="--")
         axes.set(ylabel=r"$\omega$ [$t$]" if axes is panels[0] else "", title=_at(run, at))
         axes.set_xticks(corners, labels=[r"$\Gamma$", "X", "M", r"$\Gamma$"])
-        figure.colorbar(image, ax=axes, label=r"$A(k,\omega)$ [$1/t$]" if axes is panels[-1] else None)
+        figure.colorbar(
+            image, ax=axes, label=r"$A(k,\omega)$ [$1/t$]" if axes is panels[-1] else None
+        )
     return figure
 
 
@@ -610,6 +808,12 @@ def _path(profile: ProfileResult) -> tuple[np.ndarray, list[int]]:
     lx, ly = (len(profile.axes[name].values) for name in ("kx", "ky"))
     hx, hy = lx // 2, ly // 2
     diagonal = max(hx, hy)
-    legs = [[(k, 0) for k in range(hx)], [(hx, k) for k in range(hy)],
-            [(round(hx * (1 - k / diagonal)), round(hy * (1 - k / diagonal))) for k in range(diagonal + 1)]]
+    legs = [
+        [(k, 0) for k in range(hx)],
+        [(hx, k) for k in range(hy)],
+        [
+            (round(hx * (1 - k / diagonal)), round(hy * (1 - k / diagonal)))
+            for k in range(diagonal + 1)
+        ],
+    ]
     return np.array(sum(legs, [])), [0, hx, hx + hy, hx + hy + diagonal]

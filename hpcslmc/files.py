@@ -1,4 +1,6 @@
-"""Files that the program did not write itself, or that others may have changed since; and how those that it writes are published."""
+"""Files that the program did not write itself, or that others may have changed since; and how those
+that it writes are published.
+"""
 
 import errno
 import os
@@ -11,12 +13,15 @@ from pathlib import Path
 from hpcslmc.errors import UserError
 
 WRITE_FAILURES = (OSError, RuntimeError)
-"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed it."""
+"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed
+it.
+"""
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that does not know a call."""
 REFUSED_BY_DISK = re.compile(
     r"error message = '([^']+)'|"
-    r"(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)")
+    r"(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)"
+)
 """Where HDF5 tells, in a story of its own, what the operating system or MPI said of the disk."""
 ZEROS = bytes(2**20)
 
@@ -34,7 +39,8 @@ def check_regular(path: Path, largest: int | None = None) -> None:
     Raises
     ------
     OSError
-        If there is nothing, something other than a regular file, or a larger one; ``strerror`` says which.
+        If there is nothing, something other than a regular file, or a larger one; ``strerror`` says
+        which.
     """
     about = path.stat()
     if stat.S_ISDIR(about.st_mode):
@@ -67,8 +73,10 @@ def publishing(path: Path) -> Iterator[Path]:
     except WRITE_FAILURES as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({reason(error)}): {remedy(error)}, "
-                        "then run the same command again.") from None
+        raise UserError(
+            f"{path} cannot be written ({reason(error)}): {remedy(error)}, "
+            "then run the same command again."
+        ) from None
 
 
 def make_folder(path: Path) -> None:
@@ -76,11 +84,15 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be made a folder ({error.strerror}): see to the disk, then run the same command again.") from None
+        raise UserError(
+            f"{path} cannot be made a folder ({error.strerror}): see to the disk, then run the "
+            "same command again."
+        ) from None
 
 
 def check_places(paths: Iterable[Path]) -> None:
-    """Make sure that no folder is where files are to be published, or written before that; anything else gives way.
+    """Make sure that no folder is where files are to be published, or written before that; anything
+    else gives way.
 
     Raises
     ------
@@ -90,11 +102,14 @@ def check_places(paths: Iterable[Path]) -> None:
         for place in (path, beside(path)):
             # false where that cannot be known
             if os.path.isdir(place) and not os.path.islink(place):
-                raise UserError(f"{place} is a folder, and a file is to be written there: move it, or choose another [output] directory.")
+                raise UserError(
+                    f"{place} is a folder, and a file is to be written there: move it, or choose "
+                    "another [output] directory."
+                )
 
 
 def reason(error: Exception) -> str:
-    """What the operating system said, also where HDF5 tells it in the middle of a story of its own."""
+    """Extract the operating system's error, also from HDF5's messages of many lines."""
     if quoted := REFUSED_BY_DISK.search(str(error)):
         return quoted[1] or quoted[2].strip()
     return getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -110,7 +125,8 @@ def remedy(error: Exception) -> str:
 def reserve(path: Path, size: int) -> None:
     """Make room on the disk for a file of so many bytes, so that a full disk is noticed at once.
 
-    The file is made if it is not there. Where the file system cannot promise room, zeros up to that size take it.
+    The file is made if it is not there. Where the file system cannot promise room, zeros up to that
+    size take it.
 
     Raises
     ------

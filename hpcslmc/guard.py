@@ -1,4 +1,7 @@
-"""Exact weights that are no numbers end the job: they must not become silently rejected proposals."""
+"""Exact weights that are no numbers end the job.
+
+They must not become silently rejected proposals.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +29,9 @@ class Guarded:
     folder : Path
         Where a configuration that fails is kept, as ``failed_chain_N.npy``: (sites, 3) float64.
     alone : bool
-        Whether this rank evaluates alone. If not, a failed factorisation cannot be tried again chain by chain, since the other
-        ranks of the group know nothing of it: all chains are kept then.
+        Whether this rank evaluates alone. If not, a failed factorisation cannot be tried again
+        chain by chain, since the other ranks of the group know nothing of it: all chains are kept
+        then.
     """
 
     def __init__(self, density: Density, chains: Tensor, folder: Path, alone: bool = True) -> None:
@@ -45,12 +49,18 @@ class Guarded:
         return self._checked(spins, lambda rows: self.density.evaluate(spins[rows], forces))
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
-        """The density at spins whose evaluation at another temperature is known; raises as ``evaluate``."""
-        return self._checked(spins, lambda rows: self.density.reweight(spins[rows], known.rows(rows), forces))
+        """The density at spins whose evaluation at another temperature is known; raises as
+        ``evaluate``.
+        """
+        return self._checked(
+            spins, lambda rows: self.density.reweight(spins[rows], known.rows(rows), forces)
+        )
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
         """The known evaluation of spins with their energy and density; raises as ``evaluate``."""
-        return self._checked(spins, lambda rows: self.density.with_energy(spins[rows], known.rows(rows)))
+        return self._checked(
+            spins, lambda rows: self.density.with_energy(spins[rows], known.rows(rows))
+        )
 
     def _checked(self, spins: Tensor, evaluate: Callable[[slice], Evaluation]) -> Evaluation:
         try:
@@ -62,13 +72,25 @@ class Guarded:
             fine = fine & evaluation.forces.isfinite().all((1, 2))
         if not fine.all():
             row = int((~fine).nonzero()[0, 0])
-            self._fail(spins, row, f"log W = {float(evaluation.log_weight[row])}, or its forces, are not finite")
+            self._fail(
+                spins,
+                row,
+                f"log W = {float(evaluation.log_weight[row])}, or its forces, are not finite",
+            )
         return evaluation
 
-    def fail(self, spins: Tensor, evaluate: Callable[[slice], object], error: Exception) -> NoReturn:
-        """End the job for an error in evaluating spins; ``evaluate`` tries some rows of them again, to find the chain."""
+    def fail(
+        self, spins: Tensor, evaluate: Callable[[slice], object], error: Exception
+    ) -> NoReturn:
+        """End the job for an error in evaluating spins; ``evaluate`` tries some rows of them again,
+        to find the chain.
+        """
         rows = range(len(spins)) if self.alone else ()
-        self._fail(spins, next((row for row in rows if _breaks(evaluate, slice(row, row + 1))), None), str(error))
+        self._fail(
+            spins,
+            next((row for row in rows if _breaks(evaluate, slice(row, row + 1))), None),
+            str(error),
+        )
 
     def _fail(self, spins: Tensor, row: int | None, what: str) -> NoReturn:
         # a part of the chains is only asked for with spins that have passed before
@@ -76,7 +98,9 @@ class Guarded:
         chain = self._chains[row] if known else f"{self._chains[0]}-{self._chains[-1]}"
         path = self.folder / f"failed_chain_{chain}.npy"
         np.save(path, spins[row if row is not None else slice(None)].cpu().numpy())
-        raise Failure(f"the exact weight of chain {chain} failed: {what}; the configuration is kept in {path}")
+        raise Failure(
+            f"the exact weight of chain {chain} failed: {what}; the configuration is kept in {path}"
+        )
 
 
 class GuardedSweeps:
@@ -91,12 +115,20 @@ class GuardedSweeps:
     def __init__(self, local: LocalChanges, guard: Guarded) -> None:
         self.local, self.guard = local, guard
 
-    def sweep(self, spins: Tensor, log_weight: Tensor, *choices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def sweep(
+        self, spins: Tensor, log_weight: Tensor, *choices: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As `LocalChanges.sweep`; raises Failure where a factorisation fails or log W drifts."""
         try:
             return self.local.sweep(spins, log_weight, *choices)
         except FACTORISATION_FAILURES as error:
-            self.guard.fail(spins, lambda rows: self.local.sweep(spins[rows], log_weight[rows], *(x[rows] for x in choices)), error)
+            self.guard.fail(
+                spins,
+                lambda rows: self.local.sweep(
+                    spins[rows], log_weight[rows], *(x[rows] for x in choices)
+                ),
+                error,
+            )
 
 
 def _breaks(evaluate: Callable[[slice], object], row: slice) -> bool:

@@ -2,8 +2,8 @@ r"""One-body Hamiltonian of fermions on a lattice of classical spins.
 
 .. math:: h(S) = -t\, A \otimes 1_2 + \frac{J}{2} \bigoplus_i S_i \cdot \sigma
 
-with A the adjacency of the lattice. Row ``2 i + a`` is site i, spin a (0 up, 1 down). h is Hermitian,
-2N x 2N. The conventions of the whole program are stated here and nowhere else.
+with A the adjacency of the lattice. Row ``2 i + a`` is site i, spin a (0 up, 1 down). h is
+Hermitian, 2N x 2N. The conventions of the whole program are stated here and nowhere else.
 """
 
 from functools import cached_property
@@ -32,7 +32,9 @@ class Hamiltonian:
     device : torch.device or str
     """
 
-    def __init__(self, lattice: Lattice, t: float, J: float, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, lattice: Lattice, t: float, J: float, device: torch.device | str = "cpu"
+    ) -> None:
         self.lattice, self.t, self.J, self.device = lattice, t, J, device
 
     @property
@@ -42,8 +44,12 @@ class Hamiltonian:
 
     @cached_property
     def _hopping(self) -> Tensor:
-        adjacency = torch.as_tensor(self.lattice.adjacency, dtype=torch.complex128, device=self.device)
-        return torch.kron(-self.t * adjacency, torch.eye(2, dtype=torch.complex128, device=self.device))
+        adjacency = torch.as_tensor(
+            self.lattice.adjacency, dtype=torch.complex128, device=self.device
+        )
+        return torch.kron(
+            -self.t * adjacency, torch.eye(2, dtype=torch.complex128, device=self.device)
+        )
 
     def check_spins(self, spins: Tensor) -> None:
         """Raise UserError unless spins are (chains, sites, 3) float64.
@@ -55,11 +61,15 @@ class Hamiltonian:
             return
         is_array = hasattr(spins, "shape")
         found = f"{tuple(spins.shape)} {spins.dtype}" if is_array else type(spins).__name__
-        raise UserError(f"spins have to be a torch tensor (chains, {self.lattice.sites}, 3) of "
-                        f"torch.float64, not {found}.")
+        raise UserError(
+            f"spins have to be a torch tensor (chains, {self.lattice.sites}, 3) of "
+            f"torch.float64, not {found}."
+        )
 
     def dense(self, spins: Tensor) -> Tensor:
-        """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3) float64."""
+        """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3)
+        float64.
+        """
         self.check_spins(spins)
         h = self._hopping.repeat(len(spins), 1, 1)
         sx, sy, sz = (0.5 * self.J * spins).unbind(-1)

@@ -1,6 +1,7 @@
 """Periodic square lattice: sites, neighbour shells, point group, momenta.
 
-Site ``i = x * Ly + y``. Everything here is a pure function of the shape, computed once and serially.
+Site ``i = x * Ly + y``. Everything here is a pure function of the shape, computed once and
+serially.
 
 A direction of length 2 has double bonds: site x and its neighbour x + 1 = x - 1 are joined by two
 bonds, one through the boundary, and the hopping between them counts twice. The free bands are then
@@ -23,7 +24,9 @@ class Lattice:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         if min(shape) < 2:
-            raise ValueError(f"a lattice needs at least 2 sites in each direction, not {tuple(shape)}")
+            raise ValueError(
+                f"a lattice needs at least 2 sites in each direction, not {tuple(shape)}"
+            )
         self.shape = (int(shape[0]), int(shape[1]))
         self.sites = self.shape[0] * self.shape[1]
 
@@ -43,13 +46,17 @@ class Lattice:
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """(sites, 4) int, the sites at +x, +y, -x, -y; each bond is met once in the first two columns."""
+        """(sites, 4) int, the sites at +x, +y, -x, -y; each bond is met once in the first two
+        columns.
+        """
         steps = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
         return self._index(self.coordinates[:, None] + steps)
 
     @cached_property
     def adjacency(self) -> np.ndarray:
-        """(sites, sites) float64, the number of bonds between two sites (2 across a direction of length 2)."""
+        """(sites, sites) float64, the number of bonds between two sites (2 across a direction of
+        length 2).
+        """
         matrix = np.zeros((self.sites, self.sites))
         for column in self.neighbours.T:
             np.add.at(matrix, (np.arange(self.sites), column), 1.0)
@@ -71,7 +78,8 @@ class Lattice:
         return np.unique(self.distance2)[1:]
 
     def shell_index(self, shells: np.ndarray) -> np.ndarray:
-        """(sites, sites) int, which entry of ``shells`` (squared distances) a pair of sites belongs to.
+        """(sites, sites) int, which entry of ``shells`` (squared distances) a pair of sites belongs
+        to.
 
         Pairs in no listed shell get ``len(shells)``.
         """
@@ -82,7 +90,10 @@ class Lattice:
 
     @cached_property
     def point_group(self) -> np.ndarray:
-        """(operations, sites) int, site permutations: C4v (8) on a square, C2v (4) on a rectangle."""
+        """(operations, sites) int, site permutations.
+
+        C4v (8) on a square, C2v (4) on a rectangle.
+        """
         x, y = self.coordinates.T
         images = [(sx * x, sy * y) for sx in (1, -1) for sy in (1, -1)]
         if self.shape[0] == self.shape[1]:
@@ -91,7 +102,10 @@ class Lattice:
 
     @cached_property
     def translations(self) -> np.ndarray:
-        """(sites, sites) int, site permutations: row d moves every site by the coordinates of site d."""
+        """(sites, sites) int, site permutations.
+
+        Row d moves every site by the coordinates of site d.
+        """
         return self._index(self.coordinates[:, None] + self.coordinates[None, :])
 
     @property

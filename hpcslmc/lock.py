@@ -16,7 +16,13 @@ from hpcslmc.files import check_places, check_regular
 NAME, TAKEOVER = "running.lock", "running.takeover"
 LARGEST = 2**20
 """Bytes beyond which a file is no lock."""
-KINDS = {"host": str, "pid": int, "started": str | None, "slurm_job": str | None, "slurm_restart": int}
+KINDS = {
+    "host": str,
+    "pid": int,
+    "started": str | None,
+    "slurm_job": str | None,
+    "slurm_restart": int,
+}
 """What a lock says of the process that holds it."""
 BEAT_S = 15.0
 SILENCE_S = 120.0
@@ -26,8 +32,9 @@ SILENCE_S = 120.0
 class Lock:
     """A file in the output directory that says who works there; held by the root rank alone.
 
-    A process on this host is looked up. One on another host counts as dead if it was an earlier life of the same
-    Slurm job, or if it has not touched the file for ``SILENCE_S``; a thread touches it every ``BEAT_S``.
+    A process on this host is looked up. One on another host counts as dead if it was an earlier
+    life of the same Slurm job, or if it has not touched the file for ``SILENCE_S``; a thread
+    touches it every ``BEAT_S``.
 
     Parameters
     ----------
@@ -36,8 +43,13 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.path = directory, directory / NAME
-        self._own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()),
-                     "slurm_job": environment.slurm_job(), "slurm_restart": environment.slurm_restarts()}
+        self._own = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "slurm_job": environment.slurm_job(),
+            "slurm_restart": environment.slurm_restarts(),
+        }
         self._released = threading.Event()
 
     def acquire(self) -> str:
@@ -53,8 +65,11 @@ class Lock:
         if not self._create(self.path):
             holder = self._holder()
             if self._lives(holder):
-                raise UserError(f"{self.directory} is in use by another job ({_name(holder)}): wait for its end, or choose another [output] "
-                                f"directory; a lock without a sign of life for {SILENCE_S:.0f} s is ignored.")
+                raise UserError(
+                    f"{self.directory} is in use by another job ({_name(holder)}): wait for its "
+                    "end, or choose another [output] "
+                    f"directory; a lock without a sign of life for {SILENCE_S:.0f} s is ignored."
+                )
             self._take_over(holder)
             note = f"the lock of a dead job ({_name(holder)}) in {self.directory} is taken over"
         threading.Thread(target=self._beat, daemon=True).start()
@@ -63,21 +78,30 @@ class Lock:
     def _take_over(self, dead: dict) -> None:
         """Put the own lock in the place of a dead job's; of several who found it dead, one does.
 
-        Whoever creates the file ``TAKEOVER`` first, which is atomic on NFS too, has the turn; it becomes the lock by rename, which ends
-        the turn. Those who come later find that the lock is no longer the dead job's.
+        Whoever creates the file ``TAKEOVER`` first, which is atomic on NFS too, has the turn; it
+        becomes the lock by rename, which ends the turn. Those who come later find that the lock is
+        no longer the dead job's.
         """
         turn = self.directory / TAKEOVER
         if not self._create(turn):
-            raise UserError(f"{self.directory} is just being taken over by another job: wait for its end, or choose another [output] "
-                            f"directory; if no job is starting, one died at that moment: remove {turn}.")
+            raise UserError(
+                f"{self.directory} is just being taken over by another job: wait for its end, or "
+                "choose another [output] "
+                f"directory; if no job is starting, one died at that moment: remove {turn}."
+            )
         try:
             holder = self._holder()
             if holder != dead or self._lives(holder):
-                raise UserError(f"{self.directory} was just taken by another job: wait for its end, or choose another [output] directory.")
+                raise UserError(
+                    f"{self.directory} was just taken by another job: wait for its end, or choose "
+                    "another [output] directory."
+                )
             os.replace(turn, self.path)
         except (UserError, OSError) as error:
             turn.unlink(missing_ok=True)
-            raise error if isinstance(error, UserError) else self._unusable(self.path, error) from None
+            raise (
+                error if isinstance(error, UserError) else self._unusable(self.path, error)
+            ) from None
 
     def check(self) -> None:
         """Make sure that the directory is still this job's.
@@ -88,8 +112,11 @@ class Lock:
             If another job has taken it, as from one that was suspended and silent for too long.
         """
         if (holder := self._holder()) and holder != self._own:
-            raise UserError(f"{self.directory} was taken by another job ({_name(holder)}) while this one gave no sign of life: this one ends, "
-                            "and has written nothing since.")
+            raise UserError(
+                f"{self.directory} was taken by another job ({_name(holder)}) while this one gave "
+                "no sign of life: this one ends, "
+                "and has written nothing since."
+            )
 
     def release(self) -> None:
         """Let go of the directory, if it is held."""
@@ -111,7 +138,10 @@ class Lock:
 
     @staticmethod
     def _unusable(path: Path, error: OSError) -> UserError:
-        return UserError(f"{path} cannot be written ({error.strerror}): see to the disk, or choose another [output] directory.")
+        return UserError(
+            f"{path} cannot be written ({error.strerror}): see to the disk, or choose another "
+            "[output] directory."
+        )
 
     def _holder(self) -> dict:
         """Who holds the lock; empty if that is not written there."""
@@ -123,7 +153,11 @@ class Lock:
     def _lives(self, holder: dict) -> bool:
         if holder and holder["host"] == self._own["host"]:
             return _runs(holder)
-        if holder and holder["slurm_job"] is not None and holder["slurm_job"] == self._own["slurm_job"]:
+        if (
+            holder
+            and holder["slurm_job"] is not None
+            and holder["slurm_job"] == self._own["slurm_job"]
+        ):
             return holder["slurm_restart"] >= self._own["slurm_restart"]
         try:
             with tempfile.TemporaryFile(dir=self.directory) as probe:  # by the file server's clock
@@ -137,11 +171,15 @@ class Lock:
             try:
                 os.utime(self.path)
             except OSError:
-                pass  # a server that is away for a moment; a silence is judged by who wants the lock
+                # a server that is away for a moment; a silence is judged by who wants the lock
+                pass
 
 
 def holder_name(directory: Path) -> str | None:
-    """Who works in a directory, None for nobody; writes nothing. A process of another host is judged by its silence, by this host's clock."""
+    """Who works in a directory, None for nobody; writes nothing.
+
+    A process of another host is judged by its silence, by this host's clock.
+    """
     path = directory / NAME
     try:
         silent, holder = time.time() - path.stat().st_mtime, _read(path)
@@ -158,7 +196,11 @@ def _read(path: Path) -> dict:
         holder = json.loads(path.read_text())
     except (ValueError, RecursionError):
         return {}
-    right = isinstance(holder, dict) and holder.keys() == KINDS.keys() and all(isinstance(holder[key], kind) for key, kind in KINDS.items())
+    right = (
+        isinstance(holder, dict)
+        and holder.keys() == KINDS.keys()
+        and all(isinstance(holder[key], kind) for key, kind in KINDS.items())
+    )
     return holder if right else {}
 
 

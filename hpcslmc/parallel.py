@@ -50,7 +50,9 @@ class World:
         return value
 
     def on_root(self, function: Callable[[], object]) -> object:
-        """What the function returns on the root, on every rank; its UserError is raised on every rank too. Collective."""
+        """What the function returns on the root, on every rank; its UserError is raised on every
+        rank too. Collective.
+        """
         result, error = None, None
         if self.is_root:
             try:
@@ -63,15 +65,18 @@ class World:
         return result
 
     def on_all(self, function: Callable[[], object]) -> object:
-        """What the function returns on each rank; a UserError of any is raised on every rank. Collective, the function is not."""
+        """What the function returns on each rank; a UserError of any is raised on every rank.
+
+        Collective, the function is not.
+        """
         result, error = None, None
         try:
             result = function()
         except UserError as problem:
             error = problem
-        for error in self.all_of(error):
-            if error is not None:
-                raise error
+        for failure in self.all_of(error):
+            if failure is not None:
+                raise failure
         return result
 
     def all_of(self, value: object) -> list:
@@ -91,11 +96,15 @@ class World:
         return array
 
     def gather(self, array: np.ndarray) -> np.ndarray | None:
-        """Arrays of equal shape joined along the first axis in order of rank, on the root. Collective."""
+        """Arrays of equal shape joined along the first axis in order of rank, on the root.
+
+        Collective.
+        """
         return array
 
     def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """On the root the pieces of all ranks, in order of rank, one after the other; elsewhere none.
+        """On the root the pieces of all ranks, in order of rank, one after the other; elsewhere
+        none.
 
         Collective: every rank has to go through it to the end. All ranks have as many pieces and of
         the same shapes, none of more than ``LONGEST_MESSAGE`` bytes.
@@ -111,15 +120,19 @@ class World:
         Returns
         -------
         copy : World
-            One rank of each group: those at this rank's place in theirs. Each of the ``ranks_per_chain``
-            copies holds all chains and does the same work; only the exact weight is shared out in a group.
+            One rank of each group: those at this rank's place in theirs. Each of the
+            ``ranks_per_chain`` copies holds all chains and does the same work; only the exact
+            weight is shared out in a group.
         group : World
             The ranks that share this rank's chains.
         """
         return self, World()
 
     def teams(self, count: int) -> "World":
-        """This rank's team, when the ranks are divided into ``count`` teams of consecutive ones, as equal as can be. Collective."""
+        """Divide the ranks into ``count`` teams of consecutive ones, as equal as can be.
+
+        Returns this rank's team. Collective.
+        """
         return World()
 
     def all_arrive(self, within_s: float) -> bool:
@@ -181,7 +194,7 @@ class MPIWorld(World):
             return array
         joined, filled = np.empty(self.size * array.size if self.is_root else 0, array.dtype), 0
         for piece in self.in_turn(_messages(array)):
-            joined[filled:filled + piece.size] = piece
+            joined[filled : filled + piece.size] = piece
             filled += piece.size
         return joined.reshape(self.size * len(array), *array.shape[1:]) if self.is_root else None
 
@@ -204,7 +217,9 @@ class MPIWorld(World):
 
     def split(self, ranks_per_chain: int) -> tuple[World, World]:
         place, group = self.rank % ranks_per_chain, self.rank // ranks_per_chain
-        return MPIWorld(self.communicator.Split(place, self.rank)), MPIWorld(self.communicator.Split(group, self.rank))
+        return MPIWorld(self.communicator.Split(place, self.rank)), MPIWorld(
+            self.communicator.Split(group, self.rank)
+        )
 
     def teams(self, count: int) -> World:
         return MPIWorld(self.communicator.Split(self.rank * count // self.size, self.rank))
@@ -233,11 +248,12 @@ def _messages(array: np.ndarray) -> Iterator[np.ndarray]:
     They are views of it where it is contiguous.
     """
     flat, step = np.ascontiguousarray(array).reshape(-1), max(1, LONGEST_MESSAGE // array.itemsize)
-    return (flat[first:first + step] for first in range(0, flat.size, step))
+    return (flat[first : first + step] for first in range(0, flat.size, step))
 
 
 def limit_threads() -> int:
-    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the number.
+    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the
+    number.
 
     Sets the variable too, for libraries that are loaded later.
 
@@ -260,7 +276,11 @@ def device(world: World) -> str:
     """The rank's own GPU, shared out in order of local rank, where there is one; else the CPU."""
     import torch
 
-    return f"cuda:{world.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    return (
+        f"cuda:{world.local_rank % torch.cuda.device_count()}"
+        if torch.cuda.is_available()
+        else "cpu"
+    )
 
 
 @dataclass(frozen=True)
@@ -315,33 +335,53 @@ class Decision:
 class Watch:
     """Collective decisions during a run.
 
-    SIGTERM, SIGUSR1, SIGINT and SIGHUP on any rank ask the whole job to checkpoint and leave (SIGHUP not under nohup); so do the end of its time and
-    an output that nobody reads any more. The root's
-    clock asks for a checkpoint at once, so that a disk that takes none is noticed early, and then now and then. Ranks talk
-    about it once in about a second of work only (more often where checkpoints are to come more often), at units of work that
-    they have agreed on before. When and whether they talk changes no result.
+    SIGTERM, SIGUSR1, SIGINT and SIGHUP on any rank ask the whole job to checkpoint and leave
+    (SIGHUP not under nohup); so do the end of its time and an output that nobody reads any more.
+    The root's clock asks for a checkpoint at once, so that a disk that takes none is noticed early,
+    and then now and then. Ranks talk about it once in about a second of work only (more often where
+    checkpoints are to come more often), at units of work that they have agreed on before. When and
+    whether they talk changes no result.
 
     Parameters
     ----------
     world : World
     checkpoint_every_s : float
     ends_at : float
-        When the job's time is over, in seconds since the epoch. The job leaves twice the time of its last checkpoint and of
-        what lies between two talks before that, and ``LEAVING_S``.
+        When the job's time is over, in seconds since the epoch. The job leaves twice the time of
+        its last checkpoint and of what lies between two talks before that, and ``LEAVING_S``.
     reader_gone : callable
         Whether nobody reads this rank's output any more.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
     LEAVING_S = 2.0
-    REASONS = ("", "the job's time is nearly over", "nobody reads its output any more", "a signal came")
+    REASONS = (
+        "",
+        "the job's time is nearly over",
+        "nobody reads its output any more",
+        "a signal came",
+    )
 
-    def __init__(self, world: World, checkpoint_every_s: float, ends_at: float = math.inf,
-                 reader_gone: Callable[[], bool] = lambda: False) -> None:
-        self.world, self.checkpoint_every_s, self.ends_at, self.reader_gone = world, checkpoint_every_s, ends_at, reader_gone
+    def __init__(
+        self,
+        world: World,
+        checkpoint_every_s: float,
+        ends_at: float = math.inf,
+        reader_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.world, self.checkpoint_every_s, self.ends_at, self.reader_gone = (
+            world,
+            checkpoint_every_s,
+            ends_at,
+            reader_gone,
+        )
         self._signalled, self._kind = False, ""
         self._units_to_talk = self._units_between = 1
-        self._last_talk, self._last_checkpoint, self._checkpoint_took = time.monotonic(), -math.inf, 0.0
+        self._last_talk, self._last_checkpoint, self._checkpoint_took = (
+            time.monotonic(),
+            -math.inf,
+            0.0,
+        )
         for number in self.SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
@@ -357,7 +397,8 @@ class Watch:
         Parameters
         ----------
         kind : str
-            Of the next unit of work, the same on all ranks: units of another kind take another time, so the ranks talk.
+            Of the next unit of work, the same on all ranks: units of another kind take another
+            time, so the ranks talk.
         look : bool
             Whether this rank, if it is the root, wants to look at all chains.
         """
@@ -367,14 +408,25 @@ class Watch:
         if self._units_to_talk > 0:
             return Decision()
         now = time.monotonic()
-        due, units, looks, reason = 0, 0, 0, 3 if self._signalled else 2 if self.reader_gone() else 0
+        due, units, looks, reason = (
+            0,
+            0,
+            0,
+            3 if self._signalled else 2 if self.reader_gone() else 0,
+        )
         if self.world.is_root:
             due, looks = now - self._last_checkpoint >= self.checkpoint_every_s, look
-            pace = self._units_between / max(now - self._last_talk, 1e-6) * min(1.0, self.checkpoint_every_s)
+            pace = (
+                self._units_between
+                / max(now - self._last_talk, 1e-6)
+                * min(1.0, self.checkpoint_every_s)
+            )
             units = int(min(max(pace, 1), 2 * self._units_between))
             needed = 2.0 * (now - self._last_talk + self._checkpoint_took) + self.LEAVING_S
             reason = max(reason, int(time.time() + needed >= self.ends_at))
-        due, units, looks, reason = (int(x) for x in self.world.maximum(np.array([due, units, looks, reason])))
+        due, units, looks, reason = (
+            int(x) for x in self.world.maximum(np.array([due, units, looks, reason]))
+        )
         self._units_to_talk = self._units_between = units
         self._last_talk = time.monotonic()
         return Decision(bool(due or reason), self.REASONS[reason], talked=True, look=bool(looks))

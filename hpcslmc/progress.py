@@ -1,4 +1,7 @@
-"""Progress of a run: a live bar on a terminal, a line now and then elsewhere; the root rank only."""
+"""Progress of a run.
+
+A live bar on a terminal, a line now and then elsewhere; the root rank only.
+"""
 
 import os
 import sys
@@ -13,11 +16,14 @@ WIDEST = 110
 def terminal_width() -> int | None:
     """Columns of the terminal that standard error ends on, None where it is none.
 
-    Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is asked.
+    Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is
+    asked.
     """
     try:
         if environment.under_mpirun():
-            descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            descriptor = os.open(
+                f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
+            )
         else:
             descriptor = os.dup(2)
     except OSError:
@@ -46,7 +52,8 @@ class Pace:
 
 
 class Progress:
-    """Shows how far each phase is: on a terminal a bar of the present one below a line for each that is done.
+    """Shows how far each phase is: on a terminal a bar of the present one below a line for each
+    that is done.
 
     Parameters
     ----------
@@ -67,14 +74,21 @@ class Progress:
             from rich.progress import Progress as Bar
 
             console = Console(file=sys.stderr, force_terminal=True, width=min(width, WIDEST))
-            self._bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(),
-                            TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"), TimeRemainingColumn(compact=True),
-                            console=console, expand=True)
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                console=console,
+                expand=True,
+            )
             self._task = self._bar.add_task("", note="", rate="")
             self._bar.start()
 
     def show(self, phase: str, done: int, total: int, note: str) -> None:
-        """Report ``done`` of ``total`` units of a phase, with a short note such as the acceptance."""
+        """Show ``done`` of ``total`` units of a phase, and a note such as the acceptance."""
         if not self.visible:
             return
         now = time.monotonic()
@@ -83,7 +97,9 @@ class Progress:
             self._enter(phase, done, total, now)
         self._note, rate = note, self._pace.per_s
         if self._bar:
-            self._bar.update(self._task, completed=done, note=note, rate=f"{rate:.3g}/s" if rate else "")
+            self._bar.update(
+                self._task, completed=done, note=note, rate=f"{rate:.3g}/s" if rate else ""
+            )
         elif done == total or now - self._last_line >= self.every_s:
             left = f"{rate:.3g}/s  {(total - done) / rate:.0f} s left" if rate else ""
             self.say(f"{phase}: {done}/{total}  {note}  {left}".rstrip())
@@ -101,8 +117,21 @@ class Progress:
             self.say(f"{phase}: {done}/{total}")
         else:
             if self._phase:
-                self.say("  ".join(filter(None, (f"{self._phase}: {self._total}/{self._total}", self._note, f"{now - self._since:.1f} s"))))
-            self._bar.reset(self._task, description=phase, total=total, completed=done, note="", rate="")
+                self.say(
+                    "  ".join(
+                        filter(
+                            None,
+                            (
+                                f"{self._phase}: {self._total}/{self._total}",
+                                self._note,
+                                f"{now - self._since:.1f} s",
+                            ),
+                        )
+                    )
+                )
+            self._bar.reset(
+                self._task, description=phase, total=total, completed=done, note="", rate=""
+            )
         self._phase, self._total, self._since, self._last_line = phase, total, now, now
 
     def close(self) -> None:

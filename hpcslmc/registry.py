@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Things by name. Those of the program are imported when they are first asked for, and cannot be replaced.
+    """Things by name. Those of the program are imported when they are first asked for, and cannot
+    be replaced.
 
     Parameters
     ----------
@@ -70,20 +71,30 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return len(self._found)
 
 
-MODELS: "Registry[type[EffectiveModel]]" = Registry({
-    "linear": "hpcslmc.effective.linear:Linear", "attention": "hpcslmc.effective.attention:Attention", "cnn": "hpcslmc.effective.cnn:CNN",
-    "messages": "hpcslmc.effective.messages:Messages",
-})
+MODELS: "Registry[type[EffectiveModel]]" = Registry(
+    {
+        "linear": "hpcslmc.effective.linear:Linear",
+        "attention": "hpcslmc.effective.attention:Attention",
+        "cnn": "hpcslmc.effective.cnn:CNN",
+        "messages": "hpcslmc.effective.messages:Messages",
+    }
+)
 """Effective models."""
-WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" = Registry({
-    "diagonalise": "hpcslmc.weight.diagonalise:Diagonalise", "blocks": "hpcslmc.weight.blocks:Blocks",
-    "matsubara": "hpcslmc.weight.matsubara:Matsubara", "scalapack": "hpcslmc.weight.distributed:over_group",
-}, taken=("auto",))
+WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" = Registry(
+    {
+        "diagonalise": "hpcslmc.weight.diagonalise:Diagonalise",
+        "blocks": "hpcslmc.weight.blocks:Blocks",
+        "matsubara": "hpcslmc.weight.matsubara:Matsubara",
+        "scalapack": "hpcslmc.weight.distributed:over_group",
+    },
+    taken=("auto",),
+)
 """Exact weights, made of the Hamiltonian, beta, mu and the ranks that share each evaluation."""
 
 
 def import_module(name: str) -> str:
-    """Import a user's module, from the folder where the program was started too; its name, and its version if it has one.
+    """Import a user's module, from the folder where the program was started too; its name, and its
+    version if it has one.
 
     Raises
     ------
@@ -91,16 +102,30 @@ def import_module(name: str) -> str:
         It is not there, or fails: one sentence says where.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UserError(f"--import {name}: give a module's name, as in --import my_model for my_model.py.")
+        raise UserError(
+            f"--import {name}: give a module's name, as in --import my_model for my_model.py."
+        )
     if os.getcwd() not in sys.path:  # last, so that nothing in the folder stands before a library
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise UserError(f"--import {name}: there is no such module in {os.getcwd()}, on PYTHONPATH or installed.") from None
+            raise UserError(
+                f"--import {name}: there is no such module in {os.getcwd()}, on PYTHONPATH or "
+                "installed."
+            ) from None
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")]
-        where = f" in {own[0].filename}, line {own[0].lineno}" if own else ""  # a SyntaxError says it itself
-        raise UserError(f"--import {name}: the module fails{where}: {type(error).__name__}: {' '.join(str(error).split())}.") from None
+        own = [
+            frame
+            for frame in frames
+            if frame.filename not in (__file__, importlib.__file__)
+            and not frame.filename.startswith("<frozen")
+        ]
+        # a SyntaxError says it itself
+        where = f" in {own[0].filename}, line {own[0].lineno}" if own else ""
+        raise UserError(
+            f"--import {name}: the module fails{where}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}."
+        ) from None
     return " ".join(filter(None, (name, str(getattr(module, "__version__", "")))))

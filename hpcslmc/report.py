@@ -69,41 +69,68 @@ class Sheet(NamedTuple):
     keys: int = 1
 
     def text(self, width: int) -> Table:
-        """For a console of so many characters; headings break between words where they have to, cells never."""
+        """For a console of so many characters; headings break between words where they have to,
+        cells never.
+        """
         widths = self._widths(str.splitlines)
         if sum(widths) + GAP * (len(widths) + 1) > width:
             widths = self._widths(str.split)
-        table = Table(title=self.title, box=box.SIMPLE, title_justify="left", pad_edge=False, collapse_padding=True)
+        table = Table(
+            title=self.title,
+            box=box.SIMPLE,
+            title_justify="left",
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for k, heading in enumerate(self.headings):
-            table.add_column(escape(heading), justify="left" if k < self.left else "right", width=widths[k])
+            table.add_column(
+                escape(heading), justify="left" if k < self.left else "right", width=widths[k]
+            )
         for row in self.rows:
             table.add_row(*map(escape, row))
         return table
 
     def _widths(self, parts: Callable[[str], list[str]]) -> list[int]:
         """Characters of each column, whose heading breaks into parts."""
-        return [max(map(len, (*parts(heading), *(row[k] for row in self.rows)))) for k, heading in enumerate(self.headings)]
+        return [
+            max(map(len, (*parts(heading), *(row[k] for row in self.rows))))
+            for k, heading in enumerate(self.headings)
+        ]
 
     def fitting(self, width: int) -> "list[Sheet]":
-        """Sheets that are not wider than so many characters: columns that have no room go below, behind the keys again."""
+        """Sheets that are not wider than so many characters.
+
+        Columns that have no room go below, behind the keys again.
+        """
         ends = np.cumsum(np.array(self._widths(str.split)) + GAP) + GAP
         kept = max(self.keys + 1, int((ends <= width).sum()))
         if kept >= len(self.headings):
             return [self]
 
         def part(columns: list[int], title: str) -> Sheet:
-            return self._replace(title=title, headings=[self.headings[k] for k in columns], rows=[[row[k] for k in columns] for row in self.rows])
+            return self._replace(
+                title=title,
+                headings=[self.headings[k] for k in columns],
+                rows=[[row[k] for k in columns] for row in self.rows],
+            )
 
         rest = [*range(self.keys), *range(kept, len(self.headings))]
         return [part(list(range(kept)), self.title), *part(rest, "...").fitting(width)]
 
     def markdown(self) -> str:
         """For a page of notes."""
+
         def line(cells: list[str]) -> str:
-            return "| " + " | ".join(cell.replace("\n", " ").replace("|", r"\|") for cell in cells) + " |"
+            return (
+                "| "
+                + " | ".join(cell.replace("\n", " ").replace("|", r"\|") for cell in cells)
+                + " |"
+            )
 
         rule = [":--" if k < self.left else "--:" for k in range(len(self.headings))]
-        return "\n".join([f"**{self.title}**", "", *map(line, (self.headings, rule, *self.rows)), ""])
+        return "\n".join(
+            [f"**{self.title}**", "", *map(line, (self.headings, rule, *self.rows)), ""]
+        )
 
 
 def _number(value: float, digits: str) -> str:
@@ -118,7 +145,9 @@ def print_report(path: Path) -> None:
 
 
 def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
-    """Print the tables of runs by name, and one that compares them where there are several; as wide as the terminal is, if it is one."""
+    """Print the tables of runs by name, and one that compares them where there are several; as wide
+    as the terminal is, if it is one.
+    """
     width = terminal_width() or WIDE
     console = Console(width=width, force_terminal=False, no_color=True)
 
@@ -150,8 +179,10 @@ def described(results: Results) -> str:
     long = _span(samples.min(), samples.max())
     lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
     mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")
-    return (f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {mu}, T = {temperatures}; "
-            f"{job.sampling.method}{model}, {len(samples)} chains of {long} samples{merged}")
+    return (
+        f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {mu}, T = {temperatures}; "
+        f"{job.sampling.method}{model}, {len(samples)} chains of {long} samples{merged}"
+    )
 
 
 def _span(low: object, high: object) -> str:
@@ -200,7 +231,9 @@ def _left_over(results: Results) -> list[str]:
 
 def _shown(results: Results) -> list[str]:
     summary = results.summary
-    return [name for name in IN_LADDERS if name in summary.names and summary.of(name, "error").any()]
+    return [
+        name for name in IN_LADDERS if name in summary.names and summary.of(name, "error").any()
+    ]
 
 
 def _ladder_sheet(results: Results) -> Sheet:
@@ -208,7 +241,13 @@ def _ladder_sheet(results: Results) -> Sheet:
     summary, shown, mu = results.summary, _shown(results), results.mu
     exchange = results.exchange_acceptance if results.exchange else []
     tuned = bool(np.ptp(mu))
-    headings = ["T", *(["mu"] if tuned else []), *(summary.labels[name] for name in shown), "tau", "R-hat"]
+    headings = [
+        "T",
+        *(["mu"] if tuned else []),
+        *(summary.labels[name] for name in shown),
+        "tau",
+        "R-hat",
+    ]
     headings += ["exchange"] if results.exchange else []
     rows = []
     for k, temperature in enumerate(results.temperature):
@@ -221,64 +260,141 @@ def _ladder_sheet(results: Results) -> Sheet:
         if results.exchange:
             row.append(f"{exchange[k]:.2f}" if k < len(exchange) else "")
         rows.append(row)
-    return Sheet("Observables by temperature: mean (standard error in brackets)", headings, rows, keys=2 if tuned else 1)
+    return Sheet(
+        "Observables by temperature: mean (standard error in brackets)",
+        headings,
+        rows,
+        keys=2 if tuned else 1,
+    )
 
 
 def _exchange_line(results: Results) -> str:
     """How replicas travelled along the ladder."""
     exchange = results.exchange
-    trips, turns = int(exchange["trips"].sum()), int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1]
+    trips, turns = (
+        int(exchange["trips"].sum()),
+        int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1],
+    )
     often = f"{trips} journeys, one in {turns / trips:.0f} turns of a replica" if trips else "none"
-    return f"tau, R-hat: the largest of all observables; exchange: accepted with the next row; from end to end of the ladder: {often}"
+    return (
+        "tau, R-hat: the largest of all observables; exchange: accepted with the next row; from "
+        f"end to end of the ladder: {often}"
+    )
 
 
 def _ladder_doubts(results: Results) -> list[str]:
-    """A line for each pair of temperatures that hardly exchange, or one for a ladder that was to be even and is not."""
+    """A line for each pair of temperatures that hardly exchange, or one for a ladder that was to be
+    even and is not.
+    """
     acceptance, temperatures = results.exchange_acceptance, results.temperature
     lines = [
-        f"Ladder in pieces: {share:.2g} of the swaps between T = {temperatures[k]:.4g} and {temperatures[k + 1]:.4g} were accepted; "
+        f"Ladder in pieces: {share:.2g} of the swaps between T = {temperatures[k]:.4g} and "
+        f"{temperatures[k + 1]:.4g} were accepted; "
         "use more temperatures between them"
-        for k, share in enumerate(acceptance) if share < IN_PIECES
+        for k, share in enumerate(acceptance)
+        if share < IN_PIECES
     ]
-    if results.parsed_job.ensemble.rungs and not lines and np.min(acceptance) < UNEVEN * np.max(acceptance):
-        lines.append(f"Ladder uneven: from {np.min(acceptance):.2f} to {np.max(acceptance):.2f} of the swaps of a pair were accepted; "
-                     "use more moves of thermalisation, or more rungs")
+    if (
+        results.parsed_job.ensemble.rungs
+        and not lines
+        and np.min(acceptance) < UNEVEN * np.max(acceptance)
+    ):
+        lines.append(
+            f"Ladder uneven: from {np.min(acceptance):.2f} to {np.max(acceptance):.2f} of the "
+            "swaps of a pair were accepted; "
+            "use more moves of thermalisation, or more rungs"
+        )
     return lines
 
 
 def _learning_sheet(results: Results) -> Sheet:
     columns = results.rounds
-    headings = ["round", "exact\nevaluations", "validation MSE\nof log W", "MSE / N", "acceptance\nmeasured", "erfc(s/2)", "exp(-s)"]
+    headings = [
+        "round",
+        "exact\nevaluations",
+        "validation MSE\nof log W",
+        "MSE / N",
+        "acceptance\nmeasured",
+        "erfc(s/2)",
+        "exp(-s)",
+    ]
     rows = []
     for k in range(len(columns["round"])):
-        rows.append([str(columns["round"][k]), str(columns["evaluations"][k]), f"{columns['mse'][k]:.4g}", f"{columns['mse_per_site'][k]:.3g}",
-                     bracket(columns["acceptance"][k], columns["acceptance_error"][k]), f"{columns['predicted_erfc'][k]:.3f}",
-                     f"{columns['predicted_exp'][k]:.3f}"])
+        rows.append(
+            [
+                str(columns["round"][k]),
+                str(columns["evaluations"][k]),
+                f"{columns['mse'][k]:.4g}",
+                f"{columns['mse_per_site'][k]:.3g}",
+                bracket(columns["acceptance"][k], columns["acceptance_error"][k]),
+                f"{columns['predicted_erfc'][k]:.3f}",
+                f"{columns['predicted_exp'][k]:.3f}",
+            ]
+        )
     if results.is_ladder:
-        headings, rows = ["T", *headings], [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)]
+        headings, rows = (
+            ["T", *headings],
+            [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)],
+        )
     if "run" in columns:
-        headings, rows = ["run", *headings], [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)]
-    return Sheet("Learning: acceptance of the exact test in each round", headings, rows, keys=1 + ("run" in columns) + results.is_ladder)
+        headings, rows = (
+            ["run", *headings],
+            [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)],
+        )
+    return Sheet(
+        "Learning: acceptance of the exact test in each round",
+        headings,
+        rows,
+        keys=1 + ("run" in columns) + results.is_ladder,
+    )
 
 
 def _summary_sheet(results: Results) -> Sheet:
     summary = results.summary
-    rows = [[summary.labels[name], bracket(summary.of(name), summary.of(name, "error")), _number(summary.of(name, "tau"), ".2f"),
-             _number(summary.of(name, "rhat"), ".4f"), _number(summary.of(name, "ess"), ".0f")]
-            for name in summary.names if name not in INGREDIENTS]
-    return Sheet("Observables: mean (standard error in brackets)", ["observable", "mean", "tau / samples", "R-hat", "n_eff"], rows, left=1)
+    rows = [
+        [
+            summary.labels[name],
+            bracket(summary.of(name), summary.of(name, "error")),
+            _number(summary.of(name, "tau"), ".2f"),
+            _number(summary.of(name, "rhat"), ".4f"),
+            _number(summary.of(name, "ess"), ".0f"),
+        ]
+        for name in summary.names
+        if name not in INGREDIENTS
+    ]
+    return Sheet(
+        "Observables: mean (standard error in brackets)",
+        ["observable", "mean", "tau / samples", "R-hat", "n_eff"],
+        rows,
+        left=1,
+    )
 
 
 def _comparison(runs: Mapping[str, Results]) -> Sheet:
     """The observables that are asked for most, a row for each temperature of each run."""
-    shown = [name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())]
-    labels = {name: label for results in runs.values() for name, label in results.summary.labels.items()}
+    shown = [
+        name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())
+    ]
+    labels = {
+        name: label for results in runs.values() for name, label in results.summary.labels.items()
+    }
     rows = []
     for name, results in runs.items():
         summary, shape = results.summary, results.parsed_job.lattice.shape
         for at in np.ndindex(results.temperature.shape):
-            cells = [bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else "" for o in shown]
-            rows.append([name, f"{shape[0]}x{shape[1]}", f"{results.temperature[at]:.4g}", f"{results.mu[at]:.4g}", *cells])
+            cells = [
+                bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else ""
+                for o in shown
+            ]
+            rows.append(
+                [
+                    name,
+                    f"{shape[0]}x{shape[1]}",
+                    f"{results.temperature[at]:.4g}",
+                    f"{results.mu[at]:.4g}",
+                    *cells,
+                ]
+            )
     headings = ["run", "lattice", "T", "mu", *(labels[name] for name in shown)]
     return Sheet("All runs: mean (standard error in brackets)", headings, rows, left=1, keys=4)
 
@@ -289,7 +405,10 @@ def _doubts(results: Results) -> list[str]:
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
         where = f" at T = {temperature:.4g}" if results.is_ladder else ""
         if idle := np.atleast_1d(results.idle)[at]:
-            lines.append(f"Doubtful means and errors{where}: {idle} of {len(results.spins)} chains stand still, no proposal was accepted")
+            lines.append(
+                f"Doubtful means and errors{where}: {idle} of {len(results.spins)} chains stand "
+                "still, no proposal was accepted"
+            )
         kinds: dict[str, list[tuple[float, str, str]]] = {}
         for k, name in enumerate(summary.names):
             for doubt in (
@@ -297,14 +416,18 @@ def _doubts(results: Results) -> list[str]:
                 if name not in INGREDIENTS
                 else ()
             ):
-                number = None if doubt.startswith((UNKNOWN, MISSED)) else re.search(r"[\d.]+|inf", doubt)
+                number = (
+                    None if doubt.startswith((UNKNOWN, MISSED)) else re.search(r"[\d.]+|inf", doubt)
+                )
                 size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0) if number else 0.0
                 kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append(
                     (size, doubt, summary.labels[name])
                 )
         for found in kinds.values():
             labels, worst = [label for *_, label in found], max(found)[1]
-            whom = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+            whom = ", ".join(labels[:3]) + (
+                f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+            )
             what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
             if worst.startswith(MISSED):
                 lines.append(f"Filling missed{where}: {worst.removeprefix(MISSED)}")

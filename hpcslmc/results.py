@@ -15,7 +15,14 @@ from hpcslmc.lattice import Lattice
 from hpcslmc.measure.bins import standing_still
 from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
-from hpcslmc.measure.statistics import Estimate, attempted, bracket, derived_estimate, estimate, there
+from hpcslmc.measure.statistics import (
+    Estimate,
+    attempted,
+    bracket,
+    derived_estimate,
+    estimate,
+    there,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -27,7 +34,9 @@ NAME = "results.h5"
 MISSED = "missed: "
 """Begins a doubt about what was to be reached, not about an error."""
 MISSED_ERRORS, MISSED_SHARE = 3.0, 0.002
-"""Standard errors, and share of the filling, by which the density may differ from it without a word."""
+"""Standard errors, and share of the filling, by which the density may differ from it without a
+word.
+"""
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
 SHARED = (
@@ -77,14 +86,17 @@ class ProfileResult:
 
     @property
     def error(self) -> np.ndarray:
-        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for a single one.
+        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for
+        a single one.
 
         A chain's mean has a variance in inverse proportion to its measurements.
         """
         chains = len(self.chains)
         if chains == 1:
             return np.full(self.chains.shape[1:], np.nan)
-        return np.sqrt(np.average(np.square(self.chains - self.mean), 0, self.measurements) / (chains - 1))
+        return np.sqrt(
+            np.average(np.square(self.chains - self.mean), 0, self.measurements) / (chains - 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything in results.h5. Runs at a list of temperatures have a last axis more, ``temperature``.
+    """Everything in results.h5. Runs at a list of temperatures have a last axis more,
+    ``temperature``.
 
     Attributes
     ----------
@@ -141,10 +154,12 @@ class Results:
         The last configurations.
     profiles : dict of str to ProfileResult
     curve, rounds : dict of str to (row,) array
-        Learning history, column by column; empty if nothing was learned. Of merged runs, ``run`` counts them from 1.
+        Learning history, column by column; empty if nothing was learned. Of merged runs, ``run``
+        counts them from 1.
     remarks : list of str
     exchange : dict of str to array
-        ``accepted`` and ``tried`` (chain, pair) swaps of neighbouring temperatures, ``replica`` and ``trips`` (chain, temperature).
+        ``accepted`` and ``tried`` (chain, pair) swaps of neighbouring temperatures, ``replica`` and
+        ``trips`` (chain, temperature).
     others : list of str
     lengths : (chain,) int or None
         Draws of each chain, where merged runs differ in it.
@@ -188,7 +203,7 @@ class Results:
 
     @property
     def idle(self) -> np.ndarray:
-        """([temperature]) int, chains in which no proposal was accepted, or none that moved a spin."""
+        """([temperature]) int, chains in which no proposal that moved a spin was accepted."""
         return standing_still(self.draws["acceptance"], self.draws["m2_uniform"]).sum(0)
 
     @cached_property
@@ -210,7 +225,9 @@ class Results:
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
             estimates = {name: attempted(partial(self._estimate, name, at)) for name in series}
-            quantities = derived_quantities(series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at]))
+            quantities = derived_quantities(
+                series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at])
+            )
             derived = {
                 q.name: attempted(
                     partial(
@@ -233,7 +250,9 @@ class Results:
             row = list(rows).index("density")
             for at, found in zip(np.ndindex(self.temperature.shape), rows["density"], strict=True):
                 missed = missed_filling(filling, found.mean, found.error)
-                summary.doubts[row, *at] = "; ".join(filter(None, (missed, summary.doubts[row, *at])))
+                summary.doubts[row, *at] = "; ".join(
+                    filter(None, (missed, summary.doubts[row, *at]))
+                )
         return summary
 
     def _estimate(self, name: str, at: tuple[int, ...]) -> Estimate:
@@ -242,14 +261,25 @@ class Results:
         return estimate(self.draws[name][:, :, *at], self.bin_size, variance, self.lengths)
 
     def dataset(self) -> "xarray.Dataset":
-        """The draws as an xarray dataset with dimensions chain, draw and, of a list of temperatures, temperature."""
+        """The draws as an xarray dataset with dimensions chain, draw and, of a list of
+        temperatures, temperature.
+        """
         import xarray
 
         chains, draws = next(iter(self.draws.values())).shape[:2]
-        coordinates = {"chain": np.arange(chains), "draw": np.arange(draws)} | ({"temperature": self.temperature} if self.is_ladder else {})
+        coordinates = {"chain": np.arange(chains), "draw": np.arange(draws)} | (
+            {"temperature": self.temperature} if self.is_ladder else {}
+        )
         dims = tuple(coordinates)
-        described = {name: dict(zip(("long_name", "units"), name_and_unit(label))) for name, label in self.labels.items()}
-        return xarray.Dataset({name: (dims, x, described[name]) for name, x in self.draws.items()}, coordinates, {"job": self.job})
+        described = {
+            name: dict(zip(("long_name", "units"), name_and_unit(label)))
+            for name, label in self.labels.items()
+        }
+        return xarray.Dataset(
+            {name: (dims, x, described[name]) for name, x in self.draws.items()},
+            coordinates,
+            {"job": self.job},
+        )
 
 
 def missed_filling(filling: float, density: float, error: float) -> str:
@@ -263,10 +293,17 @@ def missed_filling(filling: float, density: float, error: float) -> str:
     return ""
 
 
-def _summary(rows: Mapping[str, list[Estimate]], labels: Mapping[str, str], shape: tuple[int, ...]) -> Summary:
+def _summary(
+    rows: Mapping[str, list[Estimate]], labels: Mapping[str, str], shape: tuple[int, ...]
+) -> Summary:
     shape = (len(rows), *shape)
-    columns = {key: np.array([[getattr(it, key) for it in row] for row in rows.values()]).reshape(shape) for key in ESTIMATES}
-    doubts = np.array([["; ".join(it.doubts) for it in row] for row in rows.values()], dtype=object).reshape(shape)
+    columns = {
+        key: np.array([[getattr(it, key) for it in row] for row in rows.values()]).reshape(shape)
+        for key in ESTIMATES
+    }
+    doubts = np.array(
+        [["; ".join(it.doubts) for it in row] for row in rows.values()], dtype=object
+    ).reshape(shape)
     return Summary({name: labels[name] for name in rows}, columns, doubts)
 
 
@@ -275,7 +312,7 @@ def _parse(job: str) -> Job:
 
 
 def name_and_unit(label: str) -> tuple[str, str]:
-    """A label such as "Drude weight D [t]" without its unit, and the unit; "1" where it has none."""
+    """Split a label such as "Drude weight D [t]" into its text and its unit ("1" without one)."""
     name, _, unit = label.partition(" [")
     return name, unit.removesuffix("]") or "1"
 
@@ -292,8 +329,18 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
     draws = stacked([rung.bins.draws for rung in rungs])
     variances = stacked([rung.bins.variances for rung in rungs])
     spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
-    profiles = [stacked([rung.profiles[k].chain_means for rung in rungs]) for k in range(len(rungs[0].profiles))]
-    exchange = {name: world.gather(getattr(simulation.swaps, name)) for name in ("accepted", "replica", "trips")} if simulation.swaps else {}
+    profiles = [
+        stacked([rung.profiles[k].chain_means for rung in rungs])
+        for k in range(len(rungs[0].profiles))
+    ]
+    exchange = (
+        {
+            name: world.gather(getattr(simulation.swaps, name))
+            for name in ("accepted", "replica", "trips")
+        }
+        if simulation.swaps
+        else {}
+    )
     if not world.is_root:
         return None
     if exchange:
@@ -301,24 +348,45 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
     names = rungs[0].bins.names
     labels = {name: name for name in names} | {o.name: o.label for o in rungs[0].observables}
     return Results(
-        job=simulation.job.toml(), versions=dict(versions), cpu_seconds=seconds, bin_size=rungs[0].bins.size,
-        temperature=np.array([rung.temperature for rung in rungs] if ladder else rungs[0].temperature),
+        job=simulation.job.toml(),
+        versions=dict(versions),
+        cpu_seconds=seconds,
+        bin_size=rungs[0].bins.size,
+        temperature=np.array(
+            [rung.temperature for rung in rungs] if ladder else rungs[0].temperature
+        ),
         mu=np.array([rung.mu for rung in rungs] if ladder else rungs[0].mu),
-        draws={name: draws[:, :, k] for k, name in enumerate(names)}, labels=labels,
-        bin_variances={name: variances[:, k] for k, name in enumerate(names)}, spins=spins,
-        profiles={sums.profile.name: _profile(sums, means) for sums, means in zip(rungs[0].profiles, profiles, strict=True) if sums.count},
-        curve=_history(simulation, "curve"), rounds=_history(simulation, "history"), remarks=simulation.remarks, exchange=exchange)
+        draws={name: draws[:, :, k] for k, name in enumerate(names)},
+        labels=labels,
+        bin_variances={name: variances[:, k] for k, name in enumerate(names)},
+        spins=spins,
+        profiles={
+            sums.profile.name: _profile(sums, means)
+            for sums, means in zip(rungs[0].profiles, profiles, strict=True)
+            if sums.count
+        },
+        curve=_history(simulation, "curve"),
+        rounds=_history(simulation, "history"),
+        remarks=simulation.remarks,
+        exchange=exchange,
+    )
 
 
 def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
-    return ProfileResult(sums.profile.label, dict(sums.profile.grid), chains, np.full(len(chains), sums.count))
+    return ProfileResult(
+        sums.profile.label, dict(sums.profile.grid), chains, np.full(len(chains), sums.count)
+    )
 
 
 def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:
     """A table of the learning of all temperatures, column by column."""
     if not simulation.learns:
         return {}
-    rows = [{"temperature": rung.temperature, **row} for rung in simulation.rungs for row in getattr(rung.learning, which)]
+    rows = [
+        {"temperature": rung.temperature, **row}
+        for rung in simulation.rungs
+        for row in getattr(rung.learning, which)
+    ]
     return {column: np.array([row[column] for row in rows]) for column in rows[0]}
 
 
@@ -331,7 +399,8 @@ def write_results(path: Path, simulation: "Simulation", versions: Mapping[str, s
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
-    """Several runs of the same physics as one: their chains side by side, every sample of the same weight.
+    """Several runs of the same physics as one: their chains side by side, every sample of the same
+    weight.
 
     Parameters
     ----------
@@ -341,7 +410,8 @@ def merge(runs: Mapping[str, Results]) -> Results:
     Raises
     ------
     UserError
-        If they are of different physics, hold other observables, or have chains in common. One sentence names what differs.
+        If they are of different physics, hold other observables, or have chains in common. One
+        sentence names what differs.
     """
     (first_name, first), *rest = runs.items()
     for name, run in rest:
@@ -350,12 +420,18 @@ def merge(runs: Mapping[str, Results]) -> Results:
     for name, run in runs.items():
         for seed in (_parse(text).sampling.seed for text in (run.job, *run.others)):
             if seed in seen:
-                raise UserError(f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge runs with seeds of their own.")
+                raise UserError(
+                    f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge "
+                    "runs with seeds of their own."
+                )
             seen[seed] = name
     everything = list(runs.values())
 
     def joined(pick: str) -> dict[str, np.ndarray]:
-        return {key: np.concatenate([getattr(run, pick)[key] for run in everything]) for key in getattr(first, pick)}
+        return {
+            key: np.concatenate([getattr(run, pick)[key] for run in everything])
+            for key in getattr(first, pick)
+        }
 
     lengths = np.concatenate([run.there.sum(1) for run in everything])
     return Results(
@@ -390,22 +466,45 @@ def merge(runs: Mapping[str, Results]) -> Results:
 def _side_by_side(draws: list[np.ndarray]) -> np.ndarray:
     """Draws (chain, draw[, temperature]) of several runs, the shorter chains ending in nan."""
     longest = max(x.shape[1] for x in draws)
-    return np.concatenate([np.pad(x, [(0, 0), (0, longest - x.shape[1])] + [(0, 0)] * (x.ndim - 2), constant_values=np.nan) for x in draws])
+    return np.concatenate(
+        [
+            np.pad(
+                x,
+                [(0, 0), (0, longest - x.shape[1])] + [(0, 0)] * (x.ndim - 2),
+                constant_values=np.nan,
+            )
+            for x in draws
+        ]
+    )
 
 
 def _joined_profile(profiles: list[ProfileResult]) -> ProfileResult:
     first = profiles[0]
-    return ProfileResult(first.label, first.axes, *(np.concatenate([getattr(it, key) for it in profiles]) for key in ("chains", "measurements")))
+    return ProfileResult(
+        first.label,
+        first.axes,
+        *(
+            np.concatenate([getattr(it, key) for it in profiles])
+            for key in ("chains", "measurements")
+        ),
+    )
 
 
 def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
-    """A table of the learning of several runs, with the column ``run``, which counts them from 1."""
+    """Learning of several runs in one table, with a column ``run`` counted from 1."""
     tables, number = [], 1
     for run in runs:
         if table := getattr(run, which):
-            tables.append(table | {"run": number - 1 + table.get("run", np.ones(len(table["round"]), dtype=int))})
+            tables.append(
+                table
+                | {"run": number - 1 + table.get("run", np.ones(len(table["round"]), dtype=int))}
+            )
         number += 1 + len(run.others)
-    return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]} if tables else {}
+    return (
+        {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
+        if tables
+        else {}
+    )
 
 
 def _check_same(one: str, first: Results, other: str, second: Results) -> None:
@@ -413,8 +512,11 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
     thermalisation has found it.
     """
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
-    different = [f"{key} ({before[key]!r} and {after[key]!r})" for key in before
-                 if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)]
+    different = [
+        f"{key} ({before[key]!r} and {after[key]!r})"
+        for key in before
+        if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)
+    ]
     tuned = []
     for name, (fixed, tuning) in TUNABLE.items():
         a, b = getattr(first, name), getattr(second, name)
@@ -433,7 +535,9 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
     if not different and (alone := first.draws.keys() ^ second.draws.keys()):
         different.append(f"their observables ({', '.join(sorted(alone))} of one alone)")
     if different:
-        raise UserError(f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}.")
+        raise UserError(
+            f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}."
+        )
 
 
 def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: list[str]) -> str:
@@ -442,8 +546,10 @@ def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: l
         f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})"
         for name in tuned
     )
-    more = ("for more statistics give one of these jobs more samples, or more chains in a run of "
-            "its own")
+    more = (
+        "for more statistics give one of these jobs more samples, or more chains in a run of "
+        "its own"
+    )
     if not np.ptp(first.mu):  # a job file has one chemical potential for all temperatures
         values = {"temperature": first.temperature.tolist(), "mu": float(first.mu.flat[0])}
         keys = [

@@ -1,9 +1,10 @@
-"""Command line: ``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml`` checks one.
+"""Command line: ``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml``
+checks one.
 
 ``status``, ``report`` and ``merge`` look at what runs have left, and know nothing of MPI.
 
-Exit codes: 0 finished, 2 something for the user to mend (one sentence says what), 75 checkpointed on a
-signal or before the end of the job's time: the same command goes on, 1 a crash.
+Exit codes: 0 finished, 2 something for the user to mend (one sentence says what), 75 checkpointed
+on a signal or before the end of the job's time: the same command goes on, 1 a crash.
 """
 
 import argparse
@@ -52,16 +53,27 @@ class Parser(argparse.ArgumentParser):
 
 def _arguments(arguments: list[str]) -> argparse.Namespace | None:
     """What the command line asks for; None if that was help, which is printed."""
-    parser = Parser(prog="python -m hpcslmc.run", description="Self-learning Monte Carlo of spin-fermion lattice models.")
+    parser = Parser(
+        prog="python -m hpcslmc.run",
+        description="Self-learning Monte Carlo of spin-fermion lattice models.",
+    )
     subcommands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    run = subcommands.add_parser("run", help="run a job, or go on from its checkpoint (the default command)")
+    run = subcommands.add_parser(
+        "run", help="run a job, or go on from its checkpoint (the default command)"
+    )
     run.add_argument("job", help="job file (TOML)")
     _add_import(run)
-    run.add_argument("--restart", action="store_true", help="start over; earlier files are kept aside")
+    run.add_argument(
+        "--restart", action="store_true", help="start over; earlier files are kept aside"
+    )
     said = run.add_mutually_exclusive_group()
     said.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-    said.add_argument("--verbose", action="store_true", help="tell of every checkpoint, and where the time went")
-    validate = subcommands.add_parser("validate", help="check a job file and print it with all defaults filled in")
+    said.add_argument(
+        "--verbose", action="store_true", help="tell of every checkpoint, and where the time went"
+    )
+    validate = subcommands.add_parser(
+        "validate", help="check a job file and print it with all defaults filled in"
+    )
     validate.add_argument("job", help="job file (TOML)")
     _add_import(validate)
     commands.add_to(subcommands)
@@ -74,15 +86,29 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--import", dest="imports", metavar="MODULE", action="append", default=[],
-                         help="a module of your own that registers a model, a weight or an observable; again for several")
+    command.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help=(
+            "a module of your own that registers a model, a weight or an observable; again for "
+            "several"
+        ),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Collective over all MPI ranks, but for the commands that know nothing of them."""
+    """Run the command line; returns the exit code.
+
+    Collective over all MPI ranks, but for the commands that know nothing of them.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     with lasting_streams() as reader_gone, warnings.catch_warnings():
-        if not sys.warnoptions and "--verbose" not in arguments:  # of libraries: what a user can mend has a sentence of its own
+        if (
+            not sys.warnoptions and "--verbose" not in arguments
+        ):  # of libraries: what a user can mend has a sentence of its own
             warnings.simplefilter("ignore")
         return _main(arguments, reader_gone)
 
@@ -104,7 +130,12 @@ def _main(arguments: list[str], reader_gone: Callable[[], bool]) -> int:
         options = world.on_root(lambda: _arguments(arguments))
         if options is None:
             return 0
-        if options.command == "run" and world.size == 1 and (launched := environment.launched()) and launched.tasks > 1:
+        if (
+            options.command == "run"
+            and world.size == 1
+            and (launched := environment.launched())
+            and launched.tasks > 1
+        ):
             if launched.task == 0:  # the others have the same to say
                 print(f"hpcslmc: {_several_alone(launched, world)}", file=sys.stderr)
             return EXIT_USER_ERROR
@@ -139,16 +170,28 @@ def _main(arguments: list[str], reader_gone: Callable[[], bool]) -> int:
             world.abort(EXIT_USER_ERROR)
         return EXIT_USER_ERROR
     except BaseException as error:
-        time.sleep(0.5 * world.rank / world.size)  # the lowest of several ranks speaks and ends the others
+        # the lowest of several ranks speaks and ends the others
+        time.sleep(0.5 * world.rank / world.size)
         where = "" if isinstance(error, Failure) else traceback.format_exc()
-        reason = str(error) if isinstance(error, Failure) else "".join(traceback.format_exception_only(error)).strip()
+        reason = (
+            str(error)
+            if isinstance(error, Failure)
+            else "".join(traceback.format_exception_only(error)).strip()
+        )
         print(f"{where}hpcslmc: rank {world.rank} failed, the job ends: {reason}", file=sys.stderr)
         world.abort(EXIT_CRASH)
         raise
 
 
-def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[str], watch: parallel.Watch,
-         world: parallel.World, lock: Lock) -> int:
+def _run(  # noqa: C901
+    job: Job,
+    directory: Path,
+    options: argparse.Namespace,
+    imported: list[str],
+    watch: parallel.Watch,
+    world: parallel.World,
+    lock: Lock,
+) -> int:
     if options.restart:
         world.on_root(lambda: _set_aside(directory))
     world.on_root(lambda: check_places(directory / name for name in OUTPUT))
@@ -173,14 +216,25 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     resumed = world.on_root(lambda: newest.exists() or checkpoint.previous(newest).exists())
     simulation = Simulation(job, copy, device, group, newest if resumed else None)
     physics = _physics(job)
-    layout = _layout(job, world, f"{simulation.method} ({simulation.method_reason})", device, threads)
+    layout = _layout(
+        job, world, f"{simulation.method} ({simulation.method_reason})", device, threads
+    )
     loud = world.is_root and not options.quiet
     if loud:
-        print(f"hpcslmc {about['hpcslmc']}: {physics}\n{layout}; "
-              + ", ".join(f"{name} {version}" for name, version in about.items() if name != "hpcslmc"), flush=True)
+        print(
+            f"hpcslmc {about['hpcslmc']}: {physics}\n{layout}; "
+            + ", ".join(
+                f"{name} {version}" for name, version in about.items() if name != "hpcslmc"
+            ),
+            flush=True,
+        )
         if resumed:
-            print("{0}: going on from {1} at {2} {3}/{4}".format("finished" if simulation.finished else "resumed",
-                                                                 simulation.resumed_from, *simulation.progress), flush=True)
+            phase, done, total = simulation.progress
+            print(
+                f"{'finished' if simulation.finished else 'resumed'}: going on from "
+                f"{simulation.resumed_from} at {phase} {done}/{total}",
+                flush=True,
+            )
     unused = left_over(job.sampling.samples, job.sampling.bin_size)
     for remark in (*simulation.resume_remarks, unused):
         _say(world, remark)
@@ -190,34 +244,49 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
     every_s = job.output.progress_every_s
     progress, convergence = Progress(loud, every_s), Convergence()
     idle_said = False
-    status = StatusFile(directory, every_s, {"job": physics, "layout": layout}) if world.is_root else None
+    status = (
+        StatusFile(directory, every_s, {"job": physics, "layout": layout})
+        if world.is_root
+        else None
+    )
 
     def tell() -> None:
         """The root says where the run is."""
         at = simulation.progress
         progress.show(*at, "  ".join(filter(None, (simulation.note, convergence.short))))
         acceptance = simulation.acceptance if math.isfinite(simulation.acceptance) else None
-        status.show(*at, acceptance=acceptance, rounds=_rounds(simulation), convergence=convergence.text)
+        status.show(
+            *at, acceptance=acceptance, rounds=_rounds(simulation), convergence=convergence.text
+        )
 
     def save() -> None:
         began = time.monotonic()
         copy.on_root(lock.check)
         simulation.save(newest, about)
         if options.verbose:
-            progress.say(f"{newest} written in {time.monotonic() - began:.2f} s, {newest.stat().st_size / 1e6:.3g} MB")
+            progress.say(
+                f"{newest} written in {time.monotonic() - began:.2f} s, "
+                f"{newest.stat().st_size / 1e6:.3g} MB"
+            )
 
     try:
         while not simulation.finished:
             phase, told = simulation.phase, set(simulation.remarks)
             simulation.advance()
-            decision = watch.decide(simulation.stage, look=simulation.phase == "sample" and convergence.due)
+            decision = watch.decide(
+                simulation.stage, look=simulation.phase == "sample" and convergence.due
+            )
             if decision.talked or simulation.finished:
                 simulation.agree()
             if decision.look or simulation.finished:
                 convergence.look(simulation.rungs, copy)
             if simulation.idle and simulation.done >= RECENT and not idle_said:
-                _say(world, f"{simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains have stood still so far, "
-                            "no proposal was accepted: no mean or error can be trusted")
+                _say(
+                    world,
+                    f"{simulation.idle} of {job.sampling.chains * len(simulation.rungs)} chains "
+                    "have stood still so far, "
+                    "no proposal was accepted: no mean or error can be trusted",
+                )
                 idle_said = True
             if world.is_root:
                 tell()
@@ -237,7 +306,10 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             if decision.leave:
                 if world.is_root:
                     status.end(decision.leave)
-                    print(f"stopped, {decision.leave}; {newest} is written, run the same command to go on")
+                    print(
+                        f"stopped, {decision.leave}; {newest} is written, run the same command to "
+                        "go on"
+                    )
                 return EXIT_RUN_AGAIN
     finally:
         progress.close()
@@ -251,12 +323,22 @@ def _run(job: Job, directory: Path, options: argparse.Namespace, imported: list[
             convergence.finish(results.summary)
         status.show(*simulation.progress, rounds=_rounds(simulation))
         acceptance = float(results.summary.of("acceptance").mean())
-        status.end("finished", acceptance=acceptance if math.isfinite(acceptance) else None,
-                   convergence=convergence.text)
+        status.end(
+            "finished",
+            acceptance=acceptance if math.isfinite(acceptance) else None,
+            convergence=convergence.text,
+        )
     if loud:
         with _nothing_lost(directory):
             print_tables({"": results})
-        print("Processor time of all ranks: " + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in results.cpu_seconds.items() if seconds))
+        print(
+            "Processor time of all ranks: "
+            + ", ".join(
+                f"{phase} {seconds:.1f} s"
+                for phase, seconds in results.cpu_seconds.items()
+                if seconds
+            )
+        )
         print(f"Draws and summary: {directory}/results.h5")
     return 0
 
@@ -271,13 +353,20 @@ def _nothing_lost(directory: Path) -> Iterator[None]:
     except (OSError, UserError):
         raise
     except Exception as error:
-        print(f"hpcslmc: the results are in {directory}/results.h5, but looking at them failed: "
-              f"{described_error(error)}", file=sys.stderr)
+        print(
+            f"hpcslmc: the results are in {directory}/results.h5, but looking at them failed: "
+            f"{described_error(error)}",
+            file=sys.stderr,
+        )
 
 
 def _rounds(simulation: "Simulation") -> list[list[float]]:
     """Acceptance after each round of learning so far, for each temperature that has learned."""
-    return [[row["acceptance"] for row in rung.learning.history] for rung in simulation.rungs if rung.learning and rung.learning.history]
+    return [
+        [row["acceptance"] for row in rung.learning.history]
+        for rung in simulation.rungs
+        if rung.learning and rung.learning.history
+    ]
 
 
 def _say(world: parallel.World, remark: str) -> None:
@@ -287,25 +376,39 @@ def _say(world: parallel.World, remark: str) -> None:
 
 
 def _ends_at(job: Job, started: float) -> tuple[float, str]:
-    """When the job has to be over, in seconds since the epoch, by its own wall time or by Slurm's; and a remark if Slurm's makes no sense."""
+    """When the job has to be over, in seconds since the epoch, by its own wall time or by Slurm's;
+    and a remark if Slurm's makes no sense.
+    """
     own = started + job.output.wall_time_s if job.output.wall_time_s is not None else math.inf
     slurm, remark = environment.slurm_end(started)
     return min(own, slurm or math.inf), remark
 
 
 def _several_alone(launched: environment.Launched, world: parallel.World) -> str:
-    """Why tasks that are no ranks of one MPI cannot run a job: each would be the whole job, all in one output directory."""
-    return (f"a launcher started {launched.tasks} tasks ({launched.variable} = {launched.tasks}), and {world.library} sees one rank in each: the launcher "
-            "belongs to another MPI than the program's. Launch with the mpirun of that library, or srun with the --mpi that it was built for; start one "
-            "rank alone by a launcher of one task.")
+    """Why tasks that are no ranks of one MPI cannot run a job.
+
+    Each would be the whole job, all in one output directory.
+    """
+    return (
+        f"a launcher started {launched.tasks} tasks ({launched.variable} = {launched.tasks}), and "
+        f"{world.library} sees one rank in each: the launcher "
+        "belongs to another MPI than the program's. Launch with the mpirun of that library, or "
+        "srun with the --mpi that it was built for; start one "
+        "rank alone by a launcher of one task."
+    )
 
 
 def _unused_tasks(world: parallel.World) -> str:
-    """A remark if a Slurm job of several tasks runs one rank that nothing launched, as a script's python without srun."""
+    """A remark if a Slurm job of several tasks runs one rank that nothing launched, as a script's
+    python without srun.
+    """
     tasks = environment.allocated_tasks()
     if world.size > 1 or tasks < 2 or environment.launched():
         return ""
-    return f"one rank runs, and the Slurm job has {tasks} tasks ({environment.ALLOCATED}): srun or mpirun would start a rank in each"
+    return (
+        f"one rank runs, and the Slurm job has {tasks} tasks ({environment.ALLOCATED}): srun or "
+        "mpirun would start a rank in each"
+    )
 
 
 @contextmanager
@@ -314,7 +417,9 @@ def _usable(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}.") from None
+        raise UserError(
+            f"[output] directory = {str(directory)!r} cannot be used: {error.strerror}."
+        ) from None
 
 
 def _make(directory: Path) -> bool:
@@ -343,7 +448,9 @@ def _set_aside(directory: Path) -> None:
 
 
 def _keep_damaged(newest: Path) -> None:
-    """Give a damaged newest checkpoint another name, so that it does not push out the good one before it."""
+    """Give a damaged newest checkpoint another name, so that it does not push out the good one
+    before it.
+    """
     if newest.exists():
         with _usable(newest.parent):
             newest.rename(_unused(newest.with_name("checkpoint.damaged-{}.h5")))
@@ -351,19 +458,28 @@ def _keep_damaged(newest: Path) -> None:
 
 def _unused(pattern: Path) -> Path:
     """The first path of a numbered series that does not exist."""
-    return next(path for n in range(1, 10**6) if not (path := Path(str(pattern).format(n))).exists())
+    return next(
+        path for n in range(1, 10**6) if not (path := Path(str(pattern).format(n))).exists()
+    )
 
 
 def _physics(job: Job) -> str:
     effective = job.effective
     layers = f"{_counted(effective.layers, 'layer')}, " if effective.layers else ""
     model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
-    how = {"slmc": f"self-learning with {model}", "guided": f"exact hmc guided by {model}", "exact": f"exact {job.sampling.exact_move}"}
+    how = {
+        "slmc": f"self-learning with {model}",
+        "guided": f"exact hmc guided by {model}",
+        "exact": f"exact {job.sampling.exact_move}",
+    }
     temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
     filling = job.ensemble.filling
     filled = f"mu = {job.hamiltonian.mu:g}" if filling is None else f"filling {filling:g}"
-    return (f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = {job.hamiltonian.J:g}, "
-            f"{filled}, T = {temperatures}; {how[job.sampling.method]}")
+    return (
+        f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = "
+        f"{job.hamiltonian.J:g}, "
+        f"{filled}, T = {temperatures}; {how[job.sampling.method]}"
+    )
 
 
 def _counted(number: int, what: str) -> str:
@@ -373,8 +489,11 @@ def _counted(number: int, what: str) -> str:
 def _layout(job: Job, world: parallel.World, weight: str, device: str, threads: int) -> str:
     grouped = min(job.sampling.ranks_per_chain, world.size) > 1
     groups = f" in groups of {job.sampling.ranks_per_chain}" if grouped else ""
-    return f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on {_counted(world.size, 'rank')}{groups}, {device}, " \
-           f"{_counted(threads, 'thread')} a rank"
+    return (
+        f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on "
+        f"{_counted(world.size, 'rank')}{groups}, {device}, "
+        f"{_counted(threads, 'thread')} a rank"
+    )
 
 
 if __name__ == "__main__":

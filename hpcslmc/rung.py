@@ -76,7 +76,8 @@ class Rung:
     ----------
     setting : Setting
     number : int
-        Its place among the job's temperatures. Chains of different rungs have different random numbers.
+        Its place among the job's temperatures. Chains of different rungs have different random
+        numbers.
     temperature, mu : float
 
     Attributes
@@ -99,17 +100,33 @@ class Rung:
     def __init__(self, setting: Setting, number: int, temperature: float, mu: float) -> None:
         self.setting, self.number = setting, number
         job, sampling = setting.job, setting.job.sampling
-        self._chains = torch.as_tensor(setting.block.indices() + number * setting.block.total, device=setting.device)
-        self.exact = make_move(sampling.exact_move, None, self._stream("exact"), sampling.trajectory)
+        self._chains = torch.as_tensor(
+            setting.block.indices() + number * setting.block.total, device=setting.device
+        )
+        self.exact = make_move(
+            sampling.exact_move, None, self._stream("exact"), sampling.trajectory
+        )
         self.spins = self._stream("start").directions(setting.lattice.sites)
         self.acceptance = torch.full((setting.block.count,), torch.nan, dtype=torch.float64)
         self.set_ensemble(temperature, mu)
-        intervals = {o.name: job.measure.scalars[GROUPS[o.needs]] for o in self.observables if o.needs in GROUPS}
+        intervals = {
+            o.name: job.measure.scalars[GROUPS[o.needs]]
+            for o in self.observables
+            if o.needs in GROUPS
+        }
         self._told: set[str] = set()  # what was not finite, which is said once
-        self.bins = Bins([o.name for o in self.observables] + ["acceptance"], setting.block.count, sampling.bin_size, intervals)
+        self.bins = Bins(
+            [o.name for o in self.observables] + ["acceptance"],
+            setting.block.count,
+            sampling.bin_size,
+            intervals,
+        )
 
     def set_ensemble(self, temperature: float, mu: float) -> None:
-        """Another temperature or chemical potential, before anything was learned: a new weight and an untouched model."""
+        """Another temperature or chemical potential, before anything was learned.
+
+        A new weight and an untouched model.
+        """
         self.temperature, self.mu = temperature, mu
         setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
         weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
@@ -128,15 +145,24 @@ class Rung:
     def _prepare_measurements(self) -> None:
         setting, measure = self.setting, self.setting.job.measure
         groups = {needs for needs, key in GROUPS.items() if key in measure.scalars}
-        names = [name for name, kind in OBSERVABLES.items()
-                 if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)]
-        kinds = [OBSERVABLES[name] for name in names] + [PROFILES[name] for name in measure.profiles]
+        names = [
+            name
+            for name, kind in OBSERVABLES.items()
+            if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)
+        ]
+        kinds = [OBSERVABLES[name] for name in names] + [
+            PROFILES[name] for name in measure.profiles
+        ]
         if any(kind.needs is Needs.LEVELS for kind in kinds):
-            self._spectrum = make_spectrum(setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.group)
+            self._spectrum = make_spectrum(
+                setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.group
+            )
         electrons = Electrons(setting.hamiltonian, 1.0 / self.temperature, self.mu, self._levels)
         self.observables = [make_observable(name, electrons) for name in names]
-        self.profiles = [ProfileSums(make_profile(name, electrons, measure.energies, every), setting.block.count)
-                         for name, every in measure.profiles.items()]
+        self.profiles = [
+            ProfileSums(make_profile(name, electrons, measure.energies, every), setting.block.count)
+            for name, every in measure.profiles.items()
+        ]
 
     def _levels(self, spins: Tensor) -> Tensor:
         """All eigenvalues (chains, 2 sites), those of the exact weight where it has them."""
@@ -160,41 +186,89 @@ class Rung:
         setting, job = self.setting, self.setting.job
         learning, sampling = job.learning, job.sampling
         model = self._model().to(setting.device)
-        inner = make_move(sampling.inner_move, model, self._stream("inner"), sampling.trajectory, guide=model.guide)
+        inner = make_move(
+            sampling.inner_move,
+            model,
+            self._stream("inner"),
+            sampling.trajectory,
+            guide=model.guide,
+        )
         data = DataSet(setting.block, learning.validation_fraction, setting.device)
         recorder = self.exact.density = Recorder(self.weight, data)
 
         def forces(spins: Tensor) -> Tensor:
             return model.evaluate(spins, forces=True).forces
 
-        if job.effective.start_from is not None and sampling.exact_move == "hmc":  # fixed until the exact moves are over
+        if (
+            job.effective.start_from is not None and sampling.exact_move == "hmc"
+        ):  # fixed until the exact moves are over
             self.exact.guide, self.exact.misguided = forces, False
         if sampling.method == "guided":
-            self.guided = HMC(self.weight, self._stream("guided"), sampling.trajectory, guide=forces)
-        replays = setting.world.on_all(lambda: [Replay(path, self.physics) for path in learning.replay])
-        trainer = Trainer(model, data, setting.world, self._stream("batches"), steps=learning.steps,
-                          batch_size=learning.batch_size, rate=learning.rate, force_weight=learning.force_weight,
-                          replays=[(replay, on_lattice(model, Lattice(replay.shape)).to(setting.device)) for replay in replays],
-                          draws=self._common_stream("replay"))
+            self.guided = HMC(
+                self.weight, self._stream("guided"), sampling.trajectory, guide=forces
+            )
+        replays = setting.world.on_all(
+            lambda: [Replay(path, self.physics) for path in learning.replay]
+        )
+        trainer = Trainer(
+            model,
+            data,
+            setting.world,
+            self._stream("batches"),
+            steps=learning.steps,
+            batch_size=learning.batch_size,
+            rate=learning.rate,
+            force_weight=learning.force_weight,
+            replays=[
+                (replay, on_lattice(model, Lattice(replay.shape)).to(setting.device))
+                for replay in replays
+            ],
+            draws=self._common_stream("replay"),
+        )
         self.learning = SelfLearning(
-            model, self.exact, recorder, SLMC(self.weight, inner, self._stream("test"), sampling.moves), data, trainer, setting.world,
-            rounds=learning.rounds, configurations=learning.configurations, moves=sampling.moves,
-            budget=learning.budget and learning.budget // sampling.chains, fit_linear=job.effective.start_from is None)
+            model,
+            self.exact,
+            recorder,
+            SLMC(self.weight, inner, self._stream("test"), sampling.moves),
+            data,
+            trainer,
+            setting.world,
+            rounds=learning.rounds,
+            configurations=learning.configurations,
+            moves=sampling.moves,
+            budget=learning.budget and learning.budget // sampling.chains,
+            fit_linear=job.effective.start_from is None,
+        )
 
     def _model(self) -> EffectiveModel:
-        """The effective model: new, of the file that learning starts from, or to be filled from a checkpoint."""
+        """The effective model.
+
+        New, of the file that learning starts from, or to be filled from a checkpoint.
+        """
         setting, effective = self.setting, self.setting.job.effective
-        shells, learned = tuple(map(int, setting.lattice.shells[:effective.shells])), None
+        shells, learned = tuple(map(int, setting.lattice.shells[: effective.shells])), None
         if effective.start_from is not None:
-            learned = setting.world.on_root(lambda: load_model(effective.start_from, self.temperature))
+            learned = setting.world.on_root(
+                lambda: load_model(effective.start_from, self.temperature)
+            )
             shells = learned.architecture.shells
         shells = setting.shells or shells
-        model = make_model(Architecture(effective.model, shells, effective.layers or 0, effective.channels or 0, self.physics.electrons),
-                           setting.lattice)
+        model = make_model(
+            Architecture(
+                effective.model,
+                shells,
+                effective.layers or 0,
+                effective.channels or 0,
+                self.physics.electrons,
+            ),
+            setting.lattice,
+        )
         model.initialise(self._common_stream("parameters"))
         self._start_remark = ""
         if learned is not None:
-            setting.world.on_root(lambda: check_parameters(model, learned.parameters, effective.start_from))
+            setting.world.on_root(
+                lambda: check_parameters(model, learned.parameters, effective.start_from)
+            )
             model.load_state_dict(learned.parameters)
             if unlike := learned.unlike(self.physics.electrons, self.physics.J):
                 self._start_remark = f"start_from: {learned.path} was learned at {unlike}"
@@ -210,7 +284,8 @@ class Rung:
             _follow(self.guided, self.exact)
             _follow(self.guided, self.learning.slmc.inner)
             self.guided.step_size = self.guided.length  # the guide's steps are short
-            self.guided.tunings = self.exact.tunings  # a length that is found already changes little
+            # a length that is found already changes little
+            self.guided.tunings = self.exact.tunings
 
     @property
     def sampler(self) -> Move:
@@ -268,8 +343,12 @@ class Rung:
         """
         if evaluation.energy is None:
             before, unknown = self.evaluation, torch.full_like(evaluation.log_weight, torch.nan)
-            kept = {name: unknown if (value := getattr(before, name)) is None else torch.where(moved, unknown, value)
-                    for name in ("energy", "density")}
+            kept = {
+                name: unknown
+                if (value := getattr(before, name)) is None
+                else torch.where(moved, unknown, value)
+                for name in ("energy", "density")
+            }
             evaluation = replace(evaluation, **kept)
         self.spins, self.evaluation = spins, evaluation
 
@@ -301,8 +380,11 @@ class Rung:
             strange |= sums.add(sample, self.spins)
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
-        return [f"{name} of chain {self.setting.block.first + chain} is not finite at sample {sample}: "
-                "its mean and error will be nan" for name, chain in first.items()]
+        return [
+            f"{name} of chain {self.setting.block.first + chain} is not finite at sample {sample}: "
+            "its mean and error will be nan"
+            for name, chain in first.items()
+        ]
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""
@@ -313,17 +395,27 @@ class Rung:
             "bins": self.bins.chain_state(),
             **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
         }
-        return state | {"data": data} if self.learning and (data := self.learning.data.state_dict()) else state
+        return (
+            state | {"data": data}
+            if self.learning and (data := self.learning.data.state_dict())
+            else state
+        )
 
     def state_dict(self) -> dict:
         """What is the same for all chains."""
         state = {
-            "temperature": self.temperature, "mu": self.mu, "exact": self.exact.state_dict(), "bins": self.bins.state_dict(),
+            "temperature": self.temperature,
+            "mu": self.mu,
+            "exact": self.exact.state_dict(),
+            "bins": self.bins.state_dict(),
             **{f"profile_{sums.profile.name}": sums.state_dict() for sums in self.profiles},
         }
         if self.learning:
-            state |= {"learning": self.learning.state_dict(), "slmc": self.learning.slmc.state_dict(),
-                      "model": dict(self.learning.model.state_dict())}
+            state |= {
+                "learning": self.learning.state_dict(),
+                "slmc": self.learning.slmc.state_dict(),
+                "model": dict(self.learning.model.state_dict()),
+            }
         if self.guided:
             state["guided"] = self.guided.state_dict()
         return state
@@ -341,13 +433,17 @@ class Rung:
         if self.learning:
             self.learning.model.load_state_dict(state["model"])
             self.learning.slmc.load_state_dict(state["slmc"])
-            self.learning.data.load_state_dict({key: value.to(device) for key, value in chain_state.get("data", {}).items()})
+            self.learning.data.load_state_dict(
+                {key: value.to(device) for key, value in chain_state.get("data", {}).items()}
+            )
             self.learning.load_state_dict(state["learning"])
         if self.guided:
             self.guided.load_state_dict(state["guided"])
 
 
 def _follow(move: Move, other: Move) -> None:
-    """Let a move's trajectories, where their length is to be found, start from the length of another's."""
+    """Let a move's trajectories, where their length is to be found, start from the length of
+    another's.
+    """
     if isinstance(move, HMC) and move.finds_length and isinstance(other, HMC):
         move.length = other.length

@@ -1,8 +1,9 @@
 """One job from thermalisation to the last sample.
 
-Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning, one temperature after the other), ``tune`` (the step of
-exact moves guided by the model, where the job asks for them), ``sample`` (parameters and step sizes frozen; only here are data
-kept). Work comes in units (a move, a gradient step, a sample), and a checkpoint may be taken after any of them.
+Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning, one temperature after the
+other), ``tune`` (the step of exact moves guided by the model, where the job asks for them),
+``sample`` (parameters and step sizes frozen; only here are data kept). Work comes in units (a move,
+a gradient step, a sample), and a checkpoint may be taken after any of them.
 """
 
 import math
@@ -57,8 +58,8 @@ class Simulation:
     Raises
     ------
     UserError
-        If ``resume`` is no valid checkpoint, or of a job that differs in more than steering keys; or the exact weight
-        lacks something.
+        If ``resume`` is no valid checkpoint, or of a job that differs in more than steering keys;
+        or the exact weight lacks something.
 
     Attributes
     ----------
@@ -67,7 +68,8 @@ class Simulation:
     rungs : list of Rung
         One for each temperature; each holds this rank's chains at it.
     swaps : Exchange or None
-        Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one rank.
+        Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one
+        rank.
     tuning : EnsembleTuning
         What finds the temperatures of a spaced ladder and the chemical potentials of a filling.
     phase : str
@@ -75,10 +77,11 @@ class Simulation:
     done : int
         Units done of the phase; learning counts its own.
     acceptance : float
-        Of all chains at all temperatures: of the last move, in learning of this round, in sampling of the last ``RECENT`` samples as
-        ``agree`` left it; nan before.
+        Of all chains at all temperatures: of the last move, in learning of this round, in sampling
+        of the last ``RECENT`` samples as ``agree`` left it; nan before.
     idle : int
-        Chains, each temperature's counted, that have stood still in all complete bins, as ``agree`` left it.
+        Chains, each temperature's counted, that have stood still in all complete bins, as ``agree``
+        left it.
     resumed_from : Path or None
         The checkpoint that was read.
     resume_remarks : list of str
@@ -88,8 +91,14 @@ class Simulation:
         whoever has told it clears the list.
     """
 
-    def __init__(self, job: Job, world: World, device: torch.device | str = "cpu", group: World | None = None,
-                 resume: Path | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        world: World,
+        device: torch.device | str = "cpu",
+        group: World | None = None,
+        resume: Path | None = None,
+    ) -> None:
         self.job, self.world, self.group, self.device = job, world, group or World(), device
         self.block = ChainBlock.of(world, job.sampling.chains)
         self.lattice = Lattice(job.lattice.shape)
@@ -103,14 +112,25 @@ class Simulation:
             self._start()
 
     def _start(self, method: str | None = None, shells: tuple[int, ...] | None = None) -> None:
-        """Chains that have done nothing yet; with the method and the model's shells of a checkpoint, if there is one. Collective."""
+        """Chains that have done nothing yet; with the method and the model's shells of a
+        checkpoint, if there is one. Collective.
+        """
         job, ensemble = self.job, self.job.ensemble
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, self.device)
         self.method, self.method_reason = self._choose(hamiltonian, method)
         # by one rank of all, as ranks on other nodes may have another environment
         directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
-        setting = Setting(job, self.world, self.group, self.device, self.block, hamiltonian,
-                          self.method, directory, shells)
+        setting = Setting(
+            job,
+            self.world,
+            self.group,
+            self.device,
+            self.block,
+            hamiltonian,
+            self.method,
+            directory,
+            shells,
+        )
         self.tuning = EnsembleTuning(job, self.world, self.block, hamiltonian)
         self.rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
@@ -118,24 +138,43 @@ class Simulation:
         ]
         self.swaps = None
         if ensemble.is_ladder and ensemble.exchange:
-            stream = Stream(job.sampling.seed, torch.as_tensor(self.block.indices(), device=self.device), "exchange")
+            stream = Stream(
+                job.sampling.seed,
+                torch.as_tensor(self.block.indices(), device=self.device),
+                "exchange",
+            )
             self.swaps = Exchange(stream, len(self.rungs), self.block.count)
         self.phase, self.done = "thermalise", 0
         self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance, self.idle, self._some_idle = math.nan, 0, True
-        self._recent: deque[float] = deque(maxlen=RECENT)  # acceptance of the last samples of this rank's chains
+        # acceptance of the last samples of this rank's chains
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
-        """Method of the exact weight and why: one for all temperatures, chosen by the coldest, which needs most of it. Collective."""
+        """Method of the exact weight and why.
+
+        One for all temperatures, chosen by the coldest, which needs most of it. Collective.
+        """
         job = self.job
         if job.weight.method != "auto":
             return job.weight.method, "as asked for"
         if before:  # a cost table or a device that has changed must not change the bits
             return before, "as before"
         beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.device).type
-        # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and cannot choose another method
-        return self.group.on_root(lambda: self.world.on_root(
-            lambda: choose_method(hamiltonian, beta, job.hamiltonian.mu, device, job.sampling.ranks_per_chain, job.sampling.by_forces)))
+        # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and
+        # cannot choose another method
+        return self.group.on_root(
+            lambda: self.world.on_root(
+                lambda: choose_method(
+                    hamiltonian,
+                    beta,
+                    job.hamiltonian.mu,
+                    device,
+                    job.sampling.ranks_per_chain,
+                    job.sampling.by_forces,
+                )
+            )
+        )
 
     @property
     def learns(self) -> bool:
@@ -150,7 +189,12 @@ class Simulation:
     def advance(self) -> None:
         """One unit of work of the present phase. Collective."""
         phase, began = self.phase, time.process_time()
-        {"thermalise": self._thermalise, "learn": self._learn, "tune": self._tune, "sample": self._sample}[phase]()
+        {
+            "thermalise": self._thermalise,
+            "learn": self._learn,
+            "tune": self._tune,
+            "sample": self._sample,
+        }[phase]()
         self._cpu_seconds[PHASES.index(phase)] += time.process_time() - began
 
     def cpu_seconds(self) -> dict[str, float]:
@@ -174,14 +218,19 @@ class Simulation:
             self.swaps.forget()
 
     def _tune_moves(self, moves: list[Move], tunings: list[torch.Tensor]) -> None:
-        """Tune each temperature's move by what it has just said, as means over the chains of all ranks. Collective."""
+        """Tune each temperature's move by what it has just said, as means over the chains of all
+        ranks. Collective.
+        """
         means = self._means(tunings)
         for move, mean in zip(moves, means, strict=True):
             move.tune(mean)
         self.acceptance = float(np.mean([acceptance for acceptance, *_ in means]))
 
     def _means(self, values: list[torch.Tensor]) -> list:
-        """Means over the chains of all ranks of a tensor, chains first, of each rung. Collective."""
+        """Means over the chains of all ranks of a tensor, chains first, of each rung.
+
+        Collective.
+        """
         sums = self.world.sum(np.array([x.sum(0).tolist() for x in values]))
         return (sums / self.block.total).tolist()
 
@@ -196,13 +245,33 @@ class Simulation:
                 self.rungs[rung.number + 1].learning.start_from(rung.learning.model)
 
     def keep_learned(self, directory: Path, versions: dict[str, str]) -> None:
-        """Write the models, and the data if the job asks for them, which are forgotten after that. Collective."""
+        """Write the models, and the data if the job asks for them, which are forgotten after that.
+
+        Collective.
+        """
         for rung in self.rungs:
-            place = directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
-            self.world.on_root(lambda: make_folder(place))
-            self.world.on_root(lambda: save_model(place / MODEL, rung.learning.model, versions, self.job.hamiltonian.J))
+            place = (
+                directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
+            )
+            self.world.on_root(partial(make_folder, place))
+            self.world.on_root(
+                partial(
+                    save_model,
+                    place / MODEL,
+                    rung.learning.model,
+                    versions,
+                    self.job.hamiltonian.J,
+                )
+            )
             if self.job.learning.keep_data:
-                write_data(place / DATA, rung.learning.data, self.lattice.shape, rung.physics, versions, self.world)
+                write_data(
+                    place / DATA,
+                    rung.learning.data,
+                    self.lattice.shape,
+                    rung.physics,
+                    versions,
+                    self.world,
+                )
             rung.learning.data.clear()
 
     def _tune(self) -> None:
@@ -223,7 +292,9 @@ class Simulation:
             self.alarms += [f"{self._at(rung)}{remark}" for remark in rung.measure(self.done)]
 
     def agree(self) -> None:
-        """Work out ``acceptance`` and ``idle`` of all ranks' chains while sampling; what comes of it changes no chain. Collective."""
+        """Work out ``acceptance`` and ``idle`` of all ranks' chains while sampling; what comes of
+        it changes no chain. Collective.
+        """
         if self._recent:
             idle = 0
             if self._some_idle:  # on all ranks or none
@@ -234,7 +305,12 @@ class Simulation:
 
     def _exchange(self, forces: bool) -> None:
         rungs = self.rungs
-        states = self.swaps.move([r.weight for r in rungs], [r.spins for r in rungs], [r.evaluation for r in rungs], forces)
+        states = self.swaps.move(
+            [r.weight for r in rungs],
+            [r.spins for r in rungs],
+            [r.evaluation for r in rungs],
+            forces,
+        )
         for rung, spins, evaluation, exchanged in zip(self.rungs, *states, strict=True):
             rung.exchange(spins, evaluation, exchanged)
 
@@ -243,18 +319,42 @@ class Simulation:
         """What the user should know of the run so far."""
         found = []
         if self.phase != "thermalise" and self.job.ensemble.rungs:
-            found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs))
+            found.append(
+                "temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs)
+            )
         if self.phase != "thermalise" and self.tuning.fillings:
-            found.append(f"chemical potential for n = {self.job.ensemble.filling:g}, with the density that was found: " + ", ".join(
-                f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})" for rung, filling in zip(self.rungs, self.tuning.fillings, strict=True)))
+            found.append(
+                f"chemical potential for n = {self.job.ensemble.filling:g}, with the density that "
+                "was found: "
+                + ", ".join(
+                    f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})"
+                    for rung, filling in zip(self.rungs, self.tuning.fillings, strict=True)
+                )
+            )
         if self.phase != "thermalise":
-            found += [f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them" for rung in self.rungs if _misguided(rung.exact)]
-        found += [f"{self._at(rung)}{remark}" for rung in self.rungs if rung.learning for remark in rung.learning.remarks]
+            found += [
+                f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them"
+                for rung in self.rungs
+                if _misguided(rung.exact)
+            ]
+        found += [
+            f"{self._at(rung)}{remark}"
+            for rung in self.rungs
+            if rung.learning
+            for remark in rung.learning.remarks
+        ]
         if self.phase == "sample":
-            found += [f"{self._at(rung)}{NO_GUIDE}: trajectories go without them" for rung in self.rungs if _misguided(rung.guided)]
+            found += [
+                f"{self._at(rung)}{NO_GUIDE}: trajectories go without them"
+                for rung in self.rungs
+                if _misguided(rung.guided)
+            ]
         samplers = [rung.sampler for rung in self.rungs]
         if self.phase == "sample" and isinstance(samplers[0], HMC) and samplers[0].finds_length:
-            found.append("trajectories, length (leapfrog steps): " + ", ".join(f"{move.length:.3g} ({move.steps})" for move in samplers))
+            found.append(
+                "trajectories, length (leapfrog steps): "
+                + ", ".join(f"{move.length:.3g} ({move.steps})" for move in samplers)
+            )
         return found
 
     def _at(self, rung: Rung) -> str:
@@ -275,9 +375,17 @@ class Simulation:
         if self.phase == "learn":
             rung = self._learning_rung
             learning = rung.learning
-            label = "explore" if learning.stage == "explore" else f"{learning.stage}, round {learning.round}"
+            label = (
+                "explore"
+                if learning.stage == "explore"
+                else f"{learning.stage}, round {learning.round}"
+            )
             return f"learn: {self._at(rung)}{label}", *learning.progress
-        total = {"thermalise": self.tuning.expected_moves(self.done), "tune": GUIDED_TUNING, "sample": self.job.sampling.samples}
+        total = {
+            "thermalise": self.tuning.expected_moves(self.done),
+            "tune": GUIDED_TUNING,
+            "sample": self.job.sampling.samples,
+        }
         return self.phase, self.done, total[self.phase]
 
     @property
@@ -297,7 +405,11 @@ class Simulation:
         """
         chains = {"rungs": {str(rung.number): rung.chain_state() for rung in self.rungs}}
         shared = {
-            "job": self.job.model_dump(mode="json"), "versions": versions, "method": self.method, "phase": self.phase, "done": self.done,
+            "job": self.job.model_dump(mode="json"),
+            "versions": versions,
+            "method": self.method,
+            "phase": self.phase,
+            "done": self.done,
             "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
             "cpu_seconds": self.cpu_seconds(),
             "tuning": self.tuning.state_dict(),
@@ -306,7 +418,10 @@ class Simulation:
         if self.tuning.fillings:
             chains["tuning"] = self.tuning.chain_state()
         if self.swaps:
-            chains["exchange"], shared["exchange"] = self.swaps.chain_state(), self.swaps.state_dict()
+            chains["exchange"], shared["exchange"] = (
+                self.swaps.chain_state(),
+                self.swaps.state_dict(),
+            )
         checkpoint.save(path, chains, shared, self.block, self.world)
 
     def _resume(self, path: Path) -> None:
@@ -323,7 +438,9 @@ class Simulation:
         self.world.on_all(lambda: self._restore(path, chains, shared))
 
     def _accept(self, path: Path, chains: dict, shared: dict) -> None:
-        """Refuse what the job cannot go on from, before the arrays are read, and make room for the rest. Collective."""
+        """Refuse what the job cannot go on from, before the arrays are read, and make room for the
+        rest. Collective.
+        """
         self._compare_jobs(shared)
         with _restoring(path):
             check_setup(self, shared)
@@ -339,11 +456,16 @@ class Simulation:
         try:
             before = Job.model_validate(shared["job"])
         except (KeyError, ValueError):
-            raise UserError("the checkpoint is of another version of the program: go on with that one, or start over with --restart.") from None
+            raise UserError(
+                "the checkpoint is of another version of the program: go on with that one, or "
+                "start over with --restart."
+            ) from None
         taken, refused = changed_keys(before, self.job)
         if refused:
-            raise UserError(f"the checkpoint was written by a job with other values of {', '.join(refused)}: "
-                            "change them back, choose another [output] directory, or start over with --restart.")
+            raise UserError(
+                f"the checkpoint was written by a job with other values of {', '.join(refused)}: "
+                "change them back, choose another [output] directory, or start over with --restart."
+            )
         self.resume_remarks = [f"changed since the checkpoint: {', '.join(taken)}"] if taken else []
 
     def _restore(self, path: Path, chains: dict, shared: dict) -> None:
@@ -372,4 +494,6 @@ def _restoring(path: Path) -> Iterator[None]:
     except Exception as error:
         kinds = {ValueError: str(error), KeyError: f"it lacks {error}"}
         reason = kinds.get(type(error), "something in it is of another kind")
-        raise checkpoint.Damaged(f"{path} does not hold the state of this job: {reason:.200}") from None
+        raise checkpoint.Damaged(
+            f"{path} does not hold the state of this job: {reason:.200}"
+        ) from None

@@ -1,8 +1,10 @@
-"""What a checkpoint of a job holds: the kind and the bounds of every plain value, the type and shape of every array.
+"""What a checkpoint of a job holds: the kind and the bounds of every plain value, the type and
+shape of every array.
 
-A file whose checksums are right may still have been made by hand. ``check_setup`` and ``check_state`` compare its outline with this
-description before any array is read, ``check_values`` looks at the arrays then. What passes restores without an error, and leads to no
-endless phase, to no state that is no number, and to no array beyond the job's own.
+A file whose checksums are right may still have been made by hand. ``check_setup`` and
+``check_state`` compare its outline with this description before any array is read, ``check_values``
+looks at the arrays then. What passes restores without an error, and leads to no endless phase, to
+no state that is no number, and to no array beyond the job's own.
 """
 
 import math
@@ -55,7 +57,10 @@ class Rows:
 
 
 Kind = Callable[[object], bool] | Array | Rows | dict[str, "Kind"]
-"""What a value has to be: something that a function says yes to; an array; a list; a group of exactly these keys."""
+"""What a value has to be.
+
+Something that a function says yes to; an array; a list; a group of exactly these keys.
+"""
 
 
 def whole(low: int, high: int = LARGEST_WORD) -> Kind:
@@ -104,31 +109,68 @@ def group(value: object) -> bool:
 
 
 STREAM = {"calls": whole(0)}
-POINT = {"step": whole(0, LARGEST_COUNT), "loss": measured, "mse": measured, "mse_per_site": measured}
-ROUND = {"round": whole(0, LARGEST_COUNT), "evaluations": whole(0), **dict.fromkeys(
-    ("mse", "mse_per_site", "acceptance", "acceptance_error", "predicted_erfc", "predicted_exp"), measured)}
+POINT = {
+    "step": whole(0, LARGEST_COUNT),
+    "loss": measured,
+    "mse": measured,
+    "mse_per_site": measured,
+}
+ROUND = {
+    "round": whole(0, LARGEST_COUNT),
+    "evaluations": whole(0),
+    **dict.fromkeys(
+        (
+            "mse",
+            "mse_per_site",
+            "acceptance",
+            "acceptance_error",
+            "predicted_erfc",
+            "predicted_exp",
+        ),
+        measured,
+    ),
+}
 
 
 def check(found: object, kind: Kind, where: str) -> None:
     """Raise ValueError, which names the place, unless what was found is of a kind."""
     if isinstance(kind, dict) and isinstance(found, dict):
         if found.keys() != kind.keys():
-            raise ValueError(f"{where} lacks or does not know {', '.join(sorted(found.keys() ^ kind.keys()))!r:.60}")
+            raise ValueError(
+                f"{where} lacks or does not know "
+                f"{', '.join(sorted(found.keys() ^ kind.keys()))!r:.60}"
+            )
         for key, inner in kind.items():
             check(found[key], inner, f"{where}/{key}")
-    elif isinstance(kind, Rows) and isinstance(found, list) and kind.least <= len(found) <= kind.most:
+    elif (
+        isinstance(kind, Rows) and isinstance(found, list) and kind.least <= len(found) <= kind.most
+    ):
         for number, value in enumerate(found):
             check(value, kind.kind, f"{where}/{number}")
-    elif isinstance(kind, dict | Rows) or not (found == kind if isinstance(kind, Array) else kind(found)):
+    elif isinstance(kind, dict | Rows) or not (
+        found == kind if isinstance(kind, Array) else kind(found)
+    ):
         raise ValueError(f"{where} = {found!r:.60}")
 
 
 def check_setup(simulation: "Simulation", shared: dict) -> None:
     """Check what the chains of a simulation are built from; raises as ``check_state``."""
     job, shells = simulation.job, shared["shells"]
-    check(shared["method"], one_of(*(WEIGHTS if job.weight.method == "auto" else [job.weight.method])), "method")
-    check(shells, Rows(whole(1, LARGEST_COUNT), *2 * [job.effective.shells if simulation.learns else 0]), "shells")
-    known = sorted(set(shells)) if job.effective.start_from is not None else simulation.lattice.shells[:len(shells)].tolist()
+    check(
+        shared["method"],
+        one_of(*(WEIGHTS if job.weight.method == "auto" else [job.weight.method])),
+        "method",
+    )
+    check(
+        shells,
+        Rows(whole(1, LARGEST_COUNT), *2 * [job.effective.shells if simulation.learns else 0]),
+        "shells",
+    )
+    known = (
+        sorted(set(shells))
+        if job.effective.start_from is not None
+        else simulation.lattice.shells[: len(shells)].tolist()
+    )
     if shells != known:
         raise ValueError(f"shells = {shells!r:.60}")
 
@@ -158,22 +200,45 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
         _check_stages(rungs, shared)
     ladder = len(rungs)
     kinds = {
-        "job": group, "versions": group, "method": text, "phase": text, "done": whole(0), "shells": Rows(whole(1)),
+        "job": group,
+        "versions": group,
+        "method": text,
+        "phase": text,
+        "done": whole(0),
+        "shells": Rows(whole(1)),
         "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
         "tuning": {
-            "spaced": whether if job.ensemble.rungs else always, "ended": whole(-1, longest) if tuned else whole(0, 0),
+            "spaced": whether if job.ensemble.rungs else always,
+            "ended": whole(-1, longest) if tuned else whole(0, 0),
             "fillings": {str(k): _filling(saved) for k, saved in _fillings(simulation, shared)},
         },
-        "rungs": {str(rung.number): _shared(rung, shared, shared["rungs"][str(rung.number)]) for rung in rungs},
+        "rungs": {
+            str(rung.number): _shared(rung, shared, shared["rungs"][str(rung.number)])
+            for rung in rungs
+        },
     }
-    chain_kinds: dict = {"rungs": {str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)]) for rung in rungs}}
+    chain_kinds: dict = {
+        "rungs": {
+            str(rung.number): _chain(rung, shared, chains["rungs"][str(rung.number)])
+            for rung in rungs
+        }
+    }
     if simulation.tuning.fillings:
-        chain_kinds["tuning"] = {str(k): {"means": Array(FLOAT, (len(saved["points"]),)), "sums": Array(FLOAT, (2,))}
-                                 for k, saved in _fillings(simulation, shared)}
+        chain_kinds["tuning"] = {
+            str(k): {"means": Array(FLOAT, (len(saved["points"]),)), "sums": Array(FLOAT, (2,))}
+            for k, saved in _fillings(simulation, shared)
+        }
     if simulation.swaps:
-        kinds["exchange"] = {"turn": whole(0), "stream": STREAM, "tried": Array(INTEGER, (ladder - 1,))}
-        chain_kinds["exchange"] = {"accepted": Array(INTEGER, (ladder - 1,)), "likely": Array(FLOAT, (ladder - 1,)),
-                                   **dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,)))}
+        kinds["exchange"] = {
+            "turn": whole(0),
+            "stream": STREAM,
+            "tried": Array(INTEGER, (ladder - 1,)),
+        }
+        chain_kinds["exchange"] = {
+            "accepted": Array(INTEGER, (ladder - 1,)),
+            "likely": Array(FLOAT, (ladder - 1,)),
+            **dict.fromkeys(("replica", "trips", "last_end"), Array(INTEGER, (ladder,))),
+        }
     check(shared, kinds, "shared")
     check(chains, chain_kinds, "chains")
     if shared["phase"] == "thermalise":
@@ -189,14 +254,21 @@ def _check_thermalisation_end(simulation: "Simulation", shared: dict) -> None:
 
 def _fillings(simulation: "Simulation", shared: dict) -> list[tuple[int, dict]]:
     """Each temperature's search for a filling, as it was saved."""
-    return [(k, shared["tuning"]["fillings"][str(k)]) for k in range(len(simulation.tuning.fillings))]
+    return [
+        (k, shared["tuning"]["fillings"][str(k)]) for k in range(len(simulation.tuning.fillings))
+    ]
 
 
 def _filling(saved: dict) -> dict:
     """Counters that agree with the intervals."""
     intervals = len(saved["points"])
-    return {"points": Rows(Rows(real(), 2, 2)), "moves": whole(0, LARGEST_COUNT), "first": whole(0, intervals), "reached": measured,
-            "error": measured}
+    return {
+        "points": Rows(Rows(real(), 2, 2)),
+        "moves": whole(0, LARGEST_COUNT),
+        "first": whole(0, intervals),
+        "reached": measured,
+        "error": measured,
+    }
 
 
 def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
@@ -208,7 +280,11 @@ def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
             allowed = STAGES[:-1] if rung is rungs[-1] else STAGES
         else:
             allowed = (untouched,) if shared["phase"] in PHASES[:2] else ("finished",)
-            check(saved["evaluations"], whole(0, LARGEST_WORD if allowed == ("finished",) else 0), "evaluations")
+            check(
+                saved["evaluations"],
+                whole(0, LARGEST_WORD if allowed == ("finished",) else 0),
+                "evaluations",
+            )
         check(saved["stage"], one_of(*allowed), f"stage at temperature {rung.number}")
         before = saved["stage"]
 
@@ -223,14 +299,22 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
         reach = rung.setting.hamiltonian.bound + REACH * max(temperatures)
         ends = (-reach, reach)
     kinds = {
-        "temperature": real(min(temperatures), max(temperatures)), "mu": real(*ends), "exact": _move(rung.exact),
+        "temperature": real(min(temperatures), max(temperatures)),
+        "mu": real(*ends),
+        "exact": _move(rung.exact),
         "bins": {"samples_in_partial": whole(*2 * [sampled % rung.bins.size])},
-        **{f"profile_{sums.profile.name}": {"count": whole(*2 * [sampled // sums.profile.every])} for sums in rung.profiles},
+        **{
+            f"profile_{sums.profile.name}": {"count": whole(*2 * [sampled // sums.profile.every])}
+            for sums in rung.profiles
+        },
     }
     if rung.learning:
         slmc = rung.learning.slmc
-        kinds |= {"learning": _learning(rung, saved["learning"]), "model": _like(rung.learning.model.state_dict()),
-                  "slmc": {"inner": _move(slmc.inner), "stream": STREAM}}
+        kinds |= {
+            "learning": _learning(rung, saved["learning"]),
+            "model": _like(rung.learning.model.state_dict()),
+            "slmc": {"inner": _move(slmc.inner), "stream": STREAM},
+        }
     if rung.guided:
         kinds["guided"] = _move(rung.guided)
     return kinds
@@ -241,8 +325,13 @@ def _move(move: Move) -> dict:
     if isinstance(move, HMC):
         short, long = (SHORT, LONG) if move.finds_length else (move.length, move.length)
         step = real(min(move.step_size, short / MOST_STEPS), max(move.step_size, long))
-        return {"length": real(short, long), "step_size": step, "tunings": whole(0), "misguided": whether if move.guide else never,
-                "stream": STREAM}
+        return {
+            "length": real(short, long),
+            "step_size": step,
+            "tunings": whole(0),
+            "misguided": whether if move.guide else never,
+            "stream": STREAM,
+        }
     return {"width": real(1.0 / WIDEST, WIDEST), "tunings": whole(0), "stream": STREAM}
 
 
@@ -254,10 +343,19 @@ def _learning(rung: "Rung", saved: dict) -> dict:
     ended = max(1, number) if stage == "finished" else max(0, number - 1)
     trainer = {"stream": STREAM} | (_training(learning.trainer, stage) if trains else {})
     return {
-        "stage": text, "round": whole(0), "curve": Rows({"round": whole(0), **POINT}, ended), "history": Rows(ROUND, ended, ended),
-        "evaluations": whole(0, (learning.rounds + 1) * learning.configurations + MOST_STEPS), "remarks": Rows(text),
+        "stage": text,
+        "round": whole(0),
+        "curve": Rows({"round": whole(0), **POINT}, ended),
+        "history": Rows(ROUND, ended, ended),
+        "evaluations": whole(0, (learning.rounds + 1) * learning.configurations + MOST_STEPS),
+        "remarks": Rows(text),
         "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, learning.configurations),
-        "best": {"acceptance": real(0.0, 1.0 + ROUNDING), "parameters": _like(learning.model.state_dict())} if ended else {},
+        "best": {
+            "acceptance": real(0.0, 1.0 + ROUNDING),
+            "parameters": _like(learning.model.state_dict()),
+        }
+        if ended
+        else {},
         "trainer": {} if stage == "finished" else trainer,
     }
 
@@ -265,10 +363,19 @@ def _learning(rung: "Rung", saved: dict) -> dict:
 def _training(trainer: Trainer, stage: str) -> dict:
     """Where a round stands, in training or after it."""
     steps = (0, trainer.steps - 1) if stage == "train" else (trainer.steps, trainer.steps)
-    moments = {str(i): _moments(*p.flatten(1).shape) if p.ndim > 1 else _moments(*p.shape, 1) for i, p in enumerate(trainer.parameters)}
+    moments = {
+        str(i): _moments(*p.flatten(1).shape) if p.ndim > 1 else _moments(*p.shape, 1)
+        for i, p in enumerate(trainer.parameters)
+    }
     return {
-        "step": whole(*steps), "loss": measured, "mse": real(0.0), "curve": Rows(POINT, 1), "remarks": Rows(text),
-        "recoveries": whole(0, RECOVERIES + 1), "best": _like(trainer.model.state_dict()), "draws": STREAM,
+        "step": whole(*steps),
+        "loss": measured,
+        "mse": real(0.0),
+        "curve": Rows(POINT, 1),
+        "remarks": Rows(text),
+        "recoveries": whole(0, RECOVERIES + 1),
+        "best": _like(trainer.model.state_dict()),
+        "draws": STREAM,
         "constants": Rows(real(), *2 * [len(trainer.replays)]),
         "moments": lambda found: found in ({}, moments),
     }
@@ -276,34 +383,71 @@ def _training(trainer: Trainer, stage: str) -> dict:
 
 def _moments(rows: int, columns: int) -> dict[str, Array]:
     """The optimiser's state of a parameter."""
-    return {"step": Array(INTEGER, ()), **dict.fromkeys(("left", "left_basis"), Array(FLOAT, (rows, rows))),
-            **dict.fromkeys(("right", "right_basis"), Array(FLOAT, (columns, columns))),
-            **dict.fromkeys(("mean", "square"), Array(FLOAT, (rows, columns)))}
+    return {
+        "step": Array(INTEGER, ()),
+        **dict.fromkeys(("left", "left_basis"), Array(FLOAT, (rows, rows))),
+        **dict.fromkeys(("right", "right_basis"), Array(FLOAT, (columns, columns))),
+        **dict.fromkeys(("mean", "square"), Array(FLOAT, (rows, columns))),
+    }
 
 
 def _like(parameters: dict[str, Tensor]) -> dict[str, Array]:
-    return {name: Array(value.cpu().numpy().dtype.str, tuple(value.shape)) for name, value in parameters.items()}
+    return {
+        name: Array(value.cpu().numpy().dtype.str, tuple(value.shape))
+        for name, value in parameters.items()
+    }
 
 
 def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
     """What belongs to each chain of a rung."""
     sites, phase, bins = rung.setting.lattice.sites, shared["phase"], rung.bins
     if (count := saved["bins"]["deviations"].shape[-1]) != len(bins.names):
-        raise ValueError(f"bins of {count} observables, not {len(bins.names)}; those of one's own come with --import")
+        raise ValueError(
+            f"bins of {count} observables, not {len(bins.names)}; those of one's own come with "
+            "--import"
+        )
     sampled = shared["done"] if phase == "sample" else 0
-    known = {"log_weight": (), "forces": (sites, 3), "energy": (), "density": (), "spectrum": (2 * sites,), "energy_part": ()}
-    needed = {"log_weight", *({"energy", "density"} if saved["evaluation"].keys() & {"energy", "density"} else ())}
+    known = {
+        "log_weight": (),
+        "forces": (sites, 3),
+        "energy": (),
+        "density": (),
+        "spectrum": (2 * sites,),
+        "energy_part": (),
+    }
+    needed = {
+        "log_weight",
+        *({"energy", "density"} if saved["evaluation"].keys() & {"energy", "density"} else ()),
+    }
     if _goes_on_by_forces(rung, shared):
         needed.add("forces")
     kinds = {
         "spins": Array(FLOAT, (sites, 3)),
-        "evaluation": {name: Array(FLOAT, shape) for name, shape in known.items() if name in needed | saved["evaluation"].keys()},
-        "bins": {"complete": Array(FLOAT, (sampled // bins.size, len(bins.names))), "deviations": Array(FLOAT, (len(bins.names),)),
-                 "partial": Array(FLOAT, (2, len(bins.names)))},
-        **{f"profile_{sums.profile.name}": {"sum": Array(FLOAT, sums.chain_means.shape[1:])} for sums in rung.profiles},
+        "evaluation": {
+            name: Array(FLOAT, shape)
+            for name, shape in known.items()
+            if name in needed | saved["evaluation"].keys()
+        },
+        "bins": {
+            "complete": Array(FLOAT, (sampled // bins.size, len(bins.names))),
+            "deviations": Array(FLOAT, (len(bins.names),)),
+            "partial": Array(FLOAT, (2, len(bins.names))),
+        },
+        **{
+            f"profile_{sums.profile.name}": {"sum": Array(FLOAT, sums.chain_means.shape[1:])}
+            for sums in rung.profiles
+        },
     }
-    if rung.learning and (draws := shared["rungs"][str(rung.number)]["learning"]["evaluations"]) and (phase == "learn" or "data" in saved):
-        kinds["data"] = {"spins": Array(FLOAT, (draws, sites, 3)), "log_weight": Array(FLOAT, (draws,)), "forces": Array(FLOAT, (draws, sites, 3))}
+    if (
+        rung.learning
+        and (draws := shared["rungs"][str(rung.number)]["learning"]["evaluations"])
+        and (phase == "learn" or "data" in saved)
+    ):
+        kinds["data"] = {
+            "spins": Array(FLOAT, (draws, sites, 3)),
+            "log_weight": Array(FLOAT, (draws,)),
+            "forces": Array(FLOAT, (draws, sites, 3)),
+        }
     return kinds
 
 
@@ -312,25 +456,39 @@ def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:
     sampling = rung.setting.job.sampling
     if shared["phase"] == "sample":
         return sampling.by_forces
-    explores = shared["phase"] == "learn" and shared["rungs"][str(rung.number)]["learning"]["stage"] == "explore"
+    explores = (
+        shared["phase"] == "learn"
+        and shared["rungs"][str(rung.number)]["learning"]["stage"] == "explore"
+    )
     return sampling.exact_move == "hmc" and (explores or shared["phase"] == "thermalise")
 
 
 def check_values(chains: dict, shared: dict) -> None:
-    """Check the values of this rank's arrays, whose outline is right; raises ValueError as ``check_state``."""
+    """Check the values of this rank's arrays, whose outline is right; raises ValueError as
+    ``check_state``.
+    """
     for place, tensor in _tensors(chains, "chains"):
         if any(part in place for part in MEASURED):
             continue
-        unknown = tensor.isnan() if place.endswith(("/evaluation/energy", "/evaluation/density")) else False
+        unknown = (
+            tensor.isnan()
+            if place.endswith(("/evaluation/energy", "/evaluation/density"))
+            else False
+        )
         _require(tensor.isfinite() | unknown, place)
     for number, rung in chains["rungs"].items():
-        _require((rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"chains/rungs/{number}/spins")
+        _require(
+            (rung["spins"].square().sum(-1) - 1.0).abs() < ROUNDING, f"chains/rungs/{number}/spins"
+        )
     for place, tensor in _tensors(shared, "shared"):
         counts = place.endswith(("/step", "/tried"))
         _require(tensor.isfinite() & (tensor >= 0 if counts else True), place)
     if exchange := chains.get("exchange"):
         replica = exchange["replica"]
-        _require(replica.sort(1).values == replica.new_tensor(range(replica.shape[1])), "chains/exchange/replica")
+        _require(
+            replica.sort(1).values == replica.new_tensor(range(replica.shape[1])),
+            "chains/exchange/replica",
+        )
 
 
 def _require(fine: Tensor, where: str) -> None:

@@ -1,4 +1,8 @@
-"""status.json: what a run says of itself while it goes, and how to read it without MPI and without disturbing the run."""
+"""status.json.
+
+What a run says of itself while it goes, and how to read it without MPI and without disturbing the
+run.
+"""
 
 import json
 import math
@@ -42,7 +46,14 @@ class StatusFile:
         """Where the run is; written if it is time."""
         self._pace.at(phase, done)
         now = time.monotonic()
-        self._known |= {"state": "running", "phase": phase, "done": done, "total": total, "per_s": self._pace.per_s, **more}
+        self._known |= {
+            "state": "running",
+            "phase": phase,
+            "done": done,
+            "total": total,
+            "per_s": self._pace.per_s,
+            **more,
+        }
         if now - self._last >= self.every_s:
             self._last = now
             self._write()
@@ -53,12 +64,16 @@ class StatusFile:
         self._write()
 
     def _write(self) -> None:
-        with suppress(UserError), publishing(self.path) as part:  # a full disk is for the checkpoint to complain of
+        with (
+            suppress(UserError),
+            publishing(self.path) as part,
+        ):  # a full disk is for the checkpoint to complain of
             part.write_text(json.dumps(self._known | {"written": time.time()}))
 
 
 def describe(directory: Path) -> list[str]:
-    """What is known of the run in an output directory, line by line; reads three small files and looks at the others.
+    """What is known of the run in an output directory, line by line; reads three small files and
+    looks at the others.
 
     Raises
     ------
@@ -78,7 +93,9 @@ def describe(directory: Path) -> list[str]:
     lines = [f"{directory}: {_state(status, holder, now)}"]
     if status:
         lines += _details(status, now)
-    named = [f"{about}{' (the one before)' if k else ''}" for k, about in enumerate(checkpoints) if about]
+    named = [
+        f"{about}{' (the one before)' if k else ''}" for k, about in enumerate(checkpoints) if about
+    ]
     lines.append(f"  checkpoint   {'; '.join(named) or 'none yet'}")
     if results := _file(directory / "results.h5", now):
         lines.append(f"  results.h5   {results}")
@@ -93,8 +110,15 @@ def _state(status: dict, holder: str | None, now: float) -> str:
     if status["state"] == "finished":
         return f"finished {_duration(now - status['written'])} ago"
     if status["state"] == "running":
-        return f"does not run: it ended without a word, last seen {_duration(now - status['written'])} ago; the same command goes on from the checkpoint"
-    return f"stopped {_duration(now - status['written'])} ago, {status['state']}; the same command goes on"
+        return (
+            "does not run: it ended without a word, last seen "
+            f"{_duration(now - status['written'])} ago; the same command goes on from the "
+            "checkpoint"
+        )
+    return (
+        f"stopped {_duration(now - status['written'])} ago, {status['state']}; the same command "
+        "goes on"
+    )
 
 
 def _details(status: dict, now: float) -> list[str]:
@@ -102,15 +126,25 @@ def _details(status: dict, now: float) -> list[str]:
     phase = f"{status['phase']}: {done} of {total} ({100 * done // max(1, total)} %)"
     if status["state"] == "running" and rate:
         phase += f", {rate:.3g} a second, {_duration((total - done) / rate)} left of this phase"
-    lines = [f"  job          {status['job']}", f"  layout       {status['layout']}", f"  phase        {phase}"]
+    lines = [
+        f"  job          {status['job']}",
+        f"  layout       {status['layout']}",
+        f"  phase        {phase}",
+    ]
     if rounds := status["rounds"]:  # of each temperature
-        lines.append("  learning     acceptance by round: " + "; ".join(", ".join(f"{acceptance:.2f}" for acceptance in own) for own in rounds))
+        lines.append(
+            "  learning     acceptance by round: "
+            + "; ".join(", ".join(f"{acceptance:.2f}" for acceptance in own) for own in rounds)
+        )
     if status["acceptance"] is not None:
         lines.append(f"  acceptance   {status['acceptance']:.2f}")
     if converged := status["convergence"]:
         lines.append(f"  convergence  {converged}")
     if status["state"] == "running":
-        lines.append(f"  told         {_duration(now - status['written'])} ago, after {_duration(status['written'] - status['started'])}")
+        lines.append(
+            f"  told         {_duration(now - status['written'])} ago, after "
+            f"{_duration(status['written'] - status['started'])}"
+        )
     return lines
 
 
@@ -143,7 +177,11 @@ def _size(count: float) -> str:
 
 def _duration(seconds: float) -> str:
     seconds = max(0, round(seconds))
-    for size, unit, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, part, small in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if seconds >= size:
             return f"{seconds // size} {unit} {seconds % size // part} {small}"
     return f"{seconds} s"

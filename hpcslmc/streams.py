@@ -1,8 +1,8 @@
 """Counter-based random streams keyed by (seed, chain, purpose).
 
-A stream belongs to a Markov chain, not to the rank that happens to hold it: the numbers that chain c
-sees are a pure function of the seed, of c, of the purpose and of how many draws came before. A run on
-any number of ranks, and a resumed run, therefore draws the same numbers. The generator is
+A stream belongs to a Markov chain, not to the rank that happens to hold it: the numbers that chain
+c sees are a pure function of the seed, of c, of the purpose and of how many draws came before. A
+run on any number of ranks, and a resumed run, therefore draws the same numbers. The generator is
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC'11, doi:10.1145/2063384.2063405), written with integer
 tensor operations so that it is batched over chains and runs where the chains live.
 """
@@ -70,12 +70,16 @@ class Stream:
         self._calls = 0
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in the open interval (0, 1), (chains, *shape) float64, 53 random bits each."""
+        """Uniform numbers in the open interval (0, 1), (chains, *shape) float64, 53 random bits
+        each.
+        """
         count = math.prod(shape)
         chains = self._key[1]
         block = torch.arange((count + 1) // 2, device=chains.device)
-        calls = (torch.tensor(self._calls & _MASK, device=chains.device),
-                 torch.tensor(self._calls >> 32, device=chains.device))
+        calls = (
+            torch.tensor(self._calls & _MASK, device=chains.device),
+            torch.tensor(self._calls >> 32, device=chains.device),
+        )
         self._calls += 1
         w0, w1, w2, w3 = philox4x32((block[None, :], *calls, self._purpose), self._key)
         high, low = torch.stack((w0, w2), -1), torch.stack((w1, w3), -1)

@@ -19,8 +19,11 @@ def versions(world: World) -> dict[str, str]:
 
     parallel_hdf5 = h5py.get_config().mpi
     if world.size > 1 and not parallel_hdf5:
-        raise UserError("this h5py is not built for MPI, and several ranks write one file: install h5py against a "
-                        "parallel HDF5 (tools/setup does it), or run on one rank.")
+        raise UserError(
+            "this h5py is not built for MPI, and several ranks write one file: install h5py "
+            "against a "
+            "parallel HDF5 (tools/setup does it), or run on one rank."
+        )
     return {
         "hpcslmc": version("hpcslmc"),
         "Python": platform.python_version(),

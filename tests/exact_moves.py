@@ -18,7 +18,10 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
         made = make_effective(name, weight.hamiltonian.lattice, 2, 1)
         with torch.no_grad():
             for parameter in made.parameters():
-                parameter.copy_(0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0])
+                parameter.copy_(
+                    0.1
+                    * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0]
+                )
         return made
 
     def guided(model) -> HMC:
@@ -28,11 +31,19 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
         "hmc": HMC(weight, stream("hmc"), 1.5, 0.5),
         "hmc, guided": HMC(weight, stream("guided"), 1.5, 0.75, guide=model("messages").guide),
         "metropolis": Metropolis(weight, stream("metropolis"), 1.0),
-        "slmc, linear, hmc": SLMC(weight, HMC(model("linear"), stream("inner"), 1.5, 0.5), stream("test"), 2),
-        "slmc, attention, hmc": SLMC(weight, HMC(model("attention"), stream("inner"), 1.5, 0.5), stream("test"), 2),
+        "slmc, linear, hmc": SLMC(
+            weight, HMC(model("linear"), stream("inner"), 1.5, 0.5), stream("test"), 2
+        ),
+        "slmc, attention, hmc": SLMC(
+            weight, HMC(model("attention"), stream("inner"), 1.5, 0.5), stream("test"), 2
+        ),
         "slmc, messages, guided hmc": SLMC(weight, guided(model("messages")), stream("test"), 2),
-        "slmc, attention, metropolis": SLMC(weight, Metropolis(model("attention"), stream("inner"), 1.5), stream("test"), 1),
-        "slmc, cnn, metropolis": SLMC(weight, Metropolis(model("cnn"), stream("inner"), 1.5), stream("test"), 2),
+        "slmc, attention, metropolis": SLMC(
+            weight, Metropolis(model("attention"), stream("inner"), 1.5), stream("test"), 1
+        ),
+        "slmc, cnn, metropolis": SLMC(
+            weight, Metropolis(model("cnn"), stream("inner"), 1.5), stream("test"), 2
+        ),
     }
 
 

@@ -17,7 +17,9 @@ def random_spins(chains: int, sites: int, seed: int = 0) -> torch.Tensor:
     return Stream(seed, torch.arange(chains), "test").directions(sites)
 
 
-def make_diagonalise(shape: tuple[int, int], J: float = 1.0, beta: float = 5.0, mu: float = 0.0, t: float = 1.0) -> Diagonalise:
+def make_diagonalise(
+    shape: tuple[int, int], J: float = 1.0, beta: float = 5.0, mu: float = 0.0, t: float = 1.0
+) -> Diagonalise:
     """Exact weight of a small lattice."""
     return Diagonalise(Hamiltonian(Lattice(shape), t, J), beta, mu)
 
@@ -25,7 +27,8 @@ def make_diagonalise(shape: tuple[int, int], J: float = 1.0, beta: float = 5.0, 
 def z_score(draws: np.ndarray, exact: float) -> float:
     """Deviation of the mean of draws (chains, draws) from the exact value, in standard errors.
 
-    Chains are independent, so the error comes from the spread of their means: no autocorrelation enters.
+    Chains are independent, so the error comes from the spread of their means: no autocorrelation
+    enters.
     """
     means = draws.mean(axis=1)
     return float((means.mean() - exact) / (means.std(ddof=1) / math.sqrt(len(means))))
@@ -33,7 +36,9 @@ def z_score(draws: np.ndarray, exact: float) -> float:
 
 def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:
     """A model on the first shells of a lattice, in double precision."""
-    architecture = Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, 4, FreeElectrons(1.0, 0.0, 5.0))
+    architecture = Architecture(
+        name, tuple(map(int, lattice.shells[:shells])), layers, 4, FreeElectrons(1.0, 0.0, 5.0)
+    )
     model = make_model(architecture, lattice)
     model.precision = torch.float64
     return model
@@ -41,12 +46,18 @@ def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> Eff
 
 @torch.no_grad()
 def assert_invariant(model: EffectiveModel, lattice: Lattice, tolerance: float = 1e-10) -> None:
-    """log W_eff of random spins is the same after rotations and reflections of all spins and the symmetries of the lattice."""
+    """log W_eff of random spins is the same after rotations and reflections of all spins and the
+    symmetries of the lattice.
+    """
     spins = random_spins(4, lattice.sites)
     reference = model(spins)
     assert reference.std() > 0.1  # it is no constant
     rotation = torch.linalg.qr(random_spins(1, 3, seed=9)[0])[0]
-    images = [spins @ rotation.T, spins @ -rotation.T, spins * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)]
+    images = [
+        spins @ rotation.T,
+        spins @ -rotation.T,
+        spins * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64),
+    ]
     images += [spins[:, p] for p in [*lattice.point_group, *lattice.translations]]
     for image in images:
         assert (model(image) - reference).abs().max() < tolerance

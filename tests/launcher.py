@@ -9,8 +9,12 @@ import uuid
 from pathlib import Path
 
 MPI = {
-    "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_btl": "self,vader",
+    "OMP_NUM_THREADS": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_btl": "self,vader",
 }
 
 JOB = """
@@ -56,8 +60,15 @@ class Launcher:
         """Start a job in the background."""
         name, value = self._mark.split("=")
         command = ["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=os.environ | MPI | {name: value}, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=os.environ | MPI | {name: value},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, ranks: int, *arguments: str) -> subprocess.CompletedProcess:
         """Run a job to its end."""
@@ -85,7 +96,11 @@ class Launcher:
                 environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            found |= {int(entry.split(b"=")[1]): pid for entry in environment if entry.startswith(b"OMPI_COMM_WORLD_RANK=")}
+            found |= {
+                int(entry.split(b"=")[1]): pid
+                for entry in environment
+                if entry.startswith(b"OMPI_COMM_WORLD_RANK=")
+            }
         return found
 
     def kill(self, process: subprocess.Popen) -> None:

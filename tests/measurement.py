@@ -5,7 +5,13 @@ import numpy as np
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
 
-def hamiltonian(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, twist: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+def hamiltonian(
+    spins: np.ndarray,
+    shape: tuple[int, int],
+    t: float,
+    J: float,
+    twist: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
     """h(S) of spins (sites, 3), bond by bond; a hop to +x (+y) is multiplied by exp(i twist)."""
     lx, ly = shape
     h = np.zeros((lx * ly, 2, lx * ly, 2), dtype=complex)
@@ -24,7 +30,9 @@ def fermi(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 - np.tanh(0.5 * x))
 
 
-def measured(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta: float, mu: float) -> dict[str, float]:
+def measured(
+    spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta: float, mu: float
+) -> dict[str, float]:
     """Every observable of spins (sites, 3), site by site."""
     (lx, ly), n = shape, len(spins)
     s = spins.reshape(lx, ly, 3)
@@ -34,16 +42,29 @@ def measured(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta
         return s[x % lx, y % ly]
 
     def mode2(qx: float, qy: float) -> float:
-        return float(np.square(np.abs(sum(np.exp(1j * (qx * x + qy * y)) * at(x, y) for x, y in sites) / n)).sum())
+        return float(
+            np.square(
+                np.abs(sum(np.exp(1j * (qx * x + qy * y)) * at(x, y) for x, y in sites) / n)
+            ).sum()
+        )
 
     def triangles(x: int, y: int) -> float:
         corners = [at(x, y), at(x + 1, y), at(x + 1, y + 1), at(x, y + 1)]
-        return sum(np.linalg.det([corners[k], corners[(k + 1) % 4], corners[(k + 2) % 4]]) for k in range(4)) / 4.0
+        return (
+            sum(
+                np.linalg.det([corners[k], corners[(k + 1) % 4], corners[(k + 2) % 4]])
+                for k in range(4)
+            )
+            / 4.0
+        )
 
     step = 2.0 * np.pi / max(lx, ly)
     steps = [(step * (lx >= ly), 0.0)] * (lx >= ly) + [(0.0, step)] * (ly >= lx)
     chirality = sum(triangles(x, y) for x, y in sites) / n
-    kappa = [sum(np.cross(at(x, y), at(x + dx, y + dy)) for x, y in sites) / n for dx, dy in ((1, 0), (0, 1))]
+    kappa = [
+        sum(np.cross(at(x, y), at(x + dx, y + dy)) for x, y in sites) / n
+        for dx, dy in ((1, 0), (0, 1))
+    ]
 
     h = hamiltonian(spins, shape, t, J)
     levels, states = np.linalg.eigh(h)
@@ -52,40 +73,70 @@ def measured(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta
     bonds = h - np.kron(np.eye(n), np.ones((2, 2))) * h  # without the blocks of single sites
     hopping = np.trace(bonds @ (states * f) @ states.conj().T).real / n / 2.0
     return {
-        "log_weight": np.log1p(np.exp(-beta * (levels - mu))).sum() / n, "energy": energy, "density": density,
-        "energy2": energy**2, "energy_density": energy * density, "density2": density**2,
-        "m2_uniform": mode2(0, 0), "m4_uniform": mode2(0, 0) ** 2,
-        "m2_staggered": mode2(np.pi, np.pi), "m4_staggered": mode2(np.pi, np.pi) ** 2,
+        "log_weight": np.log1p(np.exp(-beta * (levels - mu))).sum() / n,
+        "energy": energy,
+        "density": density,
+        "energy2": energy**2,
+        "energy_density": energy * density,
+        "density2": density**2,
+        "m2_uniform": mode2(0, 0),
+        "m4_uniform": mode2(0, 0) ** 2,
+        "m2_staggered": mode2(np.pi, np.pi),
+        "m4_staggered": mode2(np.pi, np.pi) ** 2,
         "m2_next_uniform": np.mean([mode2(*q) for q in steps]),
         "m2_next_staggered": np.mean([mode2(np.pi + qx, np.pi + qy) for qx, qy in steps]),
         "nn_correlation": sum(at(x, y) @ (at(x + 1, y) + at(x, y + 1)) for x, y in sites) / (2 * n),
-        "scalar_chirality": chirality, "scalar_chirality2": chirality**2,
-        "vector_chirality2_x": kappa[0] @ kappa[0], "vector_chirality2_y": kappa[1] @ kappa[1],
-        "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum() / n, "number_fluctuation": (f * (1 - f)).sum() / n,
+        "scalar_chirality": chirality,
+        "scalar_chirality2": chirality**2,
+        "vector_chirality2_x": kappa[0] @ kappa[0],
+        "vector_chirality2_y": kappa[1] @ kappa[1],
+        "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum() / n,
+        "number_fluctuation": (f * (1 - f)).sum() / n,
         "energy_number_fluctuation": (levels * f * (1 - f)).sum() / n,
-        "hopping_energy": hopping, "drude_weight": drude_weight(spins, shape, t, J, beta, mu),
+        "hopping_energy": hopping,
+        "drude_weight": drude_weight(spins, shape, t, J, beta, mu),
     }
 
 
-def drude_weight(spins: np.ndarray, shape: tuple[int, int], t: float, J: float, beta: float, mu: float, step: float = 1e-3) -> float:
-    """D = sum_n f(E_n) E_n''(A) / N, mean over twists A along x and y, by finite differences (Kohn, Phys. Rev. 133, A171, 1964)."""
+def drude_weight(
+    spins: np.ndarray,
+    shape: tuple[int, int],
+    t: float,
+    J: float,
+    beta: float,
+    mu: float,
+    step: float = 1e-3,
+) -> float:
+    """D = sum_n f(E_n) E_n''(A) / N, mean over twists A along x and y, by finite differences (Kohn,
+    Phys. Rev. 133, A171, 1964).
+    """
     weights = []
     for direction in np.eye(2):
-        below, here, above = (np.linalg.eigvalsh(hamiltonian(spins, shape, t, J, tuple(a * step * direction))) for a in (-1, 0, 1))
-        weights.append((fermi(beta * (here - mu)) * (above - 2.0 * here + below)).sum() / step**2 / len(spins))
+        below, here, above = (
+            np.linalg.eigvalsh(hamiltonian(spins, shape, t, J, tuple(a * step * direction)))
+            for a in (-1, 0, 1)
+        )
+        weights.append(
+            (fermi(beta * (here - mu)) * (above - 2.0 * here + below)).sum() / step**2 / len(spins)
+        )
     return float(np.mean(weights))
 
 
 def four_sites(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Configurations (configurations, 4, 3) of a 2x2 lattice and their weights for a mean over free spins.
+    """Configurations (configurations, 4, 3) of a 2x2 lattice and their weights for a mean over free
+    spins.
 
-    Gauss-Legendre in cos(theta), trapezoidal rule in phi. O(3) invariance fixes the first spin along z and the second in the xz
-    half plane; five angles remain.
+    Gauss-Legendre in cos(theta), trapezoidal rule in phi. O(3) invariance fixes the first spin
+    along z and the second in the xz half plane; five angles remain.
     """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     angles = np.arange(points) * 2.0 * np.pi / points
     cosines = np.stack(np.meshgrid(*[nodes] * 3, *[angles] * 2, indexing="ij"), -1).reshape(-1, 5)
-    product = np.stack(np.meshgrid(*[weights] * 3, *[np.ones(points)] * 2, indexing="ij"), -1).reshape(-1, 5).prod(1)
+    product = (
+        np.stack(np.meshgrid(*[weights] * 3, *[np.ones(points)] * 2, indexing="ij"), -1)
+        .reshape(-1, 5)
+        .prod(1)
+    )
     c = np.column_stack((np.ones(len(cosines)), cosines[:, :3]))
     phi = np.column_stack((np.zeros((len(cosines), 2)), cosines[:, 3:]))
     sine = np.sqrt(1.0 - c * c)

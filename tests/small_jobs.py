@@ -5,15 +5,33 @@ from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
 
-def make_job(weight: str = "diagonalise", learning: dict | None = None, ensemble: dict | None = None, effective: dict | None = None,
-             **sampling) -> Job:
+def make_job(
+    weight: str = "diagonalise",
+    learning: dict | None = None,
+    ensemble: dict | None = None,
+    effective: dict | None = None,
+    **sampling,
+) -> Job:
     """Every phase on a 4x4 lattice, 8 chains."""
-    return resolve(Job.model_validate({
-        "lattice": {"shape": [4, 4]}, "ensemble": ensemble or {"temperature": 0.1}, "weight": {"method": weight},
-        "effective": effective or {"model": "attention", "layers": 1, "shells": 3}, "thermalisation": {"moves": 10 if ensemble else 6},
-        "learning": {"rounds": 1, "configurations": 3, "steps": 100, "batch_size": 16, **(learning or {})},
-        "sampling": {"chains": 8, "samples": 6, "moves": 1, **sampling},
-    }))
+    return resolve(
+        Job.model_validate(
+            {
+                "lattice": {"shape": [4, 4]},
+                "ensemble": ensemble or {"temperature": 0.1},
+                "weight": {"method": weight},
+                "effective": effective or {"model": "attention", "layers": 1, "shells": 3},
+                "thermalisation": {"moves": 10 if ensemble else 6},
+                "learning": {
+                    "rounds": 1,
+                    "configurations": 3,
+                    "steps": 100,
+                    "batch_size": 16,
+                    **(learning or {}),
+                },
+                "sampling": {"chains": 8, "samples": 6, "moves": 1, **sampling},
+            }
+        )
+    )
 
 
 def run(job: Job, world: World, group: World | None = None) -> Simulation:

@@ -1,15 +1,17 @@
-"""Error of every exact weight against dense diagonalisation, over lattices, couplings, fillings and temperatures.
+"""Error of every exact weight against dense diagonalisation, over lattices, couplings, fillings and
+temperatures.
 
     python tools/accuracy.py [--quick] [--lattices 6x6 4x10]
-    mpirun -n 2 python tools/accuracy.py [--quick]          # both ranks are one group, which shares every weight
+    mpirun -n 2 python tools/accuracy.py [--quick]    # both ranks share every weight
 
-Free spins, the ferromagnet and a Neel state (degenerate spectra), and spins thermalised by exact HMC at each J and
-temperature (mu = 0), for J = 0 .. 16, mu = -1.5, 0, 3 and beta = 1 .. 400. One LAPACK decomposition per (spins, J) is the
-reference at every mu and beta. The larger lattices get fewer values; the lines above the table say which. Prints the
-largest errors and where they are; exit code 1 if log W, a component of a force or the energy per site is off by more than 1e-8.
+Free spins, the ferromagnet and a Neel state (degenerate spectra), and spins thermalised by exact
+HMC at each J and temperature (mu = 0), for J = 0 .. 16, mu = -1.5, 0, 3 and beta = 1 .. 400. One
+LAPACK decomposition per (spins, J) is the reference at every mu and beta. The larger lattices get
+fewer values; the lines above the table say which. Prints the largest errors and where they are;
+exit code 1 if log W, a component of a force or the energy per site is off by more than 1e-8.
 
-Beyond 32x32 only log W of the two ordered states is compared, whose eigenvalues are known; these rows are shown and not
-judged. Log W is 10^7 there, and its rounding alone comes near the bound.
+Beyond 32x32 only log W of the two ordered states is compared, whose eigenvalues are known; these
+rows are shown and not judged. Log W is 10^7 there, and its rounding alone comes near the bound.
 """
 
 import argparse
@@ -63,16 +65,36 @@ class Plan:
 
     @classmethod
     def of(cls, shape: tuple[int, int], quick: bool) -> "Plan":
-        """Everything on small lattices, less where one decomposition takes seconds, ordered states where none is possible."""
+        """Everything on small lattices, less where one decomposition takes seconds, ordered states
+        where none is possible.
+        """
         lattice = Lattice(shape)
         if lattice.sites > LARGEST_DENSE:
-            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 400.0), ("ferromagnet", "Neel"), ())
+            return cls(
+                lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 400.0), ("ferromagnet", "Neel"), ()
+            )
         if quick:
-            return cls(lattice, (0.0, 1.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), thermal=((1.0, 20.0), (16.0, 400.0)))
+            return cls(
+                lattice,
+                (0.0, 1.0, 16.0),
+                (0.0, 3.0),
+                (1.0, 20.0, 400.0),
+                thermal=((1.0, 20.0), (16.0, 400.0)),
+            )
         if lattice.sites > 600:
-            return cls(lattice, (1.0, 4.0, 16.0), (0.0, 3.0), (1.0, 20.0, 400.0), thermal=((1.0, 20.0), (16.0, 400.0)))
+            return cls(
+                lattice,
+                (1.0, 4.0, 16.0),
+                (0.0, 3.0),
+                (1.0, 20.0, 400.0),
+                thermal=((1.0, 20.0), (16.0, 400.0)),
+            )
         if lattice.sites > 300:
-            return cls(lattice, (0.0, 1.0, 4.0, 16.0), thermal=((1.0, 20.0), (1.0, 400.0), (16.0, 20.0), (16.0, 400.0)))
+            return cls(
+                lattice,
+                (0.0, 1.0, 4.0, 16.0),
+                thermal=((1.0, 20.0), (1.0, 400.0), (16.0, 20.0), (16.0, 400.0)),
+            )
         return cls(lattice)
 
     @property
@@ -90,9 +112,15 @@ class Plan:
     def thinned(self) -> str:
         """What the lattice has less than others, in words."""
         shape = "x".join(map(str, self.lattice.shape))
-        thermal = f"; thermalised at (J, beta) {' '.join(f'({J:g}, {b:g})' for J, b in self.thermal)}" if self.thermal else ""
-        return (f"{shape}: J {_list(self.couplings)}; mu {_list(self.mus)}; beta {_list(self.betas)}; "
-                f"spins {', '.join(self.ordered)}{thermal}")
+        thermal = (
+            f"; thermalised at (J, beta) {' '.join(f'({J:g}, {b:g})' for J, b in self.thermal)}"
+            if self.thermal
+            else ""
+        )
+        return (
+            f"{shape}: J {_list(self.couplings)}; mu {_list(self.mus)}; beta {_list(self.betas)}; "
+            f"spins {', '.join(self.ordered)}{thermal}"
+        )
 
 
 def _shape(name: str) -> tuple[int, int]:
@@ -106,7 +134,8 @@ def _list(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of one h(S), and where they come from LAPACK local spins: log W and forces at every mu and beta.
+    """Eigenvalues of one h(S), and where they come from LAPACK local spins: log W and forces at
+    every mu and beta.
 
     Attributes
     ----------
@@ -126,18 +155,34 @@ class Spectrum:
         levels, states = torch.linalg.eigh(hamiltonian.dense(spins[None])[0])
         up, down = states[0::2], states[1::2]
         flip = 2.0 * up.conj() * down
-        return cls(hamiltonian, levels, torch.stack((flip.real, flip.imag, up.abs().square() - down.abs().square()), 1))
+        return cls(
+            hamiltonian,
+            levels,
+            torch.stack((flip.real, flip.imag, up.abs().square() - down.abs().square()), 1),
+        )
 
     @classmethod
     def of_order(cls, hamiltonian: Hamiltonian, kind: str) -> "Spectrum":
-        """From the free bands e: e +- J/2 of the ferromagnet, +-sqrt(e^2 + J^2/4) of the Neel state."""
-        x, y = (torch.cos(2.0 * math.pi * torch.arange(length, dtype=torch.float64) / length) for length in hamiltonian.lattice.shape)
+        """From the free bands e.
+
+        e +- J/2 of the ferromagnet, +-sqrt(e^2 + J^2/4) of the Neel state.
+        """
+        x, y = (
+            torch.cos(2.0 * math.pi * torch.arange(length, dtype=torch.float64) / length)
+            for length in hamiltonian.lattice.shape
+        )
         bands, half = -2.0 * hamiltonian.t * (x[:, None] + y).flatten(), 0.5 * hamiltonian.J
-        upper, lower = (bands + half, bands - half) if kind == "ferromagnet" else ((r := (bands**2 + half**2).sqrt()), -r)
+        upper, lower = (
+            (bands + half, bands - half)
+            if kind == "ferromagnet"
+            else ((r := (bands**2 + half**2).sqrt()), -r)
+        )
         return cls(hamiltonian, torch.cat((upper, lower)))
 
     def log_weight(self, beta: float, mu: float) -> float:
-        return float(thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).log_weight)
+        return float(
+            thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).log_weight
+        )
 
     def energy(self, beta: float, mu: float) -> float:
         return float(thermodynamics(self.levels, beta, mu, self.hamiltonian.lattice.sites).energy)
@@ -146,7 +191,12 @@ class Spectrum:
         """(sites, 3), d log W / d S_i = -beta (J/2) sum_n f(E_n) <sigma_i>_n."""
         if self.local is None:
             return None
-        return -0.5 * beta * self.hamiltonian.J * (self.local @ torch.special.expit(-beta * (self.levels - mu)))
+        return (
+            -0.5
+            * beta
+            * self.hamiltonian.J
+            * (self.local @ torch.special.expit(-beta * (self.levels - mu)))
+        )
 
 
 @dataclass
@@ -176,7 +226,10 @@ class Record:
 
 
 def fixed_spins(kind: str, lattice: Lattice) -> Tensor:
-    """(sites, 3), free spins or an ordered state (Neel: stripes or a fault where the lattice does not fit it)."""
+    """(sites, 3), free spins or an ordered state (Neel.
+
+    Stripes or a fault where the lattice does not fit it).
+    """
     if kind == "free":
         return Stream(1, torch.arange(1), "accuracy").directions(lattice.sites)[0]
     spins = torch.zeros(lattice.sites, 3, dtype=torch.float64)
@@ -184,8 +237,12 @@ def fixed_spins(kind: str, lattice: Lattice) -> Tensor:
     return spins
 
 
-def thermal_spins(hamiltonian: Hamiltonian, betas: tuple[float, ...], group: World) -> dict[float, Tensor]:
-    """(sites, 3) at each beta, by short exact HMC at mu = 0, cooled from one temperature to the next."""
+def thermal_spins(
+    hamiltonian: Hamiltonian, betas: tuple[float, ...], group: World
+) -> dict[float, Tensor]:
+    """(sites, 3) at each beta, by short exact HMC at mu = 0, cooled from one temperature to the
+    next.
+    """
     found, lattice = {}, hamiltonian.lattice
     spins = fixed_spins("free", lattice)[None]
     for beta in betas:
@@ -201,20 +258,34 @@ def thermal_spins(hamiltonian: Hamiltonian, betas: tuple[float, ...], group: Wor
     return found
 
 
-def compare(plan: Plan, J: float, records: dict[str, Record], group: World, progress: "Steps") -> None:
+def compare(
+    plan: Plan, J: float, records: dict[str, Record], group: World, progress: "Steps"
+) -> None:
     """All methods at one J on one lattice, into the records. Collective over the group."""
     hamiltonian = Hamiltonian(plan.lattice, 1.0, J)
-    states = {kind: fixed_spins(kind, plan.lattice) for kind in (plan.ordered if J else plan.ordered[:1])}
+    states = {
+        kind: fixed_spins(kind, plan.lattice) for kind in (plan.ordered if J else plan.ordered[:1])
+    }
     thermal = thermal_spins(hamiltonian, plan.thermalised(J), group)
     states |= {f"thermal at beta={beta:g}": spins for beta, spins in thermal.items()}
     spins, names = torch.stack(list(states.values())), list(states)
     spectra = []
     if group.is_root:
-        spectra = [Spectrum.of(hamiltonian, s) if plan.dense else Spectrum.of_order(hamiltonian, n) for n, s in states.items()]
+        spectra = [
+            Spectrum.of(hamiltonian, s) if plan.dense else Spectrum.of_order(hamiltonian, n)
+            for n, s in states.items()
+        ]
     levels = eigenvalues(hamiltonian, spins, group) if "scalapack" in records else None
     for beta in plan.betas:
         for mu in plan.mus:
-            exact = [(spectrum.log_weight(beta, mu), spectrum.energy(beta, mu), spectrum.forces(beta, mu)) for spectrum in spectra]
+            exact = [
+                (
+                    spectrum.log_weight(beta, mu),
+                    spectrum.energy(beta, mu),
+                    spectrum.forces(beta, mu),
+                )
+                for spectrum in spectra
+            ]
             where = [f"J={J:g} mu={mu:g} beta={beta:g} {name}" for name in names]
             for method, record in records.items():
                 found = evaluate(method, hamiltonian, beta, mu, spins, levels, plan.dense, group)
@@ -224,9 +295,19 @@ def compare(plan: Plan, J: float, records: dict[str, Record], group: World, prog
             progress.step()
 
 
-def evaluate(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, spins: Tensor, levels: Tensor | None,
-             forces: bool, group: World) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """log W and energy (chains,) and, if wanted and there are any, forces (chains, sites, 3); None where the method refuses. Collective."""
+def evaluate(
+    method: str,
+    hamiltonian: Hamiltonian,
+    beta: float,
+    mu: float,
+    spins: Tensor,
+    levels: Tensor | None,
+    forces: bool,
+    group: World,
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """log W and energy (chains,) and, if wanted and there are any, forces (chains, sites, 3); None
+    where the method refuses. Collective.
+    """
     if method == "scalapack":
         found = thermodynamics(levels, beta, mu, hamiltonian.lattice.sites)
         return found.log_weight, found.energy, None
@@ -235,7 +316,11 @@ def evaluate(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, spin
     except UserError:
         return None
     found = weight.with_energy(spins, weight.evaluate(spins))
-    return found.log_weight, found.energy, weight.log_weight_and_forces(spins)[1] if forces else None
+    return (
+        found.log_weight,
+        found.energy,
+        weight.log_weight_and_forces(spins)[1] if forces else None,
+    )
 
 
 def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor:
@@ -243,8 +328,12 @@ def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor
     return Distributed(hamiltonian, 1.0, 0.0, group.communicator).spectrum(spins)
 
 
-def enter(record: Record, found: tuple[Tensor, Tensor, Tensor | None], exact: list[tuple[float, float, Tensor | None]],
-          where: list[str]) -> None:
+def enter(
+    record: Record,
+    found: tuple[Tensor, Tensor, Tensor | None],
+    exact: list[tuple[float, float, Tensor | None]],
+    where: list[str],
+) -> None:
     """Errors of one weight for each of its configurations."""
     log_weight, energy, forces = found
     for n, (reference, reference_energy, reference_forces) in enumerate(exact):
@@ -268,7 +357,10 @@ class Steps:
 
 
 def available(group: World) -> list[str]:
-    """The methods whose libraries are there; says what the others lack. Collective over the group."""
+    """The methods whose libraries are there; says what the others lack.
+
+    Collective over the group.
+    """
     hamiltonian, methods = Hamiltonian(Lattice((2, 2)), 1.0, 1.0), []
     for method in METHODS:
         try:
@@ -282,18 +374,42 @@ def available(group: World) -> list[str]:
 
 def main() -> int:
     """Print the table; 1 if an error is beyond the bound."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller lattices, fewer values: about a minute")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer and smaller lattices, fewer values: about a minute",
+    )
     parser.add_argument("--lattices", nargs="+", metavar="LxL", help="these lattices only")
     options = parser.parse_args()
     group = MPIWorld()
     limit_threads()
     default = ["2x6", "3x5", "6x6", "8x8", "4x10", "12x12"]
-    names = options.lattices or (default if options.quick else [*default, "6x16", "16x16", "24x24", "32x32", "48x48", "64x64"])
+    names = options.lattices or (
+        default
+        if options.quick
+        else [*default, "6x16", "16x16", "24x24", "32x32", "48x48", "64x64"]
+    )
     plans = {name: Plan.of(_shape(name), options.quick) for name in names}
     methods, progress = available(group), Progress(group.is_root, 10.0)
-    table = Table("method", "lattice", "cases", "refused", "log W", "at", "forces", "at", "energy", "at",
-                  title=f"Largest differences from dense diagonalisation (bound {BOUND:g}), {group.size} rank(s) a group")
+    table = Table(
+        "method",
+        "lattice",
+        "cases",
+        "refused",
+        "log W",
+        "at",
+        "forces",
+        "at",
+        "energy",
+        "at",
+        title=(
+            f"Largest differences from dense diagonalisation (bound {BOUND:g}), {group.size} "
+            "rank(s) a group"
+        ),
+    )
     found: dict[str, list[tuple[str, Record]]] = {method: [] for method in methods}
     for name, plan in plans.items():
         records = {method: Record() for method in methods if plan.dense or method != "scalapack"}
@@ -311,12 +427,25 @@ def main() -> int:
     failed = False
     for method, rows in found.items():
         for name, record in rows:
-            table.add_row(method, name, str(record.cases), str(record.refused), *record.log_weight.cells(), *record.forces.cells(), *record.energy.cells())
-            failed |= plans[name].dense and max(record.log_weight.error, record.forces.error, record.energy.error) > BOUND
+            table.add_row(
+                method,
+                name,
+                str(record.cases),
+                str(record.refused),
+                *record.log_weight.cells(),
+                *record.forces.cells(),
+                *record.energy.cells(),
+            )
+            failed |= (
+                plans[name].dense
+                and max(record.log_weight.error, record.forces.error, record.energy.error) > BOUND
+            )
         table.add_section()
     Console(width=190, force_terminal=False).print(table)
-    print(f"{sum(record.cases for rows in found.values() for _, record in rows)} comparisons, "
-          + (f"some up to 32x32 beyond {BOUND:g}" if failed else f"all up to 32x32 within {BOUND:g}"))
+    print(
+        f"{sum(record.cases for rows in found.values() for _, record in rows)} comparisons, "
+        + (f"some up to 32x32 beyond {BOUND:g}" if failed else f"all up to 32x32 within {BOUND:g}")
+    )
     return int(failed)
 
 

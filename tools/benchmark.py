@@ -1,18 +1,23 @@
 """Processor time of an independent sample, by sampler and lattice size.
 
-    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...] [--finished]
+    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...]
+    [--finished]
 
-T = 0.05, J = 1, half filling. Every sampler runs as a job of its own under mpirun, on as many chains, and measures the same observables;
-finished runs are not repeated. The time of an independent sample is the processor time of all ranks while sampling, divided by the
-effective number of samples of |m(pi,pi)|^2 (and of the energy): that of the exact tests, the moves and the measurements.
-What comes before sampling is shown apart: thermalisation and learning together, and their share when 10,000 independent samples are taken.
+T = 0.05, J = 1, half filling. Every sampler runs as a job of its own under mpirun, on as many
+chains, and measures the same observables; finished runs are not repeated. The time of an
+independent sample is the processor time of all ranks while sampling, divided by the effective
+number of samples of |m(pi,pi)|^2 (and of the energy): that of the exact tests, the moves and the
+measurements. What comes before sampling is shown apart: thermalisation and learning together, and
+their share when 10,000 independent samples are taken.
 
-Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by number; its time of a sample is theirs with
-a sweep's time replaced by that of one diagonalisation a site, measured here. Models of attention are learned on 8x8 at most,
-those of message passing on 12x12 by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at each size.
-Errors are those of a jackknife over eight groups of chains.
+Metropolis by diagonalisation makes the same chain as Metropolis by Green's functions, number by
+number; its time of a sample is theirs with a sweep's time replaced by that of one diagonalisation a
+site, measured here. Models of attention are learned on 8x8 at most, those of message passing on
+12x12 by jobs/curriculum/run, and used unchanged on larger lattices; the linear model is fitted at
+each size. Errors are those of a jackknife over eight groups of chains.
 
-The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see REFERENCES.
+The table and a figure (PNG, PDF) go to out/benchmark. Reference figures of other programs: see
+REFERENCES.
 """
 
 import argparse
@@ -49,22 +54,44 @@ SHORTEST = 5.0
 SIZES = {6: (64, 400), 8: (64, 250), 12: (32, 150), 16: (16, 150), 24: (8, 120), 32: (8, 80)}
 """Chains and samples of a chain, by length of the lattice."""
 THERMALISATION = 30
-"""Exact moves before anything is learned or kept: more than 20 autocorrelation times of |m(pi,pi)|^2 for either move."""
+"""Exact moves before anything is learned or kept.
+
+More than 20 autocorrelation times of |m(pi,pi)|^2 for either move.
+"""
 EXACT, METROPOLIS, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED, DENSE = (
-    "exact HMC", "Metropolis, Green's functions", "SLMC, linear", "SLMC, attention", "SLMC, messages", "SLMC, messages, 1 trajectory",
-    "HMC guided by messages", "Metropolis, diagonalisation")
-FEWER = {METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)}, EXACT: {24: (8, 50), 32: (8, 100)}, LINEAR: {32: (8, 60)},
-         ATTENTION: {12: (8, 100), 16: (8, 80), 24: (8, 60), 32: (8, 40)}}
+    "exact HMC",
+    "Metropolis, Green's functions",
+    "SLMC, linear",
+    "SLMC, attention",
+    "SLMC, messages",
+    "SLMC, messages, 1 trajectory",
+    "HMC guided by messages",
+    "Metropolis, diagonalisation",
+)
+FEWER = {
+    METROPOLIS: {12: (16, 120), 16: (8, 80), 24: (8, 30), 32: (4, 24)},
+    EXACT: {24: (8, 50), 32: (8, 100)},
+    LINEAR: {32: (8, 60)},
+    ATTENTION: {12: (8, 100), 16: (8, 80), 24: (8, 60), 32: (8, 40)},
+}
 """...of samplers that are slow, or slow to thermalise."""
-COLOURS = dict(zip((DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
-                   ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00")))
+COLOURS = dict(
+    zip(
+        (DENSE, METROPOLIS, EXACT, LINEAR, ATTENTION, MESSAGES, SHORT, GUIDED),
+        ("#000000", "#56B4E9", "#D55E00", "#999999", "#0072B2", "#009E73", "#CC79A7", "#E69F00"),
+    )
+)
 REFERENCES = {6: 0.0101, 8: 0.067, 12: 1.03, 16: 9.8}
-"""Seconds of one Metropolis sweep of SPF, an exact C++ code that diagonalises, by length: measured elsewhere, on one core."""
+"""Seconds of one Metropolis sweep of SPF, an exact C++ code that diagonalises, by length.
+
+Measured elsewhere, on one core.
+"""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Processor seconds of an independent sample of |m(pi,pi)|^2 and of the energy, with errors; of one sample; before sampling.
+    """Processor seconds of an independent sample of |m(pi,pi)|^2 and of the energy, with errors; of
+    one sample; before sampling.
 
     A chain that is too short for its tau gives a lower bound only.
     """
@@ -97,26 +124,52 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
     shells = len(Lattice((length, length)).shells)
     learning = {"rounds": 1, "configurations": 60, "steps": 800, "batch_size": 64}
     if method in (EXACT, METROPOLIS):
-        return {"sampling": {"method": "exact", "exact_move": "hmc" if method == EXACT else "metropolis", "moves": 1}}
+        return {
+            "sampling": {
+                "method": "exact",
+                "exact_move": "hmc" if method == EXACT else "metropolis",
+                "moves": 1,
+            }
+        }
     if method == LINEAR:
-        return {"effective": {"model": "linear", "layers": None, "shells": shells}, "learning": learning | {"steps": 100}}
+        return {
+            "effective": {"model": "linear", "layers": None, "shells": shells},
+            "learning": learning | {"steps": 100},
+        }
     if method == ATTENTION and length > 8:
-        effective = {"model": "attention", "layers": 3, "shells": 14, "start_from": str(directory(method, 8))}
+        effective = {
+            "model": "attention",
+            "layers": 3,
+            "shells": 14,
+            "start_from": str(directory(method, 8)),
+        }
         return {"effective": effective, "learning": {"rounds": 0, "configurations": 20}}
     if method == ATTENTION:
-        return {"effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)}, "learning": learning | {"force_weight": 0.5}}
+        return {
+            "effective": {"model": "attention", "layers": 3, "shells": min(shells, 14)},
+            "learning": learning | {"force_weight": 0.5},
+        }
     if length < 12:
         effective = {"model": "messages", "layers": 1, "channels": 8, "shells": shells}
         learning |= {"force_weight": 0.5, "steps": 1500}
     else:
-        effective = {"model": "messages", "layers": 1, "channels": 8, "start_from": str(ROOT / "out/curriculum/12x12"), "shells": 14}
+        effective = {
+            "model": "messages",
+            "layers": 1,
+            "channels": 8,
+            "start_from": str(ROOT / "out/curriculum/12x12"),
+            "shells": 14,
+        }
         learning = {"rounds": 0, "configurations": 20}
     sampling = {SHORT: {"moves": 1}, GUIDED: {"method": "guided", "moves": 1}}.get(method, {})
     return {"effective": effective, "learning": learning, "sampling": sampling}
 
 
 def independent(draws: np.ndarray, seconds: float) -> tuple[float, float]:
-    """Seconds of an independent sample from draws (chains, draws) that took so many seconds, and its standard error by jackknife."""
+    """Seconds of an independent sample from draws (chains, draws) that took so many seconds, and
+    its standard error by jackknife.
+    """
+
     def cost(part: np.ndarray) -> float:
         return seconds * len(part) / len(draws) / estimate(part).ess
 
@@ -129,10 +182,21 @@ def cost(results: Path) -> Cost:
     """Of a finished run."""
     with h5py.File(results) as file:
         seconds = float(file.attrs["cpu_seconds_sample"])
-        before = sum(float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune"))
-        order, energy, acceptance = (file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance"))
-    return Cost(independent(order, seconds), independent(energy, seconds), seconds / order.size, before, estimate(order).tau,
-                float(acceptance.mean()), order.shape[1])
+        before = sum(
+            float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune")
+        )
+        order, energy, acceptance = (
+            file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance")
+        )
+    return Cost(
+        independent(order, seconds),
+        independent(energy, seconds),
+        seconds / order.size,
+        before,
+        estimate(order).tau,
+        float(acceptance.mean()),
+        order.shape[1],
+    )
 
 
 def sweep_by_diagonalisation(length: int) -> float:
@@ -152,27 +216,65 @@ def by_diagonalisation(metropolis: Cost, length: int) -> Cost:
     """The cost of the same chain with other sweeps."""
     sweep = sweep_by_diagonalisation(length)
     ratio = sweep / metropolis.sample
-    return Cost(*(tuple(ratio * x for x in pair) for pair in (metropolis.order, metropolis.energy)), sweep, metropolis.before * ratio,
-                metropolis.tau, metropolis.acceptance, metropolis.samples)
+    return Cost(
+        *(tuple(ratio * x for x in pair) for pair in (metropolis.order, metropolis.energy)),
+        sweep,
+        metropolis.before * ratio,
+        metropolis.tau,
+        metropolis.acceptance,
+        metropolis.samples,
+    )
 
 
 def show(costs: dict[tuple[str, int], Cost]) -> Table:
     """One row a sampler and size."""
-    table = Table("lattice", "sampler", "acceptance", "tau of |m|^2\n(samples)", "CPU s\na sample", "CPU s an independent\nsample of |m|^2",
-                  "...of the energy", "ratio to Metropolis\nby diagonalisation", "CPU s before\nsampling", f"...a sample of\n{AMORTISED}",
-                  title="Processor time of an independent sample (standard error)")
+    table = Table(
+        "lattice",
+        "sampler",
+        "acceptance",
+        "tau of |m|^2\n(samples)",
+        "CPU s\na sample",
+        "CPU s an independent\nsample of |m|^2",
+        "...of the energy",
+        "ratio to Metropolis\nby diagonalisation",
+        "CPU s before\nsampling",
+        f"...a sample of\n{AMORTISED}",
+        title="Processor time of an independent sample (standard error)",
+    )
     for length in sorted({length for _, length in costs}):
         dense = costs.get((DENSE, length))
         for method in COLOURS:
             if it := costs.get((method, length)):
                 bound = "" if not dense or dense.resolved else "> "
-                ratio = f"{bound}{dense.order[0] / it.order[0]:.1f}" if dense and it.resolved else "-"
-                table.add_row(f"{length}x{length}", method, f"{it.acceptance:.3f}", f"{it.tau:.2f}", f"{it.sample:.3g}", it.shown(it.order),
-                              it.shown(it.energy), ratio, f"{it.before:.0f}", f"{it.before / AMORTISED:.2g}")
+                ratio = (
+                    f"{bound}{dense.order[0] / it.order[0]:.1f}" if dense and it.resolved else "-"
+                )
+                table.add_row(
+                    f"{length}x{length}",
+                    method,
+                    f"{it.acceptance:.3f}",
+                    f"{it.tau:.2f}",
+                    f"{it.sample:.3g}",
+                    it.shown(it.order),
+                    it.shown(it.energy),
+                    ratio,
+                    f"{it.before:.0f}",
+                    f"{it.before / AMORTISED:.2g}",
+                )
         if dense and length in REFERENCES:
             seconds = 2.0 * dense.tau * REFERENCES[length]
-            table.add_row(f"{length}x{length}", "SPF (C++), measured elsewhere, same tau", "", f"{dense.tau:.2f}", f"{REFERENCES[length]:.3g}",
-                          f"{seconds:.3g}", "", f"{dense.order[0] / seconds:.1f}", "", "")
+            table.add_row(
+                f"{length}x{length}",
+                "SPF (C++), measured elsewhere, same tau",
+                "",
+                f"{dense.tau:.2f}",
+                f"{REFERENCES[length]:.3g}",
+                f"{seconds:.3g}",
+                "",
+                f"{dense.order[0] / seconds:.1f}",
+                "",
+                "",
+            )
         table.add_section()
     return table
 
@@ -181,14 +283,43 @@ def draw(costs: dict[tuple[str, int], Cost]) -> None:
     """Seconds of an independent sample against the number of sites."""
     figure, axes = pyplot.subplots(figsize=(5.2, 4.0), layout="constrained")
     for method, colour in COLOURS.items():
-        points = sorted((length**2, *it.order) for (name, length), it in costs.items() if name == method and it.resolved)
+        points = sorted(
+            (length**2, *it.order)
+            for (name, length), it in costs.items()
+            if name == method and it.resolved
+        )
         if points:
             sites, seconds, errors = zip(*points, strict=True)
-            axes.errorbar(sites, seconds, errors, marker="o", markersize=4, capsize=2, color=colour, label=method)
-    elsewhere = [(length**2, 2.0 * costs[DENSE, length].tau * seconds) for length, seconds in REFERENCES.items() if (DENSE, length) in costs]
+            axes.errorbar(
+                sites,
+                seconds,
+                errors,
+                marker="o",
+                markersize=4,
+                capsize=2,
+                color=colour,
+                label=method,
+            )
+    elsewhere = [
+        (length**2, 2.0 * costs[DENSE, length].tau * seconds)
+        for length, seconds in REFERENCES.items()
+        if (DENSE, length) in costs
+    ]
     if elsewhere:
-        axes.plot(*zip(*elsewhere), marker="D", fillstyle="none", linestyle="", color=COLOURS[DENSE], label="SPF (C++), measured elsewhere, same tau")
-    axes.set(xscale="log", yscale="log", xlabel="sites $N$", ylabel=r"CPU seconds per independent sample of $|m_{(\pi,\pi)}|^2$")
+        axes.plot(
+            *zip(*elsewhere),
+            marker="D",
+            fillstyle="none",
+            linestyle="",
+            color=COLOURS[DENSE],
+            label="SPF (C++), measured elsewhere, same tau",
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="sites $N$",
+        ylabel=r"CPU seconds per independent sample of $|m_{(\pi,\pi)}|^2$",
+    )
     axes.set_xticks(sorted({length**2 for _, length in costs}))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -198,12 +329,22 @@ def draw(costs: dict[tuple[str, int], Cost]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--methods", nargs="+", choices=COLOURS, default=[method for method in COLOURS if method != DENSE], metavar="NAME")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=COLOURS,
+        default=[method for method in COLOURS if method != DENSE],
+        metavar="NAME",
+    )
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of samples")
-    parser.add_argument("--finished", action="store_true", help="show the runs that are there, start none")
+    parser.add_argument(
+        "--finished", action="store_true", help="show the runs that are there, start none"
+    )
     options = parser.parse_args()
     limit_threads()
     costs: dict[tuple[str, int], Cost] = {}
@@ -214,10 +355,19 @@ def main() -> None:
                 continue
             chains, samples = FEWER.get(method, {}).get(length, SIZES[length])
             made = changes(method, length, base) | {"thermalisation": {"moves": THERMALISATION}}
-            made["sampling"] = {"chains": chains, "samples": max(8, round(options.scale * samples))} | made.get("sampling", {})
+            made["sampling"] = {
+                "chains": chains,
+                "samples": max(8, round(options.scale * samples)),
+            } | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
-            costs[method, length] = cost(run(variant(base, made, directory(method, length)), options.ranks))
-            print(f"{length}x{length}, {method}: {costs[method, length].shown(costs[method, length].order)} CPU s", flush=True)
+            costs[method, length] = cost(
+                run(variant(base, made, directory(method, length)), options.ranks)
+            )
+            print(
+                f"{length}x{length}, {method}: "
+                f"{costs[method, length].shown(costs[method, length].order)} CPU s",
+                flush=True,
+            )
         if (METROPOLIS, length) in costs:
             costs[DENSE, length] = by_diagonalisation(costs[METROPOLIS, length], length)
     table = show(costs)

@@ -1,13 +1,16 @@
-"""Seconds to write, and to read and check, a checkpoint of a large lattice, against plain writing to the same disk.
+"""Seconds to write, and to read and check, a checkpoint of a large lattice, against plain writing
+to the same disk.
 
-    mpirun -n 2 python tools/checkpoint_cost.py [--folder out] [--shape 32 32] [--chains 64] [--configurations 0 80]
-    mpirun -n 2 python tools/checkpoint_cost.py --gib 4.4 [--folder out] [--shape 32 32] [--chains 64]
+    mpirun -n 2 python tools/checkpoint_cost.py [--folder out] [--shape 32 32] [--chains 64]
+    [--configurations 0 80] mpirun -n 2 python tools/checkpoint_cost.py --gib 4.4 [--folder out]
+    [--shape 32 32] [--chains 64]
 
 Configurations are those of the learning data: spins and forces of each. Medians of five.
 
-With --gib, the memory that checkpoints of so many GiB take instead: of one array, and of a job whose learning has collected as
-much. What is written is read again, and the job resumed from it. Memory is the largest that a rank had resident beyond what it
-had before, in units of its part of the arrays. The exit code is 1 if anything differs or takes 1.5 of them.
+With --gib, the memory that checkpoints of so many GiB take instead: of one array, and of a job
+whose learning has collected as much. What is written is read again, and the job resumed from it.
+Memory is the largest that a rank had resident beyond what it had before, in units of its part of
+the arrays. The exit code is 1 if anything differs or takes 1.5 of them.
 """
 
 import argparse
@@ -66,7 +69,8 @@ def resident(which: str) -> int:
 
 
 class Costs:
-    """Time and memory of what is done to this rank's part of some arrays, and whether they came back as they were.
+    """Time and memory of what is done to this rank's part of some arrays, and whether they came
+    back as they were.
 
     Parameters
     ----------
@@ -75,18 +79,41 @@ class Costs:
 
     def __init__(self, world: World) -> None:
         self.world, self.fine = world, True
-        self.table = Table("checkpoint of", "what", "GiB of a rank", "s", "memory of a rank / its arrays", "as before",
-                           title=f"Memory of checkpoints, {world.size} ranks")
+        self.table = Table(
+            "checkpoint of",
+            "what",
+            "GiB of a rank",
+            "s",
+            "memory of a rank / its arrays",
+            "as before",
+            title=f"Memory of checkpoints, {world.size} ranks",
+        )
 
-    def of(self, kind: str, what: str, size: int, function: Callable[[], object], same: Callable[[object], bool]) -> None:
+    def of(
+        self,
+        kind: str,
+        what: str,
+        size: int,
+        function: Callable[[], object],
+        same: Callable[[object], bool],
+    ) -> None:
         """Add a line. Collective."""
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from here
         before, began = resident("VmRSS"), time.perf_counter()
         result = function()
         took, memory = time.perf_counter() - began, (resident("VmHWM") - before) / size
-        memory, took, differs = self.world.maximum(np.array([memory, took, not same(result)], float)).tolist()
+        memory, took, differs = self.world.maximum(
+            np.array([memory, took, not same(result)], float)
+        ).tolist()
         self.fine &= memory < MOST_MEMORY and not differs
-        self.table.add_row(kind, what, f"{size / 2**30:.2f}", f"{took:.1f}", f"{memory:.2f}", "no" if differs else "yes")
+        self.table.add_row(
+            kind,
+            what,
+            f"{size / 2**30:.2f}",
+            f"{took:.1f}",
+            f"{memory:.2f}",
+            "no" if differs else "yes",
+        )
 
 
 def checksums(data: DataSet) -> list[int]:
@@ -94,14 +121,29 @@ def checksums(data: DataSet) -> list[int]:
 
 
 def large_job(shape: list[int], chains: int, size: int, world: World) -> Simulation:
-    """A job that has explored until its configurations take so many bytes; they are drawn at random instead."""
+    """A job that has explored until its configurations take so many bytes; they are drawn at random
+    instead.
+    """
     configurations = max(1, size // (chains * shape[0] * shape[1] * 2 * 3 * 8))
-    simulation = Simulation(make_job({
-        "lattice": {"shape": shape}, "ensemble": {"temperature": 0.1}, "weight": {"method": "diagonalise"}, "effective": {"model": "linear"},
-        "learning": {"configurations": configurations + 1}, "sampling": {"chains": chains}}), world)
+    simulation = Simulation(
+        make_job(
+            {
+                "lattice": {"shape": shape},
+                "ensemble": {"temperature": 0.1},
+                "weight": {"method": "diagonalise"},
+                "effective": {"model": "linear"},
+                "learning": {"configurations": configurations + 1},
+                "sampling": {"chains": chains},
+            }
+        ),
+        world,
+    )
     rung, sites = simulation.rungs[0], shape[0] * shape[1]
     random = torch.Generator().manual_seed(world.rank)
-    known = [torch.rand(simulation.block.count, *of, generator=random, dtype=torch.float64) for of in ((), (sites, 3), (), ())]
+    known = [
+        torch.rand(simulation.block.count, *of, generator=random, dtype=torch.float64)
+        for of in ((), (sites, 3), (), ())
+    ]
     simulation.phase, rung.evaluation = "learn", Evaluation(*known)
     for _ in range(configurations):
         forces = torch.rand(simulation.block.count, sites, 3, generator=random, dtype=torch.float64)
@@ -115,23 +157,48 @@ def memory(folder: Path, shape: list[int], chains: int, size: int, world: World)
     costs, path, block = Costs(world), folder / "checkpoint.h5", ChainBlock.of(world, chains)
     array = np.random.default_rng(world.rank).random((block.count, size // chains // 8))
     own, before = array.nbytes, zlib.crc32(array)
-    costs.of("one array", "write, read back", own, lambda: checkpoint.save(path, {"array": array}, {}, block, world), lambda _: True)
+    costs.of(
+        "one array",
+        "write, read back",
+        own,
+        lambda: checkpoint.save(path, {"array": array}, {}, block, world),  # noqa: F821
+        lambda _: True,
+    )
     del array
-    costs.of("one array", "read", own, lambda: checkpoint.load(path, block, world)[0]["array"], lambda read: zlib.crc32(read.numpy()) == before)
+    costs.of(
+        "one array",
+        "read",
+        own,
+        lambda: checkpoint.load(path, block, world)[0]["array"],
+        lambda read: zlib.crc32(read.numpy()) == before,
+    )
     simulation = large_job(shape, chains, size, world)
     job, data = simulation.job, simulation.rungs[0].learning.data
-    costs.of("a job's learning", "write, read back", own, lambda: simulation.save(path, {}), lambda _: True)
+    costs.of(
+        "a job's learning",
+        "write, read back",
+        own,
+        lambda: simulation.save(path, {}),  # noqa: F821
+        lambda _: True,
+    )
     before = checksums(data)
     del simulation, data
-    costs.of("a job's learning", "resume", own, lambda: Simulation(job, world, resume=path).rungs[0].learning.data,
-             lambda read: checksums(read) == before)
+    costs.of(
+        "a job's learning",
+        "resume",
+        own,
+        lambda: Simulation(job, world, resume=path).rungs[0].learning.data,
+        lambda read: checksums(read) == before,
+    )
     if world.is_root:
         Console(width=120, force_terminal=False).print(costs.table)
     return costs.fine
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--folder", type=Path, default=Path("out"))
     parser.add_argument("--shape", type=int, nargs=2, default=(32, 32))
     parser.add_argument("--chains", type=int, default=64)
@@ -147,16 +214,39 @@ def main() -> int:
         fine = memory(folder, list(options.shape), options.chains, int(options.gib * 2**30), world)
         options.configurations = ()
     path = folder / "checkpoint.h5"
-    table = Table("configurations", "MB", "write s", "read s", "write + fsync alone s",
-                  title=f"Checkpoint of {options.chains} chains on {options.shape[0]}x{options.shape[1]}, {world.size} ranks")
+    table = Table(
+        "configurations",
+        "MB",
+        "write s",
+        "read s",
+        "write + fsync alone s",
+        title=(
+            f"Checkpoint of {options.chains} chains on {options.shape[0]}x{options.shape[1]}, "
+            f"{world.size} ranks"
+        ),
+    )
     for count in options.configurations:
-        chains = {"spins": rng.normal(size=(block.count, sites, 3)),
-                  "data": {name: rng.normal(size=(block.count, count, sites, 3)) for name in ("spins", "forces")}}
+        chains = {
+            "spins": rng.normal(size=(block.count, sites, 3)),
+            "data": {
+                name: rng.normal(size=(block.count, count, sites, 3))
+                for name in ("spins", "forces")
+            },
+        }
         write = seconds(lambda: checkpoint.save(path, chains, {}, block, world), world)
         read = seconds(lambda: checkpoint.load(path, block, world), world)
         size = path.stat().st_size
-        plain = seconds(lambda: write_plainly(folder / "plain", bytes(min(size, 2**20)), size) if world.is_root else None, world)
-        table.add_row(str(count), f"{size / 1e6:.1f}", f"{write:.3f}", f"{read:.3f}", f"{plain:.3f}")
+        plain = seconds(
+            lambda: (
+                write_plainly(folder / "plain", bytes(min(size, 2**20)), size)
+                if world.is_root
+                else None
+            ),
+            world,
+        )
+        table.add_row(
+            str(count), f"{size / 1e6:.1f}", f"{write:.3f}", f"{read:.3f}", f"{plain:.3f}"
+        )
     if world.is_root:
         if options.configurations:
             Console(width=120, force_terminal=False).print(table)

@@ -113,9 +113,8 @@ def main() -> int:
         everyone.on_root(lambda: prepare(folder))
         fixed = {"sampling.ranks_per_chain": options.ranks_per_chain} if everyone.size > 1 else None
         choices, refused = covering(options.strength, folder, fixed, options.seed)
-        mine = (
-            folder / f"copy{group.rank}"
-        )  # all ranks at one place in their groups hold all chains, and write checkpoints together
+        # all ranks at one place in their groups hold all chains, and write checkpoints together
+        mine = folder / f"copy{group.rank}"
         world.on_root(mine.mkdir)
         for choice in choices:
             wrong = outcome(

@@ -1,4 +1,6 @@
-"""Checkpoints after an accident, or after somebody changed their state and made the checksums right again: for tools/faults.py."""
+"""Checkpoints after an accident, or after somebody changed their state and made the checksums right
+again: for tools/faults.py.
+"""
 
 import json
 import random
@@ -23,7 +25,9 @@ def load(path: Path) -> tuple[dict, dict]:
 
 
 def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
-    """A checkpoint's bytes after an accident, or after somebody changed its state and made the checksums right again."""
+    """A checkpoint's bytes after an accident, or after somebody changed its state and made the
+    checksums right again.
+    """
     if kind in TAMPERED:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "checkpoint.h5"
@@ -32,18 +36,26 @@ def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
             tamper(chains, shared, kind, rng)
             checkpoint.save(path, chains, shared, ChainBlock(CHAINS, 0, CHAINS), World())
             return path.read_bytes()
-    room = int(good[len(checkpoint.FORMAT):checkpoint.FIRST_LINE - 9])
-    index = json.loads(good[checkpoint.FIRST_LINE:room])
+    room = int(good[len(checkpoint.FORMAT) : checkpoint.FIRST_LINE - 9])
+    index = json.loads(good[checkpoint.FIRST_LINE : room])
     ranges = {"bit in the index": (0, room), "bit anywhere": (0, len(good))}
     if kind == "truncated":
-        return good[:rng.randrange(len(good))]
+        return good[: rng.randrange(len(good))]
     if kind == "foreign":
-        return rng.choice((b"", b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000), rng.randbytes(5000), good[room:], b"hpcslmc checkpoint 2" + good[20:]))
+        return rng.choice(
+            (
+                b"",
+                b"\x89HDF\r\n\x1a\n" + rng.randbytes(3000),
+                rng.randbytes(5000),
+                good[room:],
+                b"hpcslmc checkpoint 2" + good[20:],
+            )
+        )
     if kind == "bit in HDF5's own":
         covered = np.zeros(len(good), bool)
         covered[:room] = True
         for dtype, shape, _, place in index["arrays"].values():
-            covered[place:place + np.dtype(dtype).itemsize * int(np.prod(shape))] = True
+            covered[place : place + np.dtype(dtype).itemsize * int(np.prod(shape))] = True
         place = int(rng.choice(np.flatnonzero(~covered)))
     else:
         place = rng.randrange(*ranges[kind])
@@ -52,7 +64,9 @@ def damaged(good: bytes, kind: str, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def entries(tree: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict, object]]:
+def entries(
+    tree: dict, where: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict, object]]:
     """Everything in a nested dict, groups too: its path, the dict that holds it, and itself."""
     for key, value in tree.items():
         yield (*where, key), tree, value
@@ -61,11 +75,23 @@ def entries(tree: dict, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def tamper(chains: dict, shared: dict, kind: str, rng: random.Random) -> None:
-    """Change one entry of a checkpoint's trees, drawn from those that the kind suits; of the job and the versions none."""
+    """Change one entry of a checkpoint's trees, drawn from those that the kind suits; of the job
+    and the versions none.
+    """
     suits, change = TAMPERED[kind]
-    found = [entry for entry in (*entries(chains, ("chains",)), *entries(shared, ("shared",))) if entry[0][1] not in ("job", "versions")]
+    found = [
+        entry
+        for entry in (*entries(chains, ("chains",)), *entries(shared, ("shared",)))
+        if entry[0][1] not in ("job", "versions")
+    ]
     # a group of arrays has no end but that of its last one
-    path, holder, value = rng.choice([(path, holder, value) for path, holder, value in found if len(holder) > 1 and suits(path, value)])
+    path, holder, value = rng.choice(
+        [
+            (path, holder, value)
+            for path, holder, value in found
+            if len(holder) > 1 and suits(path, value)
+        ]
+    )
     change(holder, path[-1], value)
 
 
@@ -96,17 +122,33 @@ def is_known(path: tuple[str, ...], value: object) -> bool:
     return is_number and not measured and path[-1] not in ("energy", "density")
 
 
-TAMPERED: dict[str, tuple[Callable[[tuple[str, ...], object], bool], Callable[[dict, str, object], object]]] = {
+TAMPERED: dict[
+    str, tuple[Callable[[tuple[str, ...], object], bool], Callable[[dict, str, object], object]]
+] = {
     "missing": (lambda path, value: True, lambda holder, key, value: holder.pop(key)),
-    "unknown": (lambda path, value: value != {}, lambda holder, key, value: holder.update({f"{key}s": value})),
+    "unknown": (
+        lambda path, value: value != {},
+        lambda holder, key, value: holder.update({f"{key}s": value}),
+    ),
     "another type": (is_plain, put(lambda value: {"0": True})),
     "text": (is_plain, put(lambda value: "__import__('os').system('touch written')")),
-    "negative": (is_count, put(lambda value: -1 - value)), "huge": (is_count, put(lambda value: 2**80)),
+    "negative": (is_count, put(lambda value: -1 - value)),
+    "huge": (is_count, put(lambda value: 2**80)),
     "a fraction": (is_count, put(lambda value: value + 0.5)),
-    "a name": (lambda path, value: path[-1] in ("phase", "stage", "method"), put(lambda value: "finish\nhpcslmc: \x1b[31m")),
+    "a name": (
+        lambda path, value: path[-1] in ("phase", "stage", "method"),
+        put(lambda value: "finish\nhpcslmc: \x1b[31m"),
+    ),
     "another shape": (is_array, put(lambda value: value.reshape(*value.shape, 1, 1))),
     "another precision": (is_array, put(lambda value: value.to(torch.uint8))),
     "nan": (is_known, put(lambda value: torch.full_like(value, torch.nan))),
 }
 """Kinds of tampering: which entries they suit, by path and value, and what becomes of one."""
-DAMAGES = ("bit in the index", "bit in HDF5's own", "bit anywhere", "truncated", "foreign", *TAMPERED)
+DAMAGES = (
+    "bit in the index",
+    "bit in HDF5's own",
+    "bit anywhere",
+    "truncated",
+    "foreign",
+    *TAMPERED,
+)

@@ -1,16 +1,22 @@
-"""Fault injection: jobs that are killed, run out of disk or find damaged checkpoints, and what became of them.
+"""Fault injection: jobs that are killed, run out of disk or find damaged checkpoints, and what
+became of them.
 
-    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--elastic 12] [--folder FOLDER] [--seed 1]
+    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--elastic 12]
+    [--folder FOLDER] [--seed 1]
 
-kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written, on 1, 2 and 4 ranks
+kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written,
+         on 1, 2 and 4 ranks
 single   kill -9, or a segmentation fault, of one rank of 2 or 4
-full     a disk that is full in the middle of a run (a small tmpfs as root, else a limit on the size of files)
-damaged  checkpoints with flipped bits, cut short, of another program, or with a value of their state tampered with and right checksums
+full     a disk that is full in the middle of a run (a small tmpfs as root, else a limit on the size
+         of files)
+damaged  checkpoints with flipped bits, cut short, of another program, or with a value of their
+         state tampered with and right checksums
 elastic  jobs stopped by signals at random units of work and resumed, on 4, 2, 1 and again 4 ranks
 
-Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of an undisturbed one; those of other
-ranks up to rounding: on other ranks sums over all chains (step sizes, gradients) are added in another order.
-The exit code is 1 if anything was lost, differed, hung or ended without a sentence.
+Every disturbed job is resumed until it ends, and its results are compared bit for bit with those of
+an undisturbed one; those of other ranks up to rounding: on other ranks sums over all chains (step
+sizes, gradients) are added in another order. The exit code is 1 if anything was lost, differed,
+hung or ended without a sentence.
 """
 
 import argparse
@@ -47,16 +53,32 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import JOB, Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
-FAULTY_JOB = (JOB.replace("moves = 15", "moves = 60").replace("configurations = 10", "configurations = 40")
-              .replace("steps = 60", "steps = 150").replace("samples = 152", "samples = 200")
-              .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3"))
+FAULTY_JOB = (
+    JOB.replace("moves = 15", "moves = 60")
+    .replace("configurations = 10", "configurations = 40")
+    .replace("steps = 60", "steps = 150")
+    .replace("samples = 152", "samples = 200")
+    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3")
+)
 """Every phase long enough to be hit, with a checkpoint every 0.3 s."""
-ELASTIC_JOB = (JOB.replace("steps = 60", "steps = 40").replace("samples = 152", "samples = 64\nmoves = 1\ntrajectory = 0.5")
-               .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3"))
-"""Every unit of work is told, and trajectories are short: four of length 1.5 multiply rounding about tenfold from sample to sample."""
-ELASTIC_JOBS = {kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}") for kind, keys in {
-    "slmc, hmc": "", "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"',
-    "exact, hmc": 'method = "exact"', "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"'}.items()}
+ELASTIC_JOB = (
+    JOB.replace("steps = 60", "steps = 40")
+    .replace("samples = 152", "samples = 64\nmoves = 1\ntrajectory = 0.5")
+    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3")
+)
+"""Every unit of work is told, and trajectories are short.
+
+Four of length 1.5 multiply rounding about tenfold from sample to sample.
+"""
+ELASTIC_JOBS = {
+    kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}")
+    for kind, keys in {
+        "slmc, hmc": "",
+        "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"',
+        "exact, hmc": 'method = "exact"',
+        "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"',
+    }.items()
+}
 ELASTIC_RANKS = (4, 2, 1, 4)
 ROUNDING = 1e-9
 """Largest difference of a draw that is one of rounding."""
@@ -92,7 +114,11 @@ class Tally:
         self.faults += 1
         self.where[where] = self.where.get(where, 0) + 1
         if self.faults % 10 == 0:
-            print(f"{self.faults} faults, the last {where}; {self.compared} ends compared, {len(self.problems)} problems", file=sys.stderr)
+            print(
+                f"{self.faults} faults, the last {where}; {self.compared} ends compared, "
+                f"{len(self.problems)} problems",
+                file=sys.stderr,
+            )
 
     def expect(self, fine: bool, problem: str) -> None:
         """Note a problem unless all is fine."""
@@ -102,10 +128,15 @@ class Tally:
 
 def differing(one: Path, other: Path) -> list[str]:
     """Names of the datasets of two results files that do not have the same bits."""
+
     def contents(path: Path) -> dict[str, object]:
         found = {}
         with h5py.File(path) as file:
-            file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: (
+                    found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
         return {name: x.tolist() if x.dtype == object else x.tobytes() for name, x in found.items()}
 
     a, b = contents(one), contents(other)
@@ -113,7 +144,9 @@ def differing(one: Path, other: Path) -> list[str]:
 
 
 def newest_plain(output: Path) -> dict | None:
-    """Plain values of the checkpoint that a resume would take, all checksums compared; None if there is none yet."""
+    """Plain values of the checkpoint that a resume would take, all checksums compared; None if
+    there is none yet.
+    """
     newest = output / "checkpoint.h5"
     if not newest.exists() and not checkpoint.previous(newest).exists():
         return None
@@ -126,12 +159,19 @@ def position(plain: dict | None) -> tuple:
         return ()
     learning = plain["rungs"]["0"]["learning"]
     step = learning["trainer"].get("step", 0) if learning["stage"] == "train" else 0
-    return (PHASES.index(plain["phase"]), learning["round"] + (learning["stage"] == "finished"), STAGES.index(learning["stage"]),
-            int(step), learning["evaluations"], plain["done"])
+    return (
+        PHASES.index(plain["phase"]),
+        learning["round"] + (learning["stage"] == "finished"),
+        STAGES.index(learning["stage"]),
+        int(step),
+        learning["evaluations"],
+        plain["done"],
+    )
 
 
 class Victim:
-    """A job that is disturbed and resumed until it ends, and the undisturbed results on as many ranks.
+    """A job that is disturbed and resumed until it ends, and the undisturbed results on as many
+    ranks.
 
     Parameters
     ----------
@@ -142,7 +182,9 @@ class Victim:
         Undisturbed results.
     """
 
-    def __init__(self, folder: Path, ranks: int, whole: Path, tally: Tally, job: str = FAULTY_JOB) -> None:
+    def __init__(
+        self, folder: Path, ranks: int, whole: Path, tally: Tally, job: str = FAULTY_JOB
+    ) -> None:
         folder.mkdir(parents=True)
         self.launcher, self.ranks, self.whole, self.tally = Launcher(folder), ranks, whole, tally
         self.launcher.write(job)
@@ -153,7 +195,7 @@ class Victim:
         return self.launcher.start(self.ranks, "job.toml")
 
     def wait_for_checkpoint(self, process: subprocess.Popen, writing: bool) -> bool:
-        """Until this life has published a checkpoint (or is writing one); False if it ended before."""
+        """Wait until this life has published a checkpoint (or writes one); False if it ended."""
         published, beside = self._stamp(), self.output / "checkpoint.part"
         while process.poll() is None:
             if self._stamp() != published:
@@ -195,7 +237,9 @@ class Victim:
         self.tally.compared += 1
 
 
-def communicate(launcher: Launcher, process: subprocess.Popen, within_s: float = 300.0) -> tuple[str, str]:
+def communicate(
+    launcher: Launcher, process: subprocess.Popen, within_s: float = 300.0
+) -> tuple[str, str]:
     """Output of a job, which is killed if it does not end."""
     try:
         return process.communicate(timeout=within_s)
@@ -217,9 +261,17 @@ def undisturbed(folder: Path, ranks: int, job: str = FAULTY_JOB) -> Path:
     return home / "out/results.h5"
 
 
-def strike_until_enough(folder: Path, ranks: int, count: int, whole: Path, tally: Tally,
-                        strike: Callable[[Victim, subprocess.Popen], str]) -> None:
-    """Jobs struck and resumed until they end, until there were ``count`` faults; ``strike`` says which, "" if the job ended first."""
+def strike_until_enough(
+    folder: Path,
+    ranks: int,
+    count: int,
+    whole: Path,
+    tally: Tally,
+    strike: Callable[[Victim, subprocess.Popen], str],
+) -> None:
+    """Jobs struck and resumed until they end, until there were ``count`` faults; ``strike`` says
+    which, "" if the job ended first.
+    """
     for journey in itertools.count():
         victim = Victim(folder / f"{ranks}-{journey}", ranks, whole, tally)
         process = victim.start()
@@ -234,7 +286,9 @@ def strike_until_enough(folder: Path, ranks: int, count: int, whole: Path, tally
             return
 
 
-def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+def kill_all(
+    folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally
+) -> None:
     """kill -9 of mpirun and all ranks, every second time while a checkpoint is being written."""
     turns = itertools.cycle(rng.sample((True, False), 2))
 
@@ -253,7 +307,9 @@ def kill_all(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
     strike_until_enough(folder / "all", ranks, count, whole, tally, strike)
 
 
-def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
+def kill_one(
+    folder: Path, ranks: int, count: int, rng: random.Random, whole: Path, tally: Tally
+) -> None:
     """kill -9 or a segmentation fault of a random rank; the job has to end by itself, in time."""
 
     def strike(victim: Victim, process: subprocess.Popen) -> str:
@@ -262,7 +318,10 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
         pids = victim.launcher.ranks()
         if process.poll() is not None or len(pids) < ranks:
             return ""
-        rank, number = rng.randrange(ranks), rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV))
+        rank, number = (
+            rng.randrange(ranks),
+            rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV)),
+        )
         struck = time.monotonic()
         os.kill(pids[rank], number)
         _, said = communicate(victim.launcher, process, 60.0)
@@ -271,7 +330,9 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
         tally.seconds.append(time.monotonic() - struck)
         what = f"{number.name} of rank {rank} of {ranks}"
         tally.expect(process.returncode != 0, f"{what}: exit code 0")
-        tally.expect(tally.seconds[-1] < IN_TIME_S, f"{what}: ended after {tally.seconds[-1]:.1f} s")
+        tally.expect(
+            tally.seconds[-1] < IN_TIME_S, f"{what}: ended after {tally.seconds[-1]:.1f} s"
+        )
         tally.expect(f"process rank {rank} with PID" in said, f"{what}: not named: {said[-300:]}")
         tally.expect(not left, f"{what}: processes left")
         return f"{number.name}, exit code {process.returncode}"
@@ -280,17 +341,28 @@ def kill_one(folder: Path, ranks: int, count: int, rng: random.Random, whole: Pa
 
 
 def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
-    """A tmpfs that is filled up to a random part of a checkpoint; without root, a limit on the size of files."""
+    """A tmpfs that is filled up to a random part of a checkpoint; without root, a limit on the size
+    of files.
+    """
     disk = folder / "disk"
     disk.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True).returncode == 0
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True
+        ).returncode
+        == 0
+    )
     try:
         for k in range(count):
             victim = Victim(disk / f"full-{k}", 2, whole, tally)
             process = victim.start()
             victim.wait_for_checkpoint(process, False)
             time.sleep(rng.expovariate(2.0))
-            size = (victim.output / "checkpoint.h5").stat().st_size if (victim.output / "checkpoint.h5").exists() else 100_000
+            size = (
+                (victim.output / "checkpoint.h5").stat().st_size
+                if (victim.output / "checkpoint.h5").exists()
+                else 100_000
+            )
             room = int(rng.uniform(0.0, 1.2) * size)
             if mounted:
                 filler = disk / "filler"
@@ -309,8 +381,13 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
                 victim.compare()
             else:
                 own = [line for line in said.splitlines() if line.startswith("hpcslmc:")]
-                tally.expect(process.returncode == 2 and len(own) == 1 and "cannot be written" in own[0] and "Traceback" not in said,
-                             f"full disk: exit code {process.returncode}: {said[-800:]}")
+                tally.expect(
+                    process.returncode == 2
+                    and len(own) == 1
+                    and "cannot be written" in own[0]
+                    and "Traceback" not in said,
+                    f"full disk: exit code {process.returncode}: {said[-800:]}",
+                )
                 tally.seconds.append(time.monotonic() - struck)
                 victim.check_checkpoint()
                 if mounted:
@@ -326,7 +403,10 @@ def fill_disk(folder: Path, count: int, rng: random.Random, whole: Path, tally: 
 
 
 def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tally) -> None:
-    """Checkpoints of a real job, damaged at random: taken up in this process; then five of them by whole jobs."""
+    """Checkpoints of a real job, damaged at random.
+
+    Taken up in this process; then five of them by whole jobs.
+    """
     victim = Victim(folder / "damaged", 2, whole, tally)
     process = victim.start()
     for _ in range(2):
@@ -342,7 +422,12 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
         try:
             simulation = Simulation(job, World(), resume=path)
             remarks = simulation.resume_remarks
-            tally.expect(simulation.resumed_from == before and len(remarks) == 1 and remarks[0].isprintable(), f"{kind}: {remarks}")
+            tally.expect(
+                simulation.resumed_from == before
+                and len(remarks) == 1
+                and remarks[0].isprintable(),
+                f"{kind}: {remarks}",
+            )
         except UserError as error:
             tally.problems.append(f"{kind}: previous one not used: {error}")
         except Exception as error:
@@ -353,26 +438,43 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
         before.write_bytes(damaged(kept, kind, rng))
         stamps = path.read_bytes(), before.read_bytes()
         result = victim.launcher.run(2, "job.toml")
-        own = [line for line in result.stderr.splitlines() if line.startswith("hpcslmc: there is no good checkpoint")]
-        tally.expect(result.returncode == 2 and len(own) == 1 and "Traceback" not in result.stderr, f"both {kind}: {result.stderr[-500:]}")
-        tally.expect(stamps == (path.read_bytes(), before.read_bytes()), f"both {kind}: files were touched")
+        own = [
+            line
+            for line in result.stderr.splitlines()
+            if line.startswith("hpcslmc: there is no good checkpoint")
+        ]
+        tally.expect(
+            result.returncode == 2 and len(own) == 1 and "Traceback" not in result.stderr,
+            f"both {kind}: {result.stderr[-500:]}",
+        )
+        tally.expect(
+            stamps == (path.read_bytes(), before.read_bytes()), f"both {kind}: files were touched"
+        )
         tally.count("both, by a job")
     path.write_bytes(damaged(good, "bit anywhere", rng))
     before.write_bytes(kept)
     victim.finish(victim.start())
     tally.count("newest, by a job")
-    tally.expect((victim.output / "checkpoint.damaged-1.h5").exists(), "the damaged file was not kept")
+    tally.expect(
+        (victim.output / "checkpoint.damaged-1.h5").exists(), "the damaged file was not kept"
+    )
 
 
 def resume_on_other_ranks(folder: Path, count: int, rng: random.Random, tally: Tally) -> None:
-    """Jobs of every kind, in four lives on 4, 2, 1 and 4 ranks, against the same on 4 ranks in one life."""
+    """Jobs of every kind, in four lives on 4, 2, 1 and 4 ranks, against the same on 4 ranks in one
+    life.
+    """
     whole: dict[str, Path] = {}
     for journey, kind in zip(range(count), itertools.cycle(ELASTIC_JOBS)):
         whole[kind] = whole.get(kind) or undisturbed(folder / kind, 4, ELASTIC_JOBS[kind])
         victim = Victim(folder / f"elastic-{journey}", 4, whole[kind], tally, ELASTIC_JOBS[kind])
-        learning = ("learn: explore", "learn: train", "learn: collect") if kind.startswith("slmc") else ()
+        learning = (
+            ("learn: explore", "learn: train", "learn: collect") if kind.startswith("slmc") else ()
+        )
         stages = ("thermalise", *learning, "sample", "sample")
-        for victim.ranks, stop in zip(ELASTIC_RANKS, sorted(rng.choices(range(len(stages)), k=len(ELASTIC_RANKS) - 1))):
+        for victim.ranks, stop in zip(
+            ELASTIC_RANKS, sorted(rng.choices(range(len(stages)), k=len(ELASTIC_RANKS) - 1))
+        ):
             if stop_at(victim, victim.start(), stages[stop], rng):
                 tally.count(f"{kind}, {stages[stop].removeprefix('learn: ')}")
         victim.ranks = ELASTIC_RANKS[-1]
@@ -385,7 +487,9 @@ def resume_on_other_ranks(folder: Path, count: int, rng: random.Random, tally: T
 
 
 def stop_at(victim: Victim, process: subprocess.Popen, stage: str, rng: random.Random) -> bool:
-    """Ask a job to stop after some units of a stage, by a signal to mpirun or to one rank; False if it ended before."""
+    """Ask a job to stop after some units of a stage, by a signal to mpirun or to one rank; False if
+    it ended before.
+    """
     units, struck = rng.randrange(1, 8), False
     watchdog = threading.Timer(300.0, victim.launcher.kill, [process])
     watchdog.start()
@@ -394,11 +498,18 @@ def stop_at(victim: Victim, process: subprocess.Popen, stage: str, rng: random.R
         if units == 0 and not struck:
             pids = [process.pid, *victim.launcher.ranks().values()]
             pid = rng.choice(pids)
-            os.kill(pid, signal.SIGUSR1 if pid == process.pid else rng.choice((signal.SIGUSR1, signal.SIGTERM)))
+            os.kill(
+                pid,
+                signal.SIGUSR1
+                if pid == process.pid
+                else rng.choice((signal.SIGUSR1, signal.SIGTERM)),
+            )
             struck = True
     process.communicate()
     watchdog.cancel()
-    victim.tally.expect(process.returncode in (0, 75), f"stopped in {stage}: exit code {process.returncode}")
+    victim.tally.expect(
+        process.returncode in (0, 75), f"stopped in {stage}: exit code {process.returncode}"
+    )
     return process.returncode == 75
 
 
@@ -409,26 +520,52 @@ def compare_draws(one: Path, other: Path, kind: str, tally: Tally) -> None:
         tally.expect(names == list(second["draws"]), f"{kind}: other observables")
         for name in names:
             a, b = first[f"draws/{name}"][()], second[f"draws/{name}"][()]
-            tally.expect(a.shape == b.shape, f"{kind}: {name} has bins {b.shape} instead of {a.shape}")
+            tally.expect(
+                a.shape == b.shape, f"{kind}: {name} has bins {b.shape} instead of {a.shape}"
+            )
             difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
             tally.expect(difference <= ROUNDING, f"{kind}: {name} differs by {difference:.1e}")
             tally.differences[kind] = max(tally.differences.get(kind, 0.0), difference)
     tally.compared += 1
 
 
-def campaign(folder: Path, kills: int, single: int, full: int, damages: int, elastic: int, seed: int,
-             whole: dict[int, Path] | None = None) -> dict[str, Tally]:
-    """All kinds of faults, as many as asked for; folder is empty or missing, and undisturbed results by ranks may be there already."""
+def campaign(
+    folder: Path,
+    kills: int,
+    single: int,
+    full: int,
+    damages: int,
+    elastic: int,
+    seed: int,
+    whole: dict[int, Path] | None = None,
+) -> dict[str, Tally]:
+    """All kinds of faults, as many as asked for; folder is empty or missing, and undisturbed
+    results by ranks may be there already.
+    """
     rng, whole = random.Random(seed), {} if whole is None else whole
-    tallies = {"kill -9 of all ranks": Tally(), "one rank killed": Tally(), "disk full": Tally(), "damaged checkpoint": Tally(),
-               "stopped, other ranks": Tally()}
-    parts = [(kill_all, ranks, share, "kill -9 of all ranks") for ranks, share in zip((1, 2, 4), shares(kills, 3))]
-    parts += [(kill_one, ranks, share, "one rank killed") for ranks, share in zip((2, 4), shares(single, 2))]
+    tallies = {
+        "kill -9 of all ranks": Tally(),
+        "one rank killed": Tally(),
+        "disk full": Tally(),
+        "damaged checkpoint": Tally(),
+        "stopped, other ranks": Tally(),
+    }
+    parts = [
+        (kill_all, ranks, share, "kill -9 of all ranks")
+        for ranks, share in zip((1, 2, 4), shares(kills, 3))
+    ]
+    parts += [
+        (kill_one, ranks, share, "one rank killed")
+        for ranks, share in zip((2, 4), shares(single, 2))
+    ]
     for function, ranks, share, name in parts:
         if share:
             whole[ranks] = whole.get(ranks) or undisturbed(folder, ranks)
             function(folder, ranks, share, rng, whole[ranks], tallies[name])
-    for function, share, name in ((fill_disk, full, "disk full"), (damage, damages, "damaged checkpoint")):
+    for function, share, name in (
+        (fill_disk, full, "disk full"),
+        (damage, damages, "damaged checkpoint"),
+    ):
         if share:
             whole[2] = whole.get(2) or undisturbed(folder, 2)
             function(folder, share, rng, whole[2], tallies[name])
@@ -441,20 +578,52 @@ def shares(total: int, parts: int) -> list[int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("kills", 200), ("single", 100), ("full", 10), ("damaged", 300), ("elastic", 12), ("seed", 1)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (
+        ("kills", 200),
+        ("single", 100),
+        ("full", 10),
+        ("damaged", 300),
+        ("elastic", 12),
+        ("seed", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--folder", type=Path, help="an empty or missing one; default: a temporary one")
+    parser.add_argument(
+        "--folder", type=Path, help="an empty or missing one; default: a temporary one"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        tallies = campaign(options.folder or Path(temporary), options.kills, options.single, options.full, options.damaged,
-                            options.elastic, options.seed)
-    table = Table("fault", "injected", "of which", "job ended after (median, longest)", "ends compared", "problems", title="Faults and what came of them")
+        tallies = campaign(
+            options.folder or Path(temporary),
+            options.kills,
+            options.single,
+            options.full,
+            options.damaged,
+            options.elastic,
+            options.seed,
+        )
+    table = Table(
+        "fault",
+        "injected",
+        "of which",
+        "job ended after (median, longest)",
+        "ends compared",
+        "problems",
+        title="Faults and what came of them",
+    )
     for name, tally in tallies.items():
-        ended = f"{np.median(tally.seconds):.2f} s, {max(tally.seconds):.2f} s" if tally.seconds else "-"
+        ended = (
+            f"{np.median(tally.seconds):.2f} s, {max(tally.seconds):.2f} s"
+            if tally.seconds
+            else "-"
+        )
         where = "\n".join(f"{count} {where}" for where, count in sorted(tally.where.items()))
-        table.add_row(name, str(tally.faults), where, ended, str(tally.compared), str(len(tally.problems)))
+        table.add_row(
+            name, str(tally.faults), where, ended, str(tally.compared), str(len(tally.problems))
+        )
     CONSOLE.print(table)
     for kind, difference in tallies["stopped, other ranks"].differences.items():
         print(f"largest difference of a draw on other ranks, {kind}: {difference:.1e}")

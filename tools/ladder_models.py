@@ -1,12 +1,16 @@
-"""One effective model for all temperatures of a ladder against one for each, learned at the same cost.
+"""One effective model for all temperatures of a ladder against one for each, learned at the same
+cost.
 
-    python tools/ladder_models.py [--length 8] [--temperatures 0.03 0.045 0.07 0.11 0.2 0.5] [--steps 500] [--channels 4]
+    python tools/ladder_models.py [--length 8] [--temperatures 0.03 0.045 0.07 0.11 0.2 0.5]
+    [--steps 500] [--channels 4]
 
-J = 1, half filling, message passing. All models learn log W / beta from the same exact evaluations, forces included, and know the temperature
-through the free electrons' propagators. Models of their own take ``steps`` gradient steps at each temperature, one after the other from
-hot to cold, each starting from its neighbour's parameters. The shared model takes as many steps in all, on batches of the same size
-divided equally among the temperatures; its linear couplings still belong to each temperature, by least squares. Errors are those of chains
-that nothing was learned from, after the last step; the acceptance is erfc(sqrt(MSE) / 2).
+J = 1, half filling, message passing. All models learn log W / beta from the same exact evaluations,
+forces included, and know the temperature through the free electrons' propagators. Models of their
+own take ``steps`` gradient steps at each temperature, one after the other from hot to cold, each
+starting from its neighbour's parameters. The shared model takes as many steps in all, on batches of
+the same size divided equally among the temperatures; its linear couplings still belong to each
+temperature, by least squares. Errors are those of chains that nothing was learned from, after the
+last step; the acceptance is erfc(sqrt(MSE) / 2).
 """
 
 import argparse
@@ -56,7 +60,14 @@ class Task:
         Of log W / beta.
     """
 
-    def __init__(self, lattice: Lattice, temperature: float, configurations: int, channels: int, spins: torch.Tensor) -> None:
+    def __init__(
+        self,
+        lattice: Lattice,
+        temperature: float,
+        configurations: int,
+        channels: int,
+        spins: torch.Tensor,
+    ) -> None:
         self.beta, chains = 1.0 / temperature, torch.arange(CHAINS)
         weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), self.beta, 0.0)
         move = make_move("hmc", weight, Stream(1, chains, f"moves {temperature}"))
@@ -67,11 +78,17 @@ class Task:
             if k < THERMALISATION:
                 move.tune(step.tuning.mean(0).tolist())
             else:
-                data.add(spins, Evaluation(evaluation.log_weight / self.beta, evaluation.forces / self.beta))
+                data.add(
+                    spins,
+                    Evaluation(evaluation.log_weight / self.beta, evaluation.forces / self.beta),
+                )
         self.spins, self._stacked = spins, data.stacked()
         self._train, self._validation = data.train_chains, data.validation_chains
         shells = tuple(map(int, lattice.shells[:SHELLS]))
-        self.model = make_model(Architecture("messages", shells, 1, channels, FreeElectrons(1.0, 0.0, self.beta)), lattice)
+        self.model = make_model(
+            Architecture("messages", shells, 1, channels, FreeElectrons(1.0, 0.0, self.beta)),
+            lattice,
+        )
         self.model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
         self._fit_linear()
 
@@ -82,18 +99,22 @@ class Task:
     def _fit_linear(self) -> None:
         spins, log_weight = self._chosen(self._train)
         features = self.model.correlations(spins)
-        solution = torch.linalg.lstsq(features - features.mean(0), log_weight - log_weight.mean(), driver="gelsd").solution
+        solution = torch.linalg.lstsq(
+            features - features.mean(0), log_weight - log_weight.mean(), driver="gelsd"
+        ).solution
         with torch.no_grad():
             self.model.couplings.copy_(solution)
         self.model.constant.copy_((log_weight - features @ solution).mean() / self.model.sites)
 
     def loss(self, draws: np.ndarray) -> torch.Tensor:
-        """Squared error of log W and its forces, of a random batch that moves the constant along."""
+        """Squared error of log W and its forces in a random batch, the constant adapted."""
         spins, log_weight, forces = (x[self._train].flatten(0, 1)[draws] for x in self._stacked)
         predicted, predicted_forces = tangential_forces(self.model, spins)
         error = log_weight - predicted
         self.model.constant += 0.2 * float(error.detach().mean()) / self.model.sites
-        return self.beta**2 * (error.square().sum() + FORCE_WEIGHT * (forces - predicted_forces).square().sum())
+        return self.beta**2 * (
+            error.square().sum() + FORCE_WEIGHT * (forces - predicted_forces).square().sum()
+        )
 
     @property
     def rows(self) -> int:
@@ -126,8 +147,13 @@ def train(tasks: list[Task], steps: int, batch: int, random: np.random.Generator
     parameters = learnt(tasks[0].model)
     optimiser = SOAP(parameters, RATE)
     for step in range(steps):
-        loss = sum(task.loss(random.integers(task.rows, size=batch // len(tasks))) for task in tasks) / batch
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
+        loss = (
+            sum(task.loss(random.integers(task.rows, size=batch // len(tasks))) for task in tasks)
+            / batch
+        )
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True
+        ):
             parameter.grad = gradient
         optimiser.param_groups[0]["lr"] = RATE * schedule(step / steps)
         optimiser.step()
@@ -135,9 +161,13 @@ def train(tasks: list[Task], steps: int, batch: int, random: np.random.Generator
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--length", type=int, default=8)
-    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.03, 0.045, 0.07, 0.11, 0.2, 0.5])
+    parser.add_argument(
+        "--temperatures", type=float, nargs="+", default=[0.03, 0.045, 0.07, 0.11, 0.2, 0.5]
+    )
     parser.add_argument("--configurations", type=int, default=120, help="of each of 16 chains")
     parser.add_argument("--steps", type=int, default=500, help="at each temperature")
     parser.add_argument("--batch", type=int, default=60)
@@ -164,10 +194,31 @@ def main() -> None:
     share(shared)
     print("learning at all temperatures", flush=True)
     train(shared, options.steps * len(shared), options.batch, np.random.default_rng(1))
-    table = Table("T", "linear: MSE", "acceptance", "one model for each: MSE", "acceptance", "one for all: MSE", "acceptance",
-                  title=f"{options.length}x{options.length}, {options.steps} gradient steps a temperature: validation error of log W")
-    for row in zip(temperatures, linear, [task.mse() for task in own], [task.mse() for task in shared], strict=True):
-        cells = [cell for mse in row[1:] for cell in (f"{mse:.4g}", f"{math.erfc(math.sqrt(mse) / 2.0):.3f}")]
+    table = Table(
+        "T",
+        "linear: MSE",
+        "acceptance",
+        "one model for each: MSE",
+        "acceptance",
+        "one for all: MSE",
+        "acceptance",
+        title=(
+            f"{options.length}x{options.length}, {options.steps} gradient steps a temperature: "
+            "validation error of log W"
+        ),
+    )
+    for row in zip(
+        temperatures,
+        linear,
+        [task.mse() for task in own],
+        [task.mse() for task in shared],
+        strict=True,
+    ):
+        cells = [
+            cell
+            for mse in row[1:]
+            for cell in (f"{mse:.4g}", f"{math.erfc(math.sqrt(mse) / 2.0):.3f}")
+        ]
         table.add_row(f"{row[0]:g}", *cells)
     Console(width=130, force_terminal=False).print(table)
 

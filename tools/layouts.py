@@ -1,7 +1,8 @@
 """How far the chains of one job on other numbers of ranks and threads drift apart by rounding.
 
-Runs a small job (6x6, T = 0.1) by several samplers on 1 rank, on 2 and 4 ranks, and on 1 rank of 2 threads, and prints
-the largest difference of a draw of log W from the first, after several numbers of samples.
+Runs a small job (6x6, T = 0.1) by several samplers on 1 rank, on 2 and 4 ranks, and on 1 rank of 2
+threads, and prints the largest difference of a draw of log W from the first, after several numbers
+of samples.
 
     python tools/layouts.py [--samples 100]
 """
@@ -50,11 +51,18 @@ LAYOUTS = {"1 rank": (1, 1), "2 ranks": (2, 1), "4 ranks": (4, 1), "2 threads": 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=100)
     options = parser.parse_args()
     after = [n for n in (10, 25, 50, 100, 1000) if n <= options.samples]
-    table = Table("sampler", "layout", *(f"after {n}" for n in after), title="largest difference of log W from 1 rank")
+    table = Table(
+        "sampler",
+        "layout",
+        *(f"after {n}" for n in after),
+        title="largest difference of log W from 1 rank",
+    )
     with tempfile.TemporaryDirectory() as folder:
         for sampler, keys in SAMPLERS.items():
             draws = {}
@@ -72,8 +80,11 @@ def _draws(folder: Path, sampler: str, ranks: int, threads: int, samples: int) -
     directory = folder / f"{len(list(folder.iterdir()))}"
     job = folder / "job.toml"
     job.write_text(JOB.format(samples=samples, sampler=sampler, directory=directory))
-    subprocess.run(["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", str(job), "--quiet"], check=True,
-                   env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    subprocess.run(
+        ["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", str(job), "--quiet"],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )
     results = read(directory)
     return results.draws["log_weight"] * results.spins.shape[1]
 

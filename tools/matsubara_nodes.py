@@ -1,8 +1,10 @@
-"""What the compressed Matsubara sum needs and costs: nodes and certified errors, of the energy's sum too; with --speed, one log W on one core.
+"""What the compressed Matsubara sum needs and costs: nodes and certified errors, of the energy's
+sum too; with --speed, one log W on one core.
 
     python tools/matsubara_nodes.py [--speed 16 32 64]
 
-Rounding is the largest difference between the compressed sum in double and in extended precision, per eigenvalue.
+Rounding is the largest difference between the compressed sum in double and in extended precision,
+per eigenvalue.
 """
 
 import argparse
@@ -33,16 +35,28 @@ def rounding(frequencies: np.ndarray, weights: np.ndarray, reach: float) -> floa
     """Largest difference between the sum in double and in extended precision, on a grid."""
     e = np.geomspace(1e-3 * reach, reach, 5000)[:, None]
     double = np.log1p((e / frequencies) ** 2) @ weights
-    extended = np.log1p((e.astype(np.longdouble) / frequencies) ** 2) @ weights.astype(np.longdouble)
+    extended = np.log1p((e.astype(np.longdouble) / frequencies) ** 2) @ weights.astype(
+        np.longdouble
+    )
     return float(np.abs(double - extended).max())
 
 
 def nodes_table() -> None:
     """K, errors and rounding against beta R."""
     for name, tolerance in TOLERANCES.items():
-        table = Table("beta R", "K", "error", "error of f", "rounding", "largest weight", "w_K / R", "seconds",
-                      "error of\nenergy / T", "its largest\nweight",
-                      title=f"Nodes for the tolerance of {name}")
+        table = Table(
+            "beta R",
+            "K",
+            "error",
+            "error of f",
+            "rounding",
+            "largest weight",
+            "w_K / R",
+            "seconds",
+            "error of\nenergy / T",
+            "its largest\nweight",
+            title=f"Nodes for the tolerance of {name}",
+        )
         for reach in REACHES:
             start = time.perf_counter()
             try:
@@ -52,16 +66,32 @@ def nodes_table() -> None:
                 continue
             seconds = time.perf_counter() - start
             energies = energy_sum(nodes, 1.0, reach)
-            table.add_row(f"{reach:g}", str(len(nodes.weights)), f"{nodes.error:.1e}", f"{nodes.derivative_error:.1e}",
-                          f"{rounding(nodes.frequencies, nodes.weights, reach):.1e}", f"{nodes.weights.max():.4g}",
-                          f"{nodes.frequencies[-1] / reach:.2f}", f"{seconds:.2f}", f"{energies.error:.1e}",
-                          f"{max(np.abs(energies.node_weights).max(), np.abs(energies.weights).max()):.1e}")
+            table.add_row(
+                f"{reach:g}",
+                str(len(nodes.weights)),
+                f"{nodes.error:.1e}",
+                f"{nodes.derivative_error:.1e}",
+                f"{rounding(nodes.frequencies, nodes.weights, reach):.1e}",
+                f"{nodes.weights.max():.4g}",
+                f"{nodes.frequencies[-1] / reach:.2f}",
+                f"{seconds:.2f}",
+                f"{energies.error:.1e}",
+                f"{max(np.abs(energies.node_weights).max(), np.abs(energies.weights).max()):.1e}",
+            )
         CONSOLE.print(table)
 
 
 def speed_table(lengths: list[int]) -> None:
     """CPU seconds of one log W at J = 1, mu = 0, beta = 20, and the growth exponent in N."""
-    table = Table("L", "K", "set-up / s", "per shift / ms", "log W / s", "exponent in N", title="log W by MUMPS, one chain")
+    table = Table(
+        "L",
+        "K",
+        "set-up / s",
+        "per shift / ms",
+        "log W / s",
+        "exponent in N",
+        title="log W by MUMPS, one chain",
+    )
     previous = None
     for length in lengths:
         start = time.process_time()
@@ -74,17 +104,31 @@ def speed_table(lengths: list[int]) -> None:
             weight.log_weight(spins)
             times.append(time.process_time() - start)
         shift = min(times) / len(weight.nodes.weights)
-        exponent = "" if previous is None else f"{math.log(shift / previous[1]) / (2 * math.log(length / previous[0])):.2f}"
-        table.add_row(str(length), str(len(weight.nodes.weights)), f"{set_up:.3f}", f"{1e3 * shift:.2f}", f"{min(times):.4f}",
-                      exponent)
+        exponent = (
+            ""
+            if previous is None
+            else f"{math.log(shift / previous[1]) / (2 * math.log(length / previous[0])):.2f}"
+        )
+        table.add_row(
+            str(length),
+            str(len(weight.nodes.weights)),
+            f"{set_up:.3f}",
+            f"{1e3 * shift:.2f}",
+            f"{min(times):.4f}",
+            exponent,
+        )
         previous = length, shift
     CONSOLE.print(table)
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speed", type=int, nargs="*", default=[], metavar="L", help="lattice lengths to time")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--speed", type=int, nargs="*", default=[], metavar="L", help="lattice lengths to time"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     nodes_table()

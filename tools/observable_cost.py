@@ -1,8 +1,10 @@
-"""What every measurement costs: milliseconds per sample and chain on one core, against one exact log W.
+"""What every measurement costs: milliseconds per sample and chain on one core, against one exact
+log W.
 
     python tools/observable_cost.py [--lengths 8 16 32]
 
-What needs the spectrum is timed with eigenvalues and eigenvectors at hand: they are worked out once for all, and have rows of their own.
+What needs the spectrum is timed with eigenvalues and eigenvectors at hand: they are worked out once
+for all, and have rows of their own.
 """
 
 import argparse
@@ -49,16 +51,33 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
     electrons = Electrons(hamiltonian, BETA, 0.0, Diagonalise(hamiltonian, BETA, 0.0).spectrum)
     rows = {
         "exact log W": ("", milliseconds(lambda: weight.evaluate(spins), chains)),
-        "exact log W, forces, energy, density": ("", milliseconds(lambda: weight.evaluate(spins, forces=True), chains)),
-        "all eigenvalues": ("", milliseconds(lambda: Diagonalise(hamiltonian, BETA, 0.0).spectrum(spins), chains)),
-        "all eigenvectors": ("", milliseconds(lambda: torch.linalg.eigh(hamiltonian.dense(spins)), chains)),
+        "exact log W, forces, energy, density": (
+            "",
+            milliseconds(lambda: weight.evaluate(spins, forces=True), chains),
+        ),
+        "all eigenvalues": (
+            "",
+            milliseconds(lambda: Diagonalise(hamiltonian, BETA, 0.0).spectrum(spins), chains),
+        ),
+        "all eigenvectors": (
+            "",
+            milliseconds(lambda: torch.linalg.eigh(hamiltonian.dense(spins)), chains),
+        ),
     }
     evaluation = weight.evaluate(spins, forces=True)
     electrons.levels(spins), electrons.eigensystem(spins)
-    short = {Needs.SPINS: "", Needs.ENERGIES: "energy, density", Needs.LEVELS: "eigenvalues", Needs.STATES: "eigenvectors"}
+    short = {
+        Needs.SPINS: "",
+        Needs.ENERGIES: "energy, density",
+        Needs.LEVELS: "eigenvalues",
+        Needs.STATES: "eigenvectors",
+    }
     for name, kind in OBSERVABLES.items():
         made = make_observable(name, electrons)
-        rows[name] = short[kind.needs], milliseconds(lambda: made.measure(spins, evaluation), chains)
+        rows[name] = (
+            short[kind.needs],
+            milliseconds(lambda: made.measure(spins, evaluation), chains),
+        )
     for name, kind in PROFILES.items():
         profile = make_profile(name, electrons, ENERGIES, 1)
         rows[name] = short[kind.needs], milliseconds(lambda: profile.measure(spins), chains)
@@ -66,15 +85,26 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[8, 16, 32])
     lengths = parser.parse_args().lengths
     print(f"{limit_threads()} thread(s)")
     columns = {length: costs(length) for length in lengths}
-    table = Table("measurement", "on top of", *(f"{length}x{length}, ms" for length in lengths),
-                  *(f"{length}x{length}, log W = 1" for length in lengths), title="Extra cost of a sample, per chain")
+    table = Table(
+        "measurement",
+        "on top of",
+        *(f"{length}x{length}, ms" for length in lengths),
+        *(f"{length}x{length}, log W = 1" for length in lengths),
+        title="Extra cost of a sample, per chain",
+    )
     for name, (needs, _) in columns[lengths[0]].items():
         times = [column[name][1] for column in columns.values()]
-        shares = [taken / column["exact log W"][1] for taken, column in zip(times, columns.values())]
-        table.add_row(name, needs, *(f"{taken:.3g}" for taken in times), *(f"{share:.3g}" for share in shares))
+        shares = [
+            taken / column["exact log W"][1] for taken, column in zip(times, columns.values())
+        ]
+        table.add_row(
+            name, needs, *(f"{taken:.3g}" for taken in times), *(f"{share:.3g}" for share in shares)
+        )
     Console(width=140, force_terminal=False).print(table)

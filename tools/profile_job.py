@@ -1,9 +1,11 @@
-"""Where the time of a job goes: exact evaluations, moves of the model, training, measurements, phase by phase.
+"""Where the time of a job goes: exact evaluations, moves of the model, training, measurements,
+phase by phase.
 
     mpirun -n 2 python tools/profile_job.py jobs/large_32x32.toml [--samples 20]
 
-The whole job is run in memory, writing no files and starting from nothing. Wall time of each part, averaged over the ranks, is
-without that of other parts inside it; waiting for other ranks counts where it happens.
+The whole job is run in memory, writing no files and starting from nothing. Wall time of each part,
+averaged over the ranks, is without that of other parts inside it; waiting for other ranks counts
+where it happens.
 """
 
 import argparse
@@ -28,7 +30,8 @@ PARTS = (EXACT, EXACT_FORCES, EXACT_MOVES, MODEL, INNER, TRAINING, MEASURING, RE
 
 
 class Clock:
-    """Wall time and calls by phase and part; every second counts once, for the innermost part under way.
+    """Wall time and calls by phase and part; every second counts once, for the innermost part under
+    way.
 
     Attributes
     ----------
@@ -71,7 +74,9 @@ class Clock:
 def watch_all(clock: Clock, simulation: Simulation) -> None:
     """Everything in a simulation that is a part."""
     for rung in simulation.rungs:
-        clock.watch(rung.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT)
+        clock.watch(
+            rung.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT
+        )
         clock.watch(rung.exact, "move", EXACT_MOVES)
         if rung.guided:
             clock.watch(rung.guided, "move", EXACT_MOVES)
@@ -104,33 +109,61 @@ def run(simulation: Simulation) -> tuple[Clock, float]:
 
 def show(clock: Clock, world: World) -> None:
     """Print the table. Collective."""
-    table = Table("phase", "part", "seconds", "share", "calls", title="Wall time, mean over ranks; calls of a rank, for all its chains at once")
-    means = {phase: world.sum(seconds) / world.size for phase, seconds in clock.seconds.items() if phase}
+    table = Table(
+        "phase",
+        "part",
+        "seconds",
+        "share",
+        "calls",
+        title="Wall time, mean over ranks; calls of a rank, for all its chains at once",
+    )
+    means = {
+        phase: world.sum(seconds) / world.size for phase, seconds in clock.seconds.items() if phase
+    }
     for phase, seconds in means.items():
         for part, taken, calls in zip(PARTS, seconds, clock.calls[phase]):
             if calls or part == REST:
-                table.add_row(phase, part, f"{taken:.2f}", f"{taken / seconds.sum():.0%}", f"{calls:.0f}" if calls else "")
-        table.add_row(phase, "all", f"{seconds.sum():.2f}", f"{seconds.sum() / sum(means.values()).sum():.0%} of the job", end_section=True)
+                table.add_row(
+                    phase,
+                    part,
+                    f"{taken:.2f}",
+                    f"{taken / seconds.sum():.0%}",
+                    f"{calls:.0f}" if calls else "",
+                )
+        table.add_row(
+            phase,
+            "all",
+            f"{seconds.sum():.2f}",
+            f"{seconds.sum() / sum(means.values()).sum():.0%} of the job",
+            end_section=True,
+        )
     if world.is_root:
         CONSOLE.print(table)
 
 
 def main() -> None:
     """Run a job and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("job")
     parser.add_argument("--samples", type=int, help="of every chain, instead of the job's")
     options = parser.parse_args()
     world = MPIWorld()
     threads, job = limit_threads(), world.on_root(lambda: load_job(options.job, world.size))
     if options.samples:
-        job = job.model_copy(update={"sampling": job.sampling.model_copy(update={"samples": options.samples})})
+        job = job.model_copy(
+            update={"sampling": job.sampling.model_copy(update={"samples": options.samples})}
+        )
     copy, group = world.split(job.sampling.ranks_per_chain)
     where = device(world)
     simulation = Simulation(job, copy, where, group)
     if world.is_root:
-        print(f"{options.job}: exact weight by {simulation.method} ({simulation.method_reason}); {job.sampling.chains} chains on "
-              f"{world.size} ranks, {where}, {threads} thread(s) a rank")
+        print(
+            f"{options.job}: exact weight by {simulation.method} ({simulation.method_reason}); "
+            f"{job.sampling.chains} chains on "
+            f"{world.size} ranks, {where}, {threads} thread(s) a rank"
+        )
     clock, acceptance = run(simulation)
     show(clock, world)
     values = world.sum(np.array([acceptance, clock.seconds["sample"].sum()])) / world.size
@@ -138,7 +171,10 @@ def main() -> None:
         sampling = job.sampling
         kind, each = ("tests", 1) if sampling.method == "slmc" else ("moves", sampling.moves)
         rate = each * sampling.samples * sampling.chains / values[1]
-        print(f"Sampling: {rate:.3g} exact {kind} per second, {rate / world.size:.3g} per rank; acceptance {values[0]:.3f}")
+        print(
+            f"Sampling: {rate:.3g} exact {kind} per second, {rate / world.size:.3g} per rank; "
+            f"acceptance {values[0]:.3f}"
+        )
 
 
 if __name__ == "__main__":

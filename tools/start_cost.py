@@ -1,10 +1,12 @@
-"""What starting costs: seconds until every rank has done its first unit of work, and the memory of a rank then.
+"""What starting costs: seconds until every rank has done its first unit of work, and the memory of
+a rank then.
 
     python tools/start_cost.py [--ranks 1 4 64]
 
-Memory is the proportional set size of /proc/PID/smaps: pages that ranks share, as those of libraries, are divided among them. The
-job is of a 4x4 lattice with a chain on each of 64 ranks, so nearly all of it is the program's. A second table says what the memory
-belongs to, a third where the time of a rank's imports goes.
+Memory is the proportional set size of /proc/PID/smaps: pages that ranks share, as those of
+libraries, are divided among them. The job is of a 4x4 lattice with a chain on each of 64 ranks, so
+nearly all of it is the program's. A second table says what the memory belongs to, a third where the
+time of a rank's imports goes.
 """
 
 import argparse
@@ -23,8 +25,12 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import JOB, Launcher
 
 CONSOLE = Console(width=130, force_terminal=False)
-START_JOB = (JOB.replace("moves = 15", "moves = 1000000").replace("chains = 8", "chains = 64").replace("batch_size = 16", "batch_size = 64")
-             .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1e6"))
+START_JOB = (
+    JOB.replace("moves = 15", "moves = 1000000")
+    .replace("chains = 8", "chains = 64")
+    .replace("batch_size = 16", "batch_size = 64")
+    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1e6")
+)
 IMPORTS = """
 import hpcslmc.run
 from hpcslmc import parallel
@@ -77,12 +83,18 @@ def memory(pid: int) -> Counter:
             found[owner] += int(rest[0]) / 1024.0
         elif not first.endswith(":"):
             path = " ".join(rest[4:])
-            owner = next((name for name in OWNERS if name in path), "other files") if path.startswith("/") else "its own data"
+            owner = (
+                next((name for name in OWNERS if name in path), "other files")
+                if path.startswith("/")
+                else "its own data"
+            )
     return found
 
 
 def imports() -> Counter:
-    """Milliseconds that one rank spends in the modules of each package, the first one to import a module paying for it."""
+    """Milliseconds that one rank spends in the modules of each package, the first one to import a
+    module paying for it.
+    """
     command = [sys.executable, "-X", "importtime", "-c", IMPORTS]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     times = Counter()
@@ -94,17 +106,38 @@ def imports() -> Counter:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 4, 64])
     options = parser.parse_args()
-    table = Table("ranks", "first unit of work after", "processor time of a rank", "memory of a rank (median, largest)", title="Start")
-    parts = Table("ranks", *OWNERS, "other files", "its own data", title="Memory of a rank in MB, mean")
+    table = Table(
+        "ranks",
+        "first unit of work after",
+        "processor time of a rank",
+        "memory of a rank (median, largest)",
+        title="Start",
+    )
+    parts = Table(
+        "ranks", *OWNERS, "other files", "its own data", title="Memory of a rank in MB, mean"
+    )
     for ranks in options.ranks:
         with tempfile.TemporaryDirectory() as folder:
             seconds, cpu, used = start(Path(folder), ranks)
         totals = [each.total() for each in used]
-        table.add_row(str(ranks), f"{seconds:.1f} s", f"{np.median(cpu):.1f} s", f"{np.median(totals):.0f} MB, {max(totals):.0f} MB")
-        parts.add_row(str(ranks), *(f"{np.mean([each[owner] for each in used]):.1f}" for owner in (*OWNERS, "other files", "its own data")))
+        table.add_row(
+            str(ranks),
+            f"{seconds:.1f} s",
+            f"{np.median(cpu):.1f} s",
+            f"{np.median(totals):.0f} MB, {max(totals):.0f} MB",
+        )
+        parts.add_row(
+            str(ranks),
+            *(
+                f"{np.mean([each[owner] for each in used]):.1f}"
+                for owner in (*OWNERS, "other files", "its own data")
+            ),
+        )
     CONSOLE.print(table)
     CONSOLE.print(parts)
     times = imports()

@@ -1,12 +1,16 @@
 """Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
 
-    python tools/study_models.py [--length 6] [--chains 64] [--configurations 160] [--steps 1500] [--designs linear ...]
-    python tools/study_models.py --length 16 --chains 16 --designs --models out/curriculum/12x12    # learned models, unchanged
+    python tools/study_models.py [--length 6] [--chains 64] [--configurations 160] [--steps 1500]
+    [--designs linear ...]
+    python tools/study_models.py --length 16 --chains 16 --designs \
+        --models out/curriculum/12x12    # learned models, unchanged
 
-T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC trajectories, chains split into
-training and validation. Then each is sampled from: acceptance of the exact test of proposals of some trajectories under W_eff, and
-their memory: the correlation coefficient of |m(pi,pi)|^2 in a proposal and in what it started from, over all chains and tests.
-Times are per configuration, medians; proposals have the step size that gives their trajectories an acceptance of 0.8.
+T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC
+trajectories, chains split into training and validation. Then each is sampled from: acceptance of
+the exact test of proposals of some trajectories under W_eff, and their memory: the correlation
+coefficient of |m(pi,pi)|^2 in a proposal and in what it started from, over all chains and tests.
+Times are per configuration, medians; proposals have the step size that gives their trajectories an
+acceptance of 0.8.
 """
 
 import argparse
@@ -63,32 +67,47 @@ def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
     name, layers, channels, _ = DESIGNS[design]
     electrons = FreeElectrons(1.0, 0.0, BETA)
-    model = make_model(Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, channels, electrons), lattice)
+    model = make_model(
+        Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, channels, electrons),
+        lattice,
+    )
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--length", type=int, default=6)
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--configurations", type=int, default=160, help="of each chain")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--shells", type=int, default=9)
     parser.add_argument("--trajectories", type=int, default=4, help="of a proposal")
-    parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models to use unchanged")
-    parser.add_argument("--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN")
+    parser.add_argument(
+        "--models", nargs="*", default=[], metavar="PATH", help="learned models to use unchanged"
+    )
+    parser.add_argument(
+        "--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN"
+    )
     options = parser.parse_args()
     limit_threads()
-    lattice, world, chains = Lattice((options.length, options.length)), World(), torch.arange(options.chains)
+    lattice, world, chains = (
+        Lattice((options.length, options.length)),
+        World(),
+        torch.arange(options.chains),
+    )
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
-    weight = make_weight(choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world)
+    weight = make_weight(
+        choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world
+    )
     data = DataSet(ChainBlock.of(world, options.chains), 0.2)
     recorder, order = Recorder(weight, data), StaggeredMagnetisation2(lattice, "cpu")
     exact = make_move("hmc", recorder, Stream(1, chains, "exact"))
     start = Stream(1, chains, "start").directions(lattice.sites)
     evaluation = exact.evaluate(start)
-    for k in range(30):
+    for _ in range(30):
         step = exact.move(start, evaluation)
         start, evaluation = step.spins, step.evaluation
         exact.tune(step.tuning.mean(0).tolist())
@@ -99,15 +118,43 @@ def main() -> None:
     recorder.recording = False
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
     forces_s = median_s(lambda: weight.evaluate(start, forces=True), 3) / options.chains
-    title = (f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, {options.steps} steps of 64; "
-             f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms")
-    table = Table("design", "parameters", "training, s", "MSE", "MSE / N", "erfc(s/2)", "acceptance", "memory", "forces, ms",
-                  "steps of a trajectory", "proposal, ms", "proposal / exact", title=title)
+    title = (
+        f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, "
+        f"{options.steps} steps of 64; "
+        f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms"
+    )
+    table = Table(
+        "design",
+        "parameters",
+        "training, s",
+        "MSE",
+        "MSE / N",
+        "erfc(s/2)",
+        "acceptance",
+        "memory",
+        "forces, ms",
+        "steps of a trajectory",
+        "proposal, ms",
+        "proposal / exact",
+        title=title,
+    )
     console = Console(width=170, force_terminal=False)
     for design in [*options.designs, *options.models]:
-        model = learned_model(design, lattice) if design in options.models else fresh(design, lattice, options.shells)
-        trainer = Trainer(model, data, world, Stream(1, chains, "batches"), steps=options.steps, batch_size=64, rate=0.01,
-                          force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0)
+        model = (
+            learned_model(design, lattice)
+            if design in options.models
+            else fresh(design, lattice, options.shells)
+        )
+        trainer = Trainer(
+            model,
+            data,
+            world,
+            Stream(1, chains, "batches"),
+            steps=options.steps,
+            batch_size=64,
+            rate=0.01,
+            force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0,
+        )
         began = time.perf_counter()
         trainer.start_round(fit_linear=design in DESIGNS)
         while design in DESIGNS and not trainer.round_finished:
@@ -129,12 +176,24 @@ def main() -> None:
             spins, known = step.spins, step.evaluation
         force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
         effective = inner.evaluate(spins)
-        proposal_s = options.trajectories * median_s(lambda: inner.move(spins, effective)) / options.chains
+        proposal_s = (
+            options.trajectories * median_s(lambda: inner.move(spins, effective)) / options.chains
+        )
         s = math.sqrt(trainer.mse)
-        table.add_row(design, str(sum(p.numel() for p in model.parameters())), f"{training_s:.0f}", f"{trainer.mse:.4f}",
-                      f"{trainer.mse / lattice.sites:.1e}", f"{math.erfc(s / 2):.3f}",
-                      bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))), f"{np.corrcoef(np.concatenate(before), np.concatenate(after))[0, 1]:+.2f}",
-                      f"{1e3 * force_s:.3f}", str(inner.steps), f"{1e3 * proposal_s:.2f}", f"{proposal_s / exact_s:.2f}")
+        table.add_row(
+            design,
+            str(sum(p.numel() for p in model.parameters())),
+            f"{training_s:.0f}",
+            f"{trainer.mse:.4f}",
+            f"{trainer.mse / lattice.sites:.1e}",
+            f"{math.erfc(s / 2):.3f}",
+            bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))),
+            f"{np.corrcoef(np.concatenate(before), np.concatenate(after))[0, 1]:+.2f}",
+            f"{1e3 * force_s:.3f}",
+            str(inner.steps),
+            f"{1e3 * proposal_s:.2f}",
+            f"{proposal_s / exact_s:.2f}",
+        )
         print(f"{design}: done", flush=True)
     console.print(table)
 

@@ -1,8 +1,10 @@
-"""Gradient steps per second of data-parallel training, all ranks together against one rank alone, in the same run.
+"""Gradient steps per second of data-parallel training, all ranks together against one rank alone,
+in the same run.
 
     mpirun -n 2 python tools/training_speed.py [--length 8] [--batch 64] [--steps 20]
 
-Random spins and numbers stand for the data: their values do not matter to the time. Medians over blocks of steps, in turn.
+Random spins and numbers stand for the data: their values do not matter to the time. Medians over
+blocks of steps, in turn.
 """
 
 import argparse
@@ -21,7 +23,10 @@ from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel import ChainBlock, MPIWorld, World, limit_threads
 from hpcslmc.streams import Stream
 
-DESIGNS = {"attention, 3 layers": ("attention", 3, 0), "messages, 1 layer, 8 channels": ("messages", 1, 8)}
+DESIGNS = {
+    "attention, 3 layers": ("attention", 3, 0),
+    "messages, 1 layer, 8 channels": ("messages", 1, 8),
+}
 CHAINS = 80
 BLOCKS = 5
 
@@ -30,13 +35,37 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
     """A trainer on made-up data of this rank's chains, forces included."""
     name, layers, channels = DESIGNS[design]
     lattice, block = Lattice((length, length)), ChainBlock.of(world, CHAINS)
-    model = make_model(Architecture(name, tuple(map(int, lattice.shells[:6])), layers, channels, FreeElectrons(1.0, 0.0, 20.0)), lattice)
+    model = make_model(
+        Architecture(
+            name,
+            tuple(map(int, lattice.shells[:6])),
+            layers,
+            channels,
+            FreeElectrons(1.0, 0.0, 20.0),
+        ),
+        lattice,
+    )
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     data, chains = DataSet(block, 0.2), torch.as_tensor(block.indices())
     for k in range(4):
         spins = Stream(k, chains, "spins").directions(lattice.sites)
-        data.add(spins, Evaluation(Stream(k, chains, "log_weight").normal(1)[:, 0], Stream(k, chains, "forces").normal(lattice.sites, 3)))
-    trainer = Trainer(model, data, world, Stream(1, chains, "batches"), steps=10**9, batch_size=batch, rate=1e-9, force_weight=0.5)
+        data.add(
+            spins,
+            Evaluation(
+                Stream(k, chains, "log_weight").normal(1)[:, 0],
+                Stream(k, chains, "forces").normal(lattice.sites, 3),
+            ),
+        )
+    trainer = Trainer(
+        model,
+        data,
+        world,
+        Stream(1, chains, "batches"),
+        steps=10**9,
+        batch_size=batch,
+        rate=1e-9,
+        force_weight=0.5,
+    )
     trainer.start_round()
     return trainer
 
@@ -53,21 +82,38 @@ def block_s(trainer: Trainer, steps: int, world: MPIWorld, alone: bool) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--length", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20, help="of a block")
     options = parser.parse_args()
     limit_threads()
     world = MPIWorld()
-    table = Table("model", "one rank, steps / s", f"{world.size} ranks, steps / s", "speed-up",
-                  title=f"{options.length}x{options.length}, {options.batch} configurations a step, with forces")
+    table = Table(
+        "model",
+        "one rank, steps / s",
+        f"{world.size} ranks, steps / s",
+        "speed-up",
+        title=(
+            f"{options.length}x{options.length}, {options.batch} configurations a step, with forces"
+        ),
+    )
     for design in DESIGNS:
         together = make_trainer(design, world, options.length, options.batch, options.steps)
         alone = make_trainer(design, World(), options.length, options.batch, options.steps)
-        pairs = [(block_s(alone, options.steps, world, True), block_s(together, options.steps, world, False)) for _ in range(BLOCKS + 1)][1:]
+        pairs = [
+            (
+                block_s(alone, options.steps, world, True),
+                block_s(together, options.steps, world, False),
+            )
+            for _ in range(BLOCKS + 1)
+        ][1:]
         one, many = (options.steps / statistics.median(times) for times in zip(*pairs))
-        table.add_row(design, f"{one:.1f}", f"{many:.1f}", f"{statistics.median(a / b for a, b in pairs):.2f}")
+        table.add_row(
+            design, f"{one:.1f}", f"{many:.1f}", f"{statistics.median(a / b for a, b in pairs):.2f}"
+        )
     if world.is_root:
         Console(width=120, force_terminal=False).print(table)
 

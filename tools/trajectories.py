@@ -1,11 +1,15 @@
-"""Forces that an independent sample costs, by length of an HMC trajectory and by number of trajectories between exact tests.
+"""Forces that an independent sample costs, by length of an HMC trajectory and by number of
+trajectories between exact tests.
 
-    python tools/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models out/curriculum/12x12]
+    python tools/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models
+    out/curriculum/12x12]
 
-J = 1, half filling, one core, for each length of the lattice and the model in the same place. The first table is of exact HMC, by temperature:
-trajectories of given lengths, and of the length that thermalisation finds. The second, with a learned model, is of self-learning proposals at its
-temperature: what an independent sample costs in units of one exact log W when proposals consist of some trajectories of the length that is found.
-Both end with what a job's defaults cost beside the best of the table. Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
+J = 1, half filling, one core, for each length of the lattice and the model in the same place. The
+first table is of exact HMC, by temperature: trajectories of given lengths, and of the length that
+thermalisation finds. The second, with a learned model, is of self-learning proposals at its
+temperature: what an independent sample costs in units of one exact log W when proposals consist of
+some trajectories of the length that is found. Both end with what a job's defaults cost beside the
+best of the table. Autocorrelation times are those of |m(pi,pi)|^2; step sizes are tuned first.
 """
 
 import argparse
@@ -39,9 +43,16 @@ SAMPLES = 120
 DEFAULTS = SamplingSection()
 
 
-def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int) -> tuple[np.ndarray, float, torch.Tensor]:
+def series(
+    move: Move, spins: torch.Tensor, lattice: Lattice, samples: int
+) -> tuple[np.ndarray, float, torch.Tensor]:
     """|m(pi,pi)|^2 (chains, samples) after tuning, mean acceptance, and where the chains end."""
-    evaluation, found, accepted, order = move.evaluate(spins), [], [], StaggeredMagnetisation2(lattice, "cpu")
+    evaluation, found, accepted, order = (
+        move.evaluate(spins),
+        [],
+        [],
+        StaggeredMagnetisation2(lattice, "cpu"),
+    )
     for k in range(TUNING + samples):
         step = move.move(spins, evaluation)
         spins, evaluation = step.spins, step.evaluation
@@ -54,55 +65,100 @@ def series(move: Move, spins: torch.Tensor, lattice: Lattice, samples: int) -> t
 
 
 def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Table:
-    """Exact force evaluations of an independent sample, by temperature and length of a trajectory."""
-    table = Table("T", *(f"{length:g}" for length in LENGTHS), "found", "length\nfound", "found beside\nthe best",
-                  title=f"Exact HMC, {lattice.shape[0]}x{lattice.shape[1]}: exact forces of an "
-                  "independent sample of |m(pi,pi)|^2 and their error, by length of the trajectory")
+    """Exact force evaluations of an independent sample, by temperature and trajectory length."""
+    table = Table(
+        "T",
+        *(f"{length:g}" for length in LENGTHS),
+        "found",
+        "length\nfound",
+        "found beside\nthe best",
+        title=f"Exact HMC, {lattice.shape[0]}x{lattice.shape[1]}: exact forces of an "
+        "independent sample of |m(pi,pi)|^2 and their error, by length of the trajectory",
+    )
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     for temperature in sorted(temperatures, reverse=True):
         method, _ = choose_method(hamiltonian, 1.0 / temperature, 0.0, "cpu", 1, True)
-        weight, costs, row = make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()), {}, []
+        weight, costs, row = (
+            make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()),
+            {},
+            [],
+        )
         for length in (FOUND, *LENGTHS):
-            move = make_move("hmc", weight, Stream(1, torch.arange(chains), f"{temperature} {length}"), length)
+            move = make_move(
+                "hmc", weight, Stream(1, torch.arange(chains), f"{temperature} {length}"), length
+            )
             draws, _, spins = series(move, spins, lattice, SAMPLES)
             costs[length], error = independent(draws, draws.size * move.steps)
             row.append(bracket(costs[length], error))
             if length is FOUND:
                 found = f"{move.length:.2f}"
-        table.add_row(f"{temperature:g}", *row[1:], row[0], found, f"{costs[FOUND] / min(costs.values()):.2f}")
+        table.add_row(
+            f"{temperature:g}", *row[1:], row[0], found, f"{costs[FOUND] / min(costs.values()):.2f}"
+        )
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, T = {temperature:g}: done", flush=True)
     return table
 
 
-def proposal_table(path: str, lattice: Lattice, chains: int, samples: int, counts: list[int], given: float | None) -> Table:
-    """Cost of an independent sample in exact log W, by trajectories between tests, of a given length or the one that is found."""
+def proposal_table(
+    path: str, lattice: Lattice, chains: int, samples: int, counts: list[int], given: float | None
+) -> Table:
+    """Cost of an independent sample in exact log W, by trajectories between tests, of a given
+    length or the one that is found.
+    """
     model = learned_model(path, lattice)
     electrons = model.architecture.electrons
     beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
-    weight = make_weight(choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World())
-    inner = make_move("hmc", model, Stream(1, torch.arange(chains), "inner"), given, guide=model.guide)
+    weight = make_weight(
+        choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World()
+    )
+    inner = make_move(
+        "hmc", model, Stream(1, torch.arange(chains), "inner"), given, guide=model.guide
+    )
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     _, _, spins = series(inner, spins, lattice, 0)
     known = weight.evaluate(spins)
-    trajectory, test, energy = (cpu_seconds(call) for call in (
-        lambda: inner.move(spins, inner.evaluate(spins)), lambda: weight.evaluate(spins), lambda: weight.with_energy(spins, known)))
-    trajectory *= inner.steps / (inner.steps + 1)  # a proposal goes on from the evaluation before it
+    trajectory, test, energy = (
+        cpu_seconds(call)
+        for call in (
+            lambda: inner.move(spins, inner.evaluate(spins)),
+            lambda: weight.evaluate(spins),
+            lambda: weight.with_energy(spins, known),
+        )
+    )
+    # a proposal goes on from the evaluation before it
+    trajectory *= inner.steps / (inner.steps + 1)
     if known.energy is not None:
         energy = 0.0
-    table = Table("trajectories", "acceptance", "tau / samples", "a sample / log W", "an independent sample / log W",
-                  title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: a trajectory of length {inner.length:.2f} costs {trajectory / test:.2f}, "
-                  f"an energy {energy / test:.2f} exact log W")
+    table = Table(
+        "trajectories",
+        "acceptance",
+        "tau / samples",
+        "a sample / log W",
+        "an independent sample / log W",
+        title=f"{path} on {lattice.shape[0]}x{lattice.shape[1]}: "
+        f"a trajectory of length {inner.length:.2f} costs {trajectory / test:.2f}, "
+        f"an energy {energy / test:.2f} exact log W",
+    )
     costs = {}
     for count in counts:
         slmc = SLMC(weight, inner, Stream(1, torch.arange(chains), f"test {count}"), count)
         draws, acceptance, spins = series(slmc, spins, lattice, samples)
         cost = 1.0 + (count * trajectory + acceptance * energy) / test
         costs[count], error = independent(draws, cost * draws.size)
-        table.add_row(str(count), f"{acceptance:.3f}", f"{estimate(draws).tau:.2f}", f"{cost:.2f}", bracket(costs[count], error))
+        table.add_row(
+            str(count),
+            f"{acceptance:.3f}",
+            f"{estimate(draws).tau:.2f}",
+            f"{cost:.2f}",
+            bracket(costs[count], error),
+        )
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, {count} trajectories: done", flush=True)
     if DEFAULTS.moves in costs:
-        table.caption = f"the default of {DEFAULTS.moves} costs {costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
+        table.caption = (
+            f"the default of {DEFAULTS.moves} costs "
+            f"{costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
+        )
     return table
 
 
@@ -117,18 +173,35 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lengths", type=int, nargs="+", default=[8])
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--samples", type=int, default=100, help="of proposals")
-    parser.add_argument("--trajectories", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8], help="of a proposal")
-    parser.add_argument("--trajectory", type=float, metavar="LENGTH", help="of each of them, in place of the one that is found")
+    parser.add_argument(
+        "--trajectories", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8], help="of a proposal"
+    )
+    parser.add_argument(
+        "--trajectory",
+        type=float,
+        metavar="LENGTH",
+        help="of each of them, in place of the one that is found",
+    )
     parser.add_argument("--temperatures", type=float, nargs="*", default=[0.03, 0.05, 0.1, 0.5])
-    parser.add_argument("--models", nargs="*", default=[], metavar="PATH", help="learned models, or the output directories of the runs "
-                        "that learned them, one for each length")
+    parser.add_argument(
+        "--models",
+        nargs="*",
+        default=[],
+        metavar="PATH",
+        help="learned models, or the output directories of the runs "
+        "that learned them, one for each length",
+    )
     options = parser.parse_args()
     if options.models and len(options.models) != len(options.lengths):
-        parser.error(f"{len(options.lengths)} lengths need as many models, not {len(options.models)}")
+        parser.error(
+            f"{len(options.lengths)} lengths need as many models, not {len(options.models)}"
+        )
     limit_threads()
     console = Console(width=150, force_terminal=False)
     for k, length in enumerate(options.lengths):
@@ -136,8 +209,16 @@ def main() -> None:
         if options.temperatures:
             console.print(exact_table(lattice, options.temperatures, options.chains))
         if options.models:
-            console.print(proposal_table(options.models[k], lattice, options.chains, options.samples, options.trajectories,
-                                         options.trajectory))
+            console.print(
+                proposal_table(
+                    options.models[k],
+                    lattice,
+                    options.chains,
+                    options.samples,
+                    options.trajectories,
+                    options.trajectory,
+                )
+            )
 
 
 if __name__ == "__main__":

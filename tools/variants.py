@@ -1,4 +1,7 @@
-"""Variants of a job, for the tools that compare samplers: run where they are not finished, and read."""
+"""Variants of a job, for the tools that compare samplers.
+
+Run where they are not finished, and read.
+"""
 
 import subprocess
 import sys
@@ -18,12 +21,18 @@ REFERENCE = {
     "m2_uniform": (0.02868, 0.00012),
     "nn_correlation": (-0.2838, 0.0007),
 }
-"""Of the 6x6 benchmark: exact HMC by an independent program, 76,800 configurations; mean and standard error."""
+"""Of the 6x6 benchmark.
+
+Exact HMC by an independent program, 76,800 configurations; mean and standard error.
+"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An observable of a run: mean, standard error, autocorrelation time in samples, effective samples."""
+    """An observable of a run.
+
+    Mean, standard error, autocorrelation time in samples, effective samples.
+    """
 
     mean: float
     error: float
@@ -41,7 +50,10 @@ def variant(base: Job, changes: dict[str, dict], directory: Path) -> Job:
 
 
 def run(job: Job, ranks: int) -> Path:
-    """Run a job, or go on from where it is; its results file. Nothing is started where the results of this very job are there."""
+    """Run a job, or go on from where it is; its results file.
+
+    Nothing is started where the results of this very job are there.
+    """
     directory = Path(job.output.directory)
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / "results.h5").exists():
@@ -49,13 +61,28 @@ def run(job: Job, ranks: int) -> Path:
             if file.attrs["job"] == job.toml():
                 return directory / "results.h5"
     (directory / "job.toml").write_text(job.toml())
-    subprocess.run(["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", str(directory / "job.toml")],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            "mpirun",
+            "-n",
+            str(ranks),
+            sys.executable,
+            "-m",
+            "hpcslmc.run",
+            str(directory / "job.toml"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return directory / "results.h5"
 
 
 def measured(results: Path) -> dict[str, Measured]:
     """What a run at one temperature measured, by observable."""
     with h5py.File(results) as file:
-        columns = [file[f"summary/{key}"][()] for key in ("observable", "mean", "error", "tau", "ess")]
-    return {name.decode(): Measured(*map(float, values)) for name, *values in zip(*columns, strict=True)}
+        columns = [
+            file[f"summary/{key}"][()] for key in ("observable", "mean", "error", "tau", "ess")
+        ]
+    return {
+        name.decode(): Measured(*map(float, values)) for name, *values in zip(*columns, strict=True)
+    }

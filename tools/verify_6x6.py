@@ -1,8 +1,9 @@
 """The 6x6 benchmark (T = 0.05, J = 1, mu = 0) by four samplers, each against reference values.
 
-Runs jobs/benchmark_6x6.toml as it is, with the linear model, and with the two exact moves alone, on MPI ranks, and
-prints every observable with its deviation from the reference in combined standard errors. Runs that are there already
-are extended, not repeated. Exit code 1 if any deviation exceeds 3.
+Runs jobs/benchmark_6x6.toml as it is, with the linear model, and with the two exact moves alone, on
+MPI ranks, and prints every observable with its deviation from the reference in combined standard
+errors. Runs that are there already are extended, not repeated. Exit code 1 if any deviation exceeds
+3.
 
     python tools/verify_6x6.py [--ranks 2] [--samples-scale 1.0]
 """
@@ -27,17 +28,33 @@ VARIANTS = {  # name: (sections of the job that differ, samples per chain)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--samples-scale", type=float, default=1.0, help="multiplies the number of samples")
+    parser.add_argument(
+        "--samples-scale", type=float, default=1.0, help="multiplies the number of samples"
+    )
     options = parser.parse_args()
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
-    table = Table("observable", "reference", *VARIANTS, title="mean (standard error), deviation in standard errors")
-    rows = {name: [bracket(*REFERENCE[name])] for name in REFERENCE} | {"acceptance": [""], "tau of |m(pi,pi)|^2": [""]}
+    table = Table(
+        "observable",
+        "reference",
+        *VARIANTS,
+        title="mean (standard error), deviation in standard errors",
+    )
+    rows = {name: [bracket(*REFERENCE[name])] for name in REFERENCE} | {
+        "acceptance": [""],
+        "tau of |m(pi,pi)|^2": [""],
+    }
     worst = 0.0
     for name, (changes, samples) in VARIANTS.items():
-        sampling = changes.get("sampling", {}) | {"samples": max(10, round(samples * options.samples_scale))}
-        job = variant(base, changes | {"sampling": sampling}, ROOT / "out/verify_6x6" / name.replace(" ", "_"))
+        sampling = changes.get("sampling", {}) | {
+            "samples": max(10, round(samples * options.samples_scale))
+        }
+        job = variant(
+            base, changes | {"sampling": sampling}, ROOT / "out/verify_6x6" / name.replace(" ", "_")
+        )
         found = measured(run(job, options.ranks))
         for observable, (mean, error) in REFERENCE.items():
             it = found[observable]

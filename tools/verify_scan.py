@@ -1,10 +1,12 @@
-"""A ladder of temperatures against independent runs at three of them, with z-scores, and the figure of the ladder.
+"""A ladder of temperatures against independent runs at three of them, with z-scores, and the figure
+of the ladder.
 
     python tools/verify_scan.py [--job jobs/scan.toml] [--ranks 2] [--samples 600]
 
-Runs the job, then exact HMC at the first, a middle and the last of its temperatures, with other random numbers, and compares energy and order.
-Runs that are there already are not repeated. Exit code 1 if any deviation exceeds 4 standard errors. The figure (PNG, PDF) is in the job's
-output directory.
+Runs the job, then exact HMC at the first, a middle and the last of its temperatures, with other
+random numbers, and compares energy and order. Runs that are there already are not repeated. Exit
+code 1 if any deviation exceeds 4 standard errors. The figure (PNG, PDF) is in the job's output
+directory.
 """
 
 import argparse
@@ -24,41 +26,94 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
-SHOWN = {"m2_staggered": r"$\langle |m_{(\pi,\pi)}|^2 \rangle$", "energy": r"electronic energy per site [$t$]"}
+SHOWN = {
+    "m2_staggered": r"$\langle |m_{(\pi,\pi)}|^2 \rangle$",
+    "energy": r"electronic energy per site [$t$]",
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--job", default=str(ROOT / "jobs/scan.toml"))
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=600, help="of each chain of the independent runs, a trajectory apart")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=600,
+        help="of each chain of the independent runs, a trajectory apart",
+    )
     options = parser.parse_args()
     base = load_job(options.job, options.ranks)
     directory = ROOT / base.output.directory
     with h5py.File(run(variant(base, {}, directory), options.ranks)) as file:
         temperatures = file["temperature"][()].tolist()
         names = list(file["summary/observable"].asstr()[()])
-        ladder = {name: [tuple(file[f"summary/{key}"][names.index(name), k] for key in ("mean", "error")) for k in range(len(temperatures))]
-                  for name in SHOWN}
+        ladder = {
+            name: [
+                tuple(file[f"summary/{key}"][names.index(name), k] for key in ("mean", "error"))
+                for k in range(len(temperatures))
+            ]
+            for name in SHOWN
+        }
     alone: dict[int, dict[str, Measured]] = {}
     for k in (0, len(temperatures) // 2, len(temperatures) - 1):
-        changes = {"ensemble": {"temperature": temperatures[k], "rungs": None}, "sampling": {
-            "method": "exact", "moves": 1, "seed": base.sampling.seed + 1, "samples": options.samples}}
+        changes = {
+            "ensemble": {"temperature": temperatures[k], "rungs": None},
+            "sampling": {
+                "method": "exact",
+                "moves": 1,
+                "seed": base.sampling.seed + 1,
+                "samples": options.samples,
+            },
+        }
         alone[k] = measured(run(variant(base, changes, directory / f"alone_{k}"), options.ranks))
-    table = Table("T", "observable", "ladder", "independent run", "z", title=f"{base.lattice.shape[0]}x{base.lattice.shape[1]}: mean (standard error)")
+    table = Table(
+        "T",
+        "observable",
+        "ladder",
+        "independent run",
+        "z",
+        title=f"{base.lattice.shape[0]}x{base.lattice.shape[1]}: mean (standard error)",
+    )
     worst = 0.0
     for k, found in alone.items():
         for name in SHOWN:
             (mean, error), it = ladder[name][k], found[name]
             z = (mean - it.mean) / math.hypot(error, it.error)
             worst = max(worst, abs(z))
-            table.add_row(f"{temperatures[k]:.4g}", name, bracket(mean, error), bracket(it.mean, it.error), f"{z:+.1f}")
+            table.add_row(
+                f"{temperatures[k]:.4g}",
+                name,
+                bracket(mean, error),
+                bracket(it.mean, it.error),
+                f"{z:+.1f}",
+            )
     Console(width=110, force_terminal=False).print(table)
     figure, panels = pyplot.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
     for axes, (name, label) in zip(panels, SHOWN.items()):
-        axes.errorbar(temperatures, *zip(*ladder[name]), marker="o", markersize=4, color="#0072B2", capsize=2, label="ladder with exchange")
-        axes.errorbar([temperatures[k] for k in alone], [it[name].mean for it in alone.values()], [it[name].error for it in alone.values()],
-                      marker="s", fillstyle="none", markersize=9, linestyle="", color="#D55E00", capsize=4, label="independent exact HMC")
+        axes.errorbar(
+            temperatures,
+            *zip(*ladder[name]),
+            marker="o",
+            markersize=4,
+            color="#0072B2",
+            capsize=2,
+            label="ladder with exchange",
+        )
+        axes.errorbar(
+            [temperatures[k] for k in alone],
+            [it[name].mean for it in alone.values()],
+            [it[name].error for it in alone.values()],
+            marker="s",
+            fillstyle="none",
+            markersize=9,
+            linestyle="",
+            color="#D55E00",
+            capsize=4,
+            label="independent exact HMC",
+        )
         axes.set(xlabel=r"temperature $T / t$", ylabel=label, xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")

@@ -1,12 +1,15 @@
-"""Samples per second of all ranks at work together against those of each rank at work alone, and the traffic between ranks while sampling.
+"""Samples per second of all ranks at work together against those of each rank at work alone, and
+the traffic between ranks while sampling.
 
     mpirun -n 2 python -m mpi4py tools/weak_scaling.py [--seconds 2.0] [--blocks 9]
 
-Every sampler is brought to its sampling phase twice, by every rank for itself and by all ranks together, with as many chains a rank and with
-hasty learning: a move takes as long whatever the model is worth, and models and step sizes are made the same. Then blocks of samples are
-timed in turn, one rank after the other while the others sleep and all together, so that neither a machine whose speed drifts nor a rank that
-has a slower core matters. A ratio is the samples per second of all ranks over the mean of one; medians are shown, with the smallest and the
-largest. No checkpoints are written.
+Every sampler is brought to its sampling phase twice, by every rank for itself and by all ranks
+together, with as many chains a rank and with hasty learning: a move takes as long whatever the
+model is worth, and models and step sizes are made the same. Then blocks of samples are timed in
+turn, one rank after the other while the others sleep and all together, so that neither a machine
+whose speed drifts nor a rank that has a slower core matters. A ratio is the samples per second of
+all ranks over the mean of one; medians are shown, with the smallest and the largest. No checkpoints
+are written.
 """
 
 import argparse
@@ -24,13 +27,28 @@ from hpcslmc.parallel import MPIWorld, Watch, World, limit_threads
 from hpcslmc.sampling import Move
 from hpcslmc.simulation import Simulation
 
-HASTE = {"thermalisation": {"moves": 10}, "learning": {"rounds": 1, "configurations": 4, "steps": 10, "validation_fraction": 0.25}}
+HASTE = {
+    "thermalisation": {"moves": 10},
+    "learning": {"rounds": 1, "configurations": 4, "steps": 10, "validation_fraction": 0.25},
+}
 SAMPLERS = {
-    "6x6, SLMC, attention": (6, 16, {"effective": {"model": "attention", "layers": 3, "shells": 6}}),
+    "6x6, SLMC, attention": (
+        6,
+        16,
+        {"effective": {"model": "attention", "layers": 3, "shells": 6}},
+    ),
     "12x12, SLMC, linear": (12, 8, {"effective": {"model": "linear", "layers": None, "shells": 6}}),
     "12x12, exact HMC": (12, 8, {"sampling": {"method": "exact", "moves": 1}}),
-    "12x12, exact Metropolis": (12, 4, {"sampling": {"method": "exact", "exact_move": "metropolis", "moves": 1}}),
-    "16x16, SLMC, messages": (16, 4, {"effective": {"model": "messages", "layers": 1, "channels": 8, "shells": 14}}),
+    "12x12, exact Metropolis": (
+        12,
+        4,
+        {"sampling": {"method": "exact", "exact_move": "metropolis", "moves": 1}},
+    ),
+    "16x16, SLMC, messages": (
+        16,
+        4,
+        {"effective": {"model": "messages", "layers": 1, "channels": 8, "shells": 14}},
+    ),
 }
 """Length of the lattice, chains a rank and what differs from the benchmark's job."""
 COLLECTIVE = ("broadcast", "all_of", "sum", "sum_tensor", "maximum", "gather", "barrier")
@@ -41,7 +59,10 @@ def sampling(base: Job, world: World, name: str) -> Simulation:
     length, chains, changes = SAMPLERS[name]
     made = HASTE | changes | {"lattice": {"shape": (length, length)}}
     made["learning"] = HASTE["learning"] | {"batch_size": chains * world.size}
-    made["sampling"] = changes.get("sampling", {}) | {"chains": chains * world.size, "samples": 10**6}
+    made["sampling"] = changes.get("sampling", {}) | {
+        "chains": chains * world.size,
+        "samples": 10**6,
+    }
     simulation = Simulation(variant(base, made, ROOT / "out"), world)
     while simulation.stage != "sample":
         simulation.advance()
@@ -79,8 +100,16 @@ def rate(simulation: Simulation, watch: Watch, samples: int) -> float:
     return samples / (time.perf_counter() - start)
 
 
-def block(ranks: MPI.Comm, alone: tuple[Simulation, Watch], together: tuple[Simulation, Watch], samples: int) -> tuple[float, float]:
-    """Samples of a chain per second: of one rank at a time, averaged over the ranks, and of all ranks together. Collective."""
+def block(
+    ranks: MPI.Comm,
+    alone: tuple[Simulation, Watch],
+    together: tuple[Simulation, Watch],
+    samples: int,
+) -> tuple[float, float]:
+    """Samples of a chain per second.
+
+    Of one rank at a time, averaged over the ranks, and of all ranks together. Collective.
+    """
     by_itself = 0.0
     for rank in range(ranks.size):
         wait_for_all(ranks)
@@ -111,15 +140,26 @@ def count_calls(world: World) -> Counter:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="of a block, roughly")
     parser.add_argument("--blocks", type=int, default=9)
     options = parser.parse_args()
     limit_threads()
     ranks = MPI.COMM_WORLD
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), ranks.size)
-    table = Table("sampler", "chains\na rank", "one rank,\nsamples / s", f"{ranks.size} ranks,\nsamples / s", "ratio", "smallest, largest",
-                  "samples\nof a chain", "collective calls\nin them", title="Weak scaling of the sampling phase")
+    table = Table(
+        "sampler",
+        "chains\na rank",
+        "one rank,\nsamples / s",
+        f"{ranks.size} ranks,\nsamples / s",
+        "ratio",
+        "smallest, largest",
+        "samples\nof a chain",
+        "collective calls\nin them",
+        title="Weak scaling of the sampling phase",
+    )
     for name, (_, chains, _) in SAMPLERS.items():
         together, alone = sampling(base, MPIWorld(), name), sampling(base, World(), name)
         tune_alike(alone, together)
@@ -130,9 +170,16 @@ def main() -> None:
         rates = [block(ranks, *both, samples) for _ in range(options.blocks)]
         ratios = [many / one for one, many in rates]
         one, many = (chains * statistics.median(column) for column in zip(*rates, strict=True))
-        table.add_row(name, str(chains), f"{one:.3g}", f"{many:.3g}", f"{statistics.median(ratios):.2f}",
-                      f"{min(ratios):.2f}, {max(ratios):.2f}", str(samples * options.blocks),
-                      ", ".join(f"{count} {call}" for call, count in calls.items()) or "none")
+        table.add_row(
+            name,
+            str(chains),
+            f"{one:.3g}",
+            f"{many:.3g}",
+            f"{statistics.median(ratios):.2f}",
+            f"{min(ratios):.2f}, {max(ratios):.2f}",
+            str(samples * options.blocks),
+            ", ".join(f"{count} {call}" for call, count in calls.items()) or "none",
+        )
     if ranks.rank == 0:
         Console(width=140, force_terminal=False).print(table)
 

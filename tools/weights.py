@@ -3,16 +3,17 @@
     python tools/weights.py [--lengths 6 8 12 16 24 32] [--beta 20] [--chains 16]
     python tools/weights.py --dense-4096      # dense diagonalisation measured on 32x64 too
     python tools/weights.py --costs           # writes the times that method = "auto" goes by
-    mpirun -n 2 python tools/weights.py       # all ranks share each weight, against one rank alone in the same run
+    mpirun -n 2 python tools/weights.py    # all ranks share each weight, against one alone
 
-On the first GPU where there is one, else on one CPU core. Times are medians of repetitions in turn, speed-ups medians
-of ratios within a turn; J = 1, mu = 0.
-Dense diagonalisation is measured up to 32x32 (or 32x64) and extrapolated cubically beyond (marked ~). Errors are the
-largest difference of log W from dense diagonalisation; beyond it, of matsubara from blocks.
+On the first GPU where there is one, else on one CPU core. Times are medians of repetitions in turn,
+speed-ups medians of ratios within a turn; J = 1, mu = 0. Dense diagonalisation is measured up to
+32x32 (or 32x64) and extrapolated cubically beyond (marked ~). Errors are the largest difference of
+log W from dense diagonalisation; beyond it, of matsubara from blocks.
 
-Flops are real ones, a complex multiplication counting 6 and an addition 2: 16/3 n^3 for n eigenvalues, the leading
-term in the docstring of ``Blocks``, and for MUMPS the operations that it says it did (complex, each counted as 4).
-Memory is what the process grows by while a weight is made and evaluated once for one configuration.
+Flops are real ones, a complex multiplication counting 6 and an addition 2: 16/3 n^3 for n
+eigenvalues, the leading term in the docstring of ``Blocks``, and for MUMPS the operations that it
+says it did (complex, each counted as 4). Memory is what the process grows by while a weight is made
+and evaluated once for one configuration.
 """
 
 import argparse
@@ -45,11 +46,15 @@ from hpcslmc.weight.method import ExactWeight
 CONSOLE = Console(width=140, force_terminal=False)
 COSTS = Path(choice.__file__).with_name(choice.TABLE)
 COSTS_HEADER = """\
-# Seconds of one exact evaluation (log_weight; forces: log W with forces) and the number of shifts it took, by number of
+# Seconds of one exact evaluation (log_weight; forces: log W with forces)
+# and the number of shifts it took, by number of
 # sites of a square lattice. Made by: python tools/weights.py --costs
 """
 LARGEST_BLOCKS = 64 * 64
-BLOCKS_OPERATIONS = {"blocks": 7.3, "blocks + forces": 21.0}  # times L n^3, complex, per shift: the docstring of Blocks
+BLOCKS_OPERATIONS = {
+    "blocks": 7.3,
+    "blocks + forces": 21.0,
+}  # times L n^3, complex, per shift: the docstring of Blocks
 MB = 2**20
 
 
@@ -62,7 +67,8 @@ class Measured:
     shape : (int, int)
     shifts : dict of int
     seconds : dict of float
-        By method and by ``method + forces``; ``LAPACK`` is the fastest way to all eigenvalues, measured or extrapolated.
+        By method and by ``method + forces``; ``LAPACK`` is the fastest way to all eigenvalues,
+        measured or extrapolated.
     dense : bool
         Whether ``LAPACK`` was measured.
     flops : dict of float
@@ -107,8 +113,12 @@ def timed(call: Callable[[], object], world: World, alone: bool) -> float:
     return world.broadcast(time.perf_counter() - start)
 
 
-def alternate(calls: dict[str, Callable[[], object]], world: World, together: tuple[str, ...] = ()) -> dict[str, list[float]]:
-    """Seconds of calls taken in turn after a warm-up, which counts itself where it is long; some on all ranks. Collective."""
+def alternate(
+    calls: dict[str, Callable[[], object]], world: World, together: tuple[str, ...] = ()
+) -> dict[str, list[float]]:
+    """Seconds of calls taken in turn after a warm-up, which counts itself where it is long; some on
+    all ranks. Collective.
+    """
     first = {name: timed(call, world, name not in together) for name, call in calls.items()}
     rounds = {name: 0 if s > 5.0 else 3 if s > 0.5 else 9 for name, s in first.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -127,7 +137,9 @@ def matmul_rate(where: str) -> float:
 
 
 def memory(call: Callable[[], object], where: str) -> tuple[float, float]:
-    """Growth and peak of memory during a call, in bytes; on a CPU from Linux' account of the process."""
+    """Growth and peak of memory during a call, in bytes; on a CPU from Linux' account of the
+    process.
+    """
     if where != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -143,13 +155,19 @@ def memory(call: Callable[[], object], where: str) -> tuple[float, float]:
 
 def _status(key: str) -> float:
     """Bytes from a line of the process's status."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
+    )
     return 1024.0 * int(line.split()[1])
 
 
 def available(sites: int, largest_dense: int) -> list[str]:
     """Methods that can be measured at this size; matsubara only where its libraries are."""
-    methods = [m for m, most in (("diagonalise", largest_dense), ("blocks", LARGEST_BLOCKS)) if sites <= most]
+    methods = [
+        m
+        for m, most in (("diagonalise", largest_dense), ("blocks", LARGEST_BLOCKS))
+        if sites <= most
+    ]
     try:
         make_weight("matsubara", Hamiltonian(Lattice((2, 2)), 1.0, 1.0), 1.0, 0.0, World())
     except UserError:
@@ -178,12 +196,16 @@ def calls_of(weights: dict[str, ExactWeight], spins: Tensor) -> dict[str, Callab
     return calls
 
 
-def flops(weights: dict[str, ExactWeight], shape: tuple[int, int]) -> tuple[dict[str, float], float]:
+def flops(
+    weights: dict[str, ExactWeight], shape: tuple[int, int]
+) -> tuple[dict[str, float], float]:
     """Real floating-point operations per configuration, and bytes that MUMPS used."""
     found, used = {"diagonalise": 16.0 / 3.0 * (2 * math.prod(shape)) ** 3}, 0.0
     for method, factor in BLOCKS_OPERATIONS.items():
         if "blocks" in weights:
-            found[method] = 4.0 * factor * max(shape) * (2 * min(shape)) ** 3 * shifts(weights["blocks"])
+            found[method] = (
+                4.0 * factor * max(shape) * (2 * min(shape)) ** 3 * shifts(weights["blocks"])
+            )
     if "matsubara" in weights:
         mumps = weights["matsubara"].statistics()
         found["matsubara"] = 4.0 * mumps.operations * shifts(weights["matsubara"])
@@ -191,13 +213,16 @@ def flops(weights: dict[str, ExactWeight], shape: tuple[int, int]) -> tuple[dict
     return found, used
 
 
-def measure(shape: tuple[int, int], options: argparse.Namespace, where: str, dense_seconds: dict[int, float]) -> Measured:
+def measure(
+    shape: tuple[int, int], options: argparse.Namespace, where: str, dense_seconds: dict[int, float]
+) -> Measured:
     """Every method on one lattice."""
     hamiltonian = Hamiltonian(Lattice(shape), 1.0, 1.0, where)
     spins = free_spins(hamiltonian, options.chains, where)
     sites, chains = hamiltonian.lattice.sites, len(spins)
     weights, used = {}, {}
     for method in available(sites, 2048 if options.dense_4096 else 1024):
+
         def first(method: str = method) -> None:
             weights[method] = make_weight(method, hamiltonian, options.beta, 0.0, World())
             weights[method].log_weight(spins[:1])
@@ -207,7 +232,9 @@ def measure(shape: tuple[int, int], options: argparse.Namespace, where: str, den
     if dense:
         matrices = hamiltonian.dense(spins).cpu().numpy()
         calls["numpy"] = lambda: np.linalg.eigvalsh(matrices)
-    seconds = {name: statistics.median(times) / chains for name, times in alternate(calls, World()).items()}
+    seconds = {
+        name: statistics.median(times) / chains for name, times in alternate(calls, World()).items()
+    }
     if dense:
         dense_seconds[2 * sites] = seconds["LAPACK"] = min(seconds["numpy"], seconds["diagonalise"])
     else:
@@ -216,13 +243,22 @@ def measure(shape: tuple[int, int], options: argparse.Namespace, where: str, den
     reference = next(iter(values.values()))
     work, mumps_bytes = flops(weights, shape)
     return Measured(
-        shape, {m: shifts(w) for m, w in weights.items() if m != "diagonalise"}, seconds, dense, work,
-        matmul_rate(where), used, mumps_bytes,
-        {m: float((v - reference).abs().max()) for m, v in list(values.items())[1:]})
+        shape,
+        {m: shifts(w) for m, w in weights.items() if m != "diagonalise"},
+        seconds,
+        dense,
+        work,
+        matmul_rate(where),
+        used,
+        mumps_bytes,
+        {m: float((v - reference).abs().max()) for m, v in list(values.items())[1:]},
+    )
 
 
 def extrapolated(dense_seconds: dict[int, float], n: int) -> float:
-    """Seconds for n eigenvalues, cubic through the geometric mean of what was measured from 2048 on."""
+    """Seconds for n eigenvalues, cubic through the geometric mean of what was measured from 2048
+    on.
+    """
     factors = [s / size**3 for size, s in dense_seconds.items() if size >= 2048]
     return statistics.geometric_mean(factors) * n**3 if factors else math.nan
 
@@ -233,35 +269,80 @@ def milliseconds(seconds: float | None) -> str:
 
 def beside_fastest(row: Measured, beta: float, kind: str, forces: bool) -> str:
     """Time of the method that ``auto`` takes over that of the fastest."""
-    method, _ = choice.choose_method(Hamiltonian(Lattice(row.shape), 1.0, 1.0), beta, 0.0, kind, 1, forces)
+    method, _ = choice.choose_method(
+        Hamiltonian(Lattice(row.shape), 1.0, 1.0), beta, 0.0, kind, 1, forces
+    )
     what = " + forces" if forces else ""
-    times = {m: row.seconds[m + what] for m in ("diagonalise", "blocks", "matsubara") if m + what in row.seconds}
+    times = {
+        m: row.seconds[m + what]
+        for m in ("diagonalise", "blocks", "matsubara")
+        if m + what in row.seconds
+    }
     return f"{times[method] / min(times.values()):.2f}" if method in times else "-"
 
 
 def time_table(rows: list[Measured], beta: float, kind: str) -> Table:
-    columns = ("diagonalise", "blocks", "matsubara", "diagonalise + forces", "blocks + forces", "matsubara + forces")
-    table = Table("lattice", "shifts", "best LAPACK", *(c.replace(" + ", "\n+ ") for c in columns), "LAPACK /\nfastest", "auto / fastest,\nwith forces",
-                  "errors", title="ms per configuration")
+    columns = (
+        "diagonalise",
+        "blocks",
+        "matsubara",
+        "diagonalise + forces",
+        "blocks + forces",
+        "matsubara + forces",
+    )
+    table = Table(
+        "lattice",
+        "shifts",
+        "best LAPACK",
+        *(c.replace(" + ", "\n+ ") for c in columns),
+        "LAPACK /\nfastest",
+        "auto / fastest,\nwith forces",
+        "errors",
+        title="ms per configuration",
+    )
     for row in rows:
         mark = "" if row.dense else "~"
-        fastest = min(row.seconds[m] for m in ("diagonalise", "blocks", "matsubara") if m in row.seconds)
-        table.add_row(row.name, " ".join(map(str, row.shifts.values())), mark + milliseconds(row.seconds["LAPACK"]),
-                      *(milliseconds(row.seconds.get(c)) for c in columns), f"{mark}{row.seconds['LAPACK'] / fastest:.1f}",
-                      f"{beside_fastest(row, beta, kind, False)}, {beside_fastest(row, beta, kind, True)}", " ".join(f"{e:.0e}" for e in row.errors.values()))
+        fastest = min(
+            row.seconds[m] for m in ("diagonalise", "blocks", "matsubara") if m in row.seconds
+        )
+        table.add_row(
+            row.name,
+            " ".join(map(str, row.shifts.values())),
+            mark + milliseconds(row.seconds["LAPACK"]),
+            *(milliseconds(row.seconds.get(c)) for c in columns),
+            f"{mark}{row.seconds['LAPACK'] / fastest:.1f}",
+            f"{beside_fastest(row, beta, kind, False)}, {beside_fastest(row, beta, kind, True)}",
+            " ".join(f"{e:.0e}" for e in row.errors.values()),
+        )
     return table
 
 
 def work_table(rows: list[Measured]) -> Table:
-    table = Table("lattice", "method", "Gflop", "Gflop/s", "of matmul", "grows by / MB", "peak / MB", "MUMPS / MB",
-                  title="work of one log W, rate, share of a complex matrix product's rate, memory")
+    table = Table(
+        "lattice",
+        "method",
+        "Gflop",
+        "Gflop/s",
+        "of matmul",
+        "grows by / MB",
+        "peak / MB",
+        "MUMPS / MB",
+        title="work of one log W, rate, share of a complex matrix product's rate, memory",
+    )
     for row in rows:
         for method in ("diagonalise", "blocks", "blocks + forces", "matsubara"):
             if method in row.seconds:
                 rate = row.flops[method] / row.seconds[method]
                 sizes = [f"{b / MB:.0f}" for b in row.memory.get(method, ())] or ["", ""]
-                table.add_row(row.name, method, f"{row.flops[method] / 1e9:.3g}", f"{rate / 1e9:.1f}", f"{rate / row.peak:.0%}",
-                              *sizes, f"{row.mumps_bytes / MB:.0f}" if method == "matsubara" else "")
+                table.add_row(
+                    row.name,
+                    method,
+                    f"{row.flops[method] / 1e9:.3g}",
+                    f"{rate / 1e9:.1f}",
+                    f"{rate / row.peak:.0%}",
+                    *sizes,
+                    f"{row.mumps_bytes / MB:.0f}" if method == "matsubara" else "",
+                )
         table.add_section()
     return table
 
@@ -269,8 +350,11 @@ def work_table(rows: list[Measured]) -> Table:
 def print_growth(rows: list[Measured], dense_seconds: dict[int, float]) -> None:
     """Exponents of the measured times."""
     for method in ("blocks", "matsubara"):
-        points = [(math.log(row.size), math.log(row.seconds[method])) for row in rows
-                  if row.size >= 2048 and row.shape[0] == row.shape[1] and method in row.seconds]
+        points = [
+            (math.log(row.size), math.log(row.seconds[method]))
+            for row in rows
+            if row.size >= 2048 and row.shape[0] == row.shape[1] and method in row.seconds
+        ]
         if len(points) >= 2:
             print(f"{method}: time grows as N^{np.polyfit(*zip(*points), 1)[0]:.2f} from 32x32 on")
     large = {n: s for n, s in dense_seconds.items() if n >= 1000}
@@ -281,10 +365,15 @@ def print_growth(rows: list[Measured], dense_seconds: dict[int, float]) -> None:
 
 
 def write_costs(rows: list[Measured], beta: float, kind: str) -> None:
-    """Times of this type of device into the table that ``auto`` goes by; other types keep theirs."""
+    """Write this device's times into the table that ``auto`` goes by; others keep theirs."""
     table = tomllib.loads(COSTS.read_text()) if COSTS.exists() else {}
     about = versions(World())
-    section: dict = {"made": f"J = 1, mu = 0, beta = {beta:g}; {'one core' if kind == 'cpu' else 'one GPU'}, torch {about['torch']}"}
+    section: dict = {
+        "made": (
+            f"J = 1, mu = 0, beta = {beta:g}; {'one core' if kind == 'cpu' else 'one GPU'}, torch "
+            f"{about['torch']}"
+        )
+    }
     for method in ("diagonalise", "blocks", "matsubara"):
         having = [row for row in rows if method in row.seconds and row.shape[0] == row.shape[1]]
         if len(having) < 2:
@@ -293,14 +382,25 @@ def write_costs(rows: list[Measured], beta: float, kind: str) -> None:
         if method != "diagonalise":
             section[method]["shifts"] = [row.shifts[method] for row in having]
         section[method]["log_weight"] = [_rounded(row.seconds[method]) for row in having]
-        section[method]["forces"] = [_rounded(row.seconds[f"{method} + forces"]) for row in having
-                                     if f"{method} + forces" in row.seconds]
+        section[method]["forces"] = [
+            _rounded(row.seconds[f"{method} + forces"])
+            for row in having
+            if f"{method} + forces" in row.seconds
+        ]
     lines = [COSTS_HEADER]
     for device_kind, methods in (table | {kind: section}).items():
         lines.append(f'[{device_kind}]\nmade = "{methods["made"]}"\n')
         for method, costs in methods.items():
             if isinstance(costs, dict):
-                lines.append("\n".join([f"[{device_kind}.{method}]", *(f"{key} = {values}" for key, values in costs.items()), ""]))
+                lines.append(
+                    "\n".join(
+                        [
+                            f"[{device_kind}.{method}]",
+                            *(f"{key} = {values}" for key, values in costs.items()),
+                            "",
+                        ]
+                    )
+                )
     COSTS.write_text("\n".join(lines))
     print(f"{COSTS} holds these times for {kind}")
 
@@ -309,40 +409,71 @@ def _rounded(seconds: float) -> float:
     return float(f"{seconds:.3g}")
 
 
-def group_table(shapes: list[tuple[int, int]], options: argparse.Namespace, where: str, world: World) -> Table:
+def group_table(
+    shapes: list[tuple[int, int]], options: argparse.Namespace, where: str, world: World
+) -> Table:
     """One rank alone and all together, in turn. Collective."""
-    table = Table("lattice", "chains", "shifts", "weight", "one rank", f"{world.size} ranks", "speed-up", "at best",
-                  title="ms per configuration, one rank alone and all ranks as one group")
+    table = Table(
+        "lattice",
+        "chains",
+        "shifts",
+        "weight",
+        "one rank",
+        f"{world.size} ranks",
+        "speed-up",
+        "at best",
+        title="ms per configuration, one rank alone and all ranks as one group",
+    )
     for shape in shapes:
         hamiltonian = Hamiltonian(Lattice(shape), 1.0, 1.0, where)
         spins = free_spins(hamiltonian, options.chains, where)
         for method in available(math.prod(shape), 0):
-            weights = {name: make_weight(method, hamiltonian, options.beta, 0.0, group)
-                       for name, group in (("alone", World()), ("together", world))}
+            weights = {
+                name: make_weight(method, hamiltonian, options.beta, 0.0, group)
+                for name, group in (("alone", World()), ("together", world))
+            }
             work = len(spins) * shifts(weights["alone"])
             calls = calls_of(weights, spins)
             times = alternate(calls, world, ("together", "together + forces"))
             for what in ("", " + forces") if "alone + forces" in calls else ("",):
                 alone, together = times["alone" + what], times["together" + what]
-                table.add_row("x".join(map(str, shape)), str(len(spins)), str(shifts(weights["alone"])), method + what,
-                              *(milliseconds(statistics.median(t) / len(spins)) for t in (alone, together)),
-                              f"{statistics.median(a / b for a, b in zip(alone, together)):.2f}",
-                              f"{work / math.ceil(work / world.size):.2f}")
+                table.add_row(
+                    "x".join(map(str, shape)),
+                    str(len(spins)),
+                    str(shifts(weights["alone"])),
+                    method + what,
+                    *(milliseconds(statistics.median(t) / len(spins)) for t in (alone, together)),
+                    f"{statistics.median(a / b for a, b in zip(alone, together)):.2f}",
+                    f"{work / math.ceil(work / world.size):.2f}",
+                )
         table.add_section()
     return table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    )
     parser.add_argument("--beta", type=float, default=20.0)
-    parser.add_argument("--chains", type=int, default=16, help="configurations at once, at most; fewer on large lattices")
+    parser.add_argument(
+        "--chains",
+        type=int,
+        default=16,
+        help="configurations at once, at most; fewer on large lattices",
+    )
     parser.add_argument("--dense-4096", action="store_true", help="add 32x64, diagonalised too")
-    parser.add_argument("--costs", action="store_true", help=f"write {COSTS.name}, which method = \"auto\" reads")
+    parser.add_argument(
+        "--costs", action="store_true", help=f'write {COSTS.name}, which method = "auto" reads'
+    )
     options = parser.parse_args()
     world = MPIWorld()
     where, threads = device(world), limit_threads()
-    shapes = [(length, length) for length in options.lengths] + ([(32, 64)] if options.dense_4096 else [])
+    shapes = [(length, length) for length in options.lengths] + (
+        [(32, 64)] if options.dense_4096 else []
+    )
     shapes.sort(key=math.prod)
     if world.is_root:
         print(f"{where}, {threads} thread(s) a rank, beta = {options.beta:g}")

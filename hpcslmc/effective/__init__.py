@@ -14,7 +14,10 @@ def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
 
 
 def on_lattice(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:
-    """The same model on another lattice: the same parameters, shared and not copied, and a constant of its own."""
+    """The same model on another lattice.
+
+    The same parameters, shared and not copied, and a constant of its own.
+    """
     other = make_model(model.architecture, lattice)
     for name, parameter in model.named_parameters():
         module, _, own = name.rpartition(".")

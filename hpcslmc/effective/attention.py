@@ -16,9 +16,9 @@ class Attention(ShellModel):
     Block l turns the site vectors S^(l) into S^(l+1):
 
     .. math::
-        S^a_i &= \sum_{n=0}^{n_{\max}} W^a_n \sum_{j \in {\rm shell}_n(i)} S_j, \quad a \in \{Q, K, V\} \\
-        M_{ij} &= {\rm ReLU}(S^Q_i \cdot S^K_j / \sqrt 3) \\
-        S^{(l+1)}_i &= {\rm normalise}\left(S^{(l)}_i + \sum_j M_{ij} S^V_j\right)
+        S^a_i &= \sum_{n=0}^{n_{\max}} W^a_n \sum_{j \in {\rm shell}_n(i)} S_j, \quad a \in \{Q, K,
+        V\} \\ M_{ij} &= {\rm ReLU}(S^Q_i \cdot S^K_j / \sqrt 3) \\ S^{(l+1)}_i &= {\rm
+        normalise}\left(S^{(l)}_i + \sum_j M_{ij} S^V_j\right)
 
     M is a Gram matrix, hence invariant under O(3); the smearings depend on the shell only.
 
@@ -34,7 +34,7 @@ class Attention(ShellModel):
         self.smearing = nn.Parameter(torch.zeros(layers, 3, len(shells) + 1, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
-        """Random queries and keys, and values small enough that the blocks start near the identity."""
+        """Draw random queries and keys, and values so small that blocks begin near identity."""
         with torch.no_grad():
             self.smearing.copy_(0.1 * stream.normal(*self.smearing.shape)[0])
             self.smearing[:, 2] *= 0.1

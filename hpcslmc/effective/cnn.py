@@ -11,11 +11,16 @@ from hpcslmc.streams import Stream
 class CNN(ShellModel):
     r"""Attention with its matrix replaced by the identity.
 
-    .. math:: S^{(l+1)}_i = {\rm normalise}\left(S^{(l)}_i + \sum_n W_n \sum_{j \in {\rm shell}_n(i)} S^{(l)}_j\right)
+    .. math::
+
+        S^{(l+1)}_i
+            = {\rm normalise}\left(S^{(l)}_i
+              + \sum_n W_n \sum_{j \in {\rm shell}_n(i)} S^{(l)}_j\right)
 
     Notes
     -----
-    (layers + 1) (n_max + 1) parameters. O(layers N^2) per chain. Kept for comparison: stacking it helps little.
+    (layers + 1) (n_max + 1) parameters. O(layers N^2) per chain. Kept for comparison: stacking it
+    helps little.
     """
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 FREQUENCIES = 5
 """Imaginary frequencies that propagators are taken at."""
 LARGE = 64
-"""Side of the lattice that stands for an infinite one where functions of momentum are normalised."""
+"""Side of the lattice that stands for an infinite one where functions of momentum are normalised.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,28 @@ class FreeElectrons:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """(5,) float64, imaginary frequencies in equal ratios from the lowest Matsubara frequency pi / beta to 4 t."""
+        """(5,) float64, imaginary frequencies in equal ratios from the lowest Matsubara frequency
+        pi / beta to 4 t.
+        """
         lowest = math.pi / self.beta
         return np.geomspace(lowest, max(4.0 * abs(self.t), 2.0 * lowest), FREQUENCIES)
 
     def propagators(self, shape: tuple[int, int]) -> np.ndarray:
-        """Re g_w(k) and Im g_w(k), g_w(k) = 1 / (i w + mu - e_k): (10, sites) float64 at the momenta of a lattice.
+        """Re g_w(k) and Im g_w(k), g_w(k) = 1 / (i w + mu - e_k): (10, sites) float64 at the
+        momenta of a lattice.
 
         Scaled to a mean square of 1 on a large lattice, by factors that do not depend on this one.
         """
         return self._normalised(self._propagators, shape)
 
     def bubbles(self, shape: tuple[int, int]) -> np.ndarray:
-        r"""What couples two spins in second order, at each frequency: (5, sites) float64, scaled likewise.
+        r"""What couples two spins in second order, at each frequency: (5, sites) float64, scaled
+        likewise.
 
         .. math:: b_w(q) = {\rm Re} \frac1N \sum_k g_w(k) g_w(k + q) - b_0
 
-        with b_0 the part that acts between a spin and itself. The sum runs over the momenta of the lattice: how
-        the coupling depends on its size is in it.
+        with b_0 the part that acts between a spin and itself. The sum runs over the momenta of the
+        lattice: how the coupling depends on its size is in it.
         """
         return self._normalised(self._bubbles, shape)
 

@@ -54,18 +54,24 @@ class Learned:
         numbers["T"] = 1.0 / own.beta, 1.0 / electrons.beta
         if self.J is not None:
             numbers["J"] = self.J, J
-        return ", ".join(f"{name} = {there:.6g} (here {here:.6g})" for name, (there, here) in numbers.items()
-                         if not math.isclose(there, here, rel_tol=1e-9, abs_tol=1e-12))
+        return ", ".join(
+            f"{name} = {there:.6g} (here {here:.6g})"
+            for name, (there, here) in numbers.items()
+            if not math.isclose(there, here, rel_tol=1e-9, abs_tol=1e-12)
+        )
 
 
-def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str], J: float | None = None) -> None:
+def save_model(
+    path: Path, model: EffectiveModel, versions: Mapping[str, str], J: float | None = None
+) -> None:
     """Write a model and publish it by rename.
 
     Parameters
     ----------
     path : Path
     model : EffectiveModel
-        Its architecture goes into the attribute ``architecture`` (JSON, with the electrons' t, mu and beta), its parameters into datasets.
+        Its architecture goes into the attribute ``architecture`` (JSON, with the electrons' t, mu
+        and beta), its parameters into datasets.
     versions : mapping of str to str
         Attributes.
     J : float
@@ -89,7 +95,8 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
     path : str
         A model file, or the output directory of a run that learned one.
     temperature : float
-        Of a ladder's output directory, which has a model for each temperature, the one that is nearest in ratio is taken.
+        Of a ladder's output directory, which has a model for each temperature, the one that is
+        nearest in ratio is taken.
 
     Raises
     ------
@@ -110,34 +117,61 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
                 raise ValueError("J is not finite")
             architecture = _architecture(json.loads(file.attrs["architecture"]))
             datasets: dict[str, h5py.Dataset] = {}
-            file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: (
+                    datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
             if sum(dataset.size for dataset in datasets.values()) * 8 > LARGEST:
-                raise UserError(f"{file_path} holds more than {LARGEST >> 20} MB of parameters and is refused.")
-            parameters = {name.replace("/", "."): torch.as_tensor(np.asarray(dataset[()], dtype=np.float64))
-                          for name, dataset in datasets.items()}
+                raise UserError(
+                    f"{file_path} holds more than {LARGEST >> 20} MB of parameters and is refused."
+                )
+            parameters = {
+                name.replace("/", "."): torch.as_tensor(np.asarray(dataset[()], dtype=np.float64))
+                for name, dataset in datasets.items()
+            }
             if not all(value.isfinite().all() for value in parameters.values()):
                 raise ValueError("not all are finite")
     except OSError as error:
-        raise UserError(f"[effective] start_from = {path!r}: cannot read {file_path}: {error.strerror or str(error).splitlines()[0]}.") from None
+        raise UserError(
+            f"[effective] start_from = {path!r}: cannot read {file_path}: "
+            f"{error.strerror or str(error).splitlines()[0]}."
+        ) from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file_path} is damaged, its architecture or parameters cannot be read: {error}.") from None
+        raise UserError(
+            f"{file_path} is damaged, its architecture or parameters cannot be read: {error}."
+        ) from None
     return Learned(file_path, architecture, parameters, J)
 
 
 def _rungs(directory: Path) -> dict[float, Path]:
-    """Model files in the output directory of a ladder, by the temperature that their folders are named after."""
+    """Model files in the output directory of a ladder, by the temperature that their folders are
+    named after.
+    """
     if not os.path.isdir(directory):  # or it may not be looked into
         return {}
-    named = {path: re.fullmatch(r"T([0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)", path.parent.name) for path in directory.glob(f"T*/{NAME}")}
-    return {temperature: path for path, name in named.items() if name and 0.0 < (temperature := float(name[1])) < math.inf}
+    named = {
+        path: re.fullmatch(r"T([0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)", path.parent.name)
+        for path in directory.glob(f"T*/{NAME}")
+    }
+    return {
+        temperature: path
+        for path, name in named.items()
+        if name and 0.0 < (temperature := float(name[1])) < math.inf
+    }
 
 
 def _architecture(described: dict) -> Architecture:
     """The architecture that a file describes; TypeError or ValueError if it describes none."""
-    electrons = FreeElectrons(**{name: float(value) for name, value in described.pop("electrons").items()})
+    electrons = FreeElectrons(
+        **{name: float(value) for name, value in described.pop("electrons").items()}
+    )
     shells = tuple(described["shells"])
-    if not all(map(math.isfinite, astuple(electrons))) or not all(type(shell) is int and shell > 0 for shell in shells) \
-            or not isinstance(described["name"], str):
+    if (
+        not all(map(math.isfinite, astuple(electrons)))
+        or not all(type(shell) is int and shell > 0 for shell in shells)
+        or not isinstance(described["name"], str)
+    ):
         raise ValueError("numbers that make no sense")
     return Architecture(**{**described, "shells": shells}, electrons=electrons)
 
@@ -152,5 +186,10 @@ def check_parameters(model: EffectiveModel, parameters: dict[str, Tensor], path:
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in parameters.items()}
     if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise UserError(f"[effective] start_from = {path!r}: parameters {', '.join(wrong)} do not fit the architecture that the file names.")
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise UserError(
+            f"[effective] start_from = {path!r}: parameters {', '.join(wrong)} do not fit the "
+            "architecture that the file names."
+        )

@@ -8,7 +8,10 @@ from hpcslmc.effective.model import ShellModel
 class Linear(ShellModel):
     r"""Classical Heisenberg model with one coupling for each shell.
 
-    .. math:: \log W_{\rm eff}(S) = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + {\rm const}
+    .. math::
+
+        \log W_{\rm eff}(S)
+            = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + {\rm const}
 
     Notes
     -----

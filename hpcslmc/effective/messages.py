@@ -1,4 +1,7 @@
-"""Equivariant message passing: vectors, axial vectors and scalars sent along propagators of the electrons."""
+"""Equivariant message passing.
+
+Vectors, axial vectors and scalars sent along propagators of the electrons.
+"""
 
 import math
 
@@ -18,18 +21,22 @@ HIDDEN = 4
 
 
 def hartley(length: int) -> np.ndarray:
-    """(length, length), the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) / sqrt(length)."""
+    """(length, length), the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) /
+    sqrt(length).
+    """
     angle = 2.0 * np.pi * np.outer(np.arange(length), np.arange(length)) / length
     return (np.cos(angle) + np.sin(angle)) / math.sqrt(length)
 
 
 def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
-    r"""Structure factors of shells of the infinite lattice, at the momenta of a lattice: (shells, sites).
+    r"""Structure factors of shells of the infinite lattice, at the momenta of a lattice: (shells,
+    sites).
 
     .. math:: \varphi_n(k) = z_n^{-1/2} \sum_{r \in Z^2, |r|^2 = d_n} \cos(k \cdot r)
 
-    with z_n the number of sites at the squared distance d_n. Distances beyond half the lattice wrap around
-    it, so that a kernel sum_n w_n phi_n(k) is one function of momentum on lattices of all sizes.
+    with z_n the number of sites at the squared distance d_n. Distances beyond half the lattice wrap
+    around it, so that a kernel sum_n w_n phi_n(k) is one function of momentum on lattices of all
+    sizes.
     """
     waves = []
     for distance2 in shells:
@@ -60,17 +67,19 @@ class Messages(EffectiveModel):
         h^{(0)} &= {\rm silu}\left(W^{(0)} [|v|^2, S \cdot v] + b^{(0)}\right) \\
         p &= P v, \quad a = S \times A v, \quad g = G h^{(l-1)} \\
         p' &= K^p * (1 + g^p) p, \quad a' = K^a * (1 + g^a) a, \quad s' = K^s * g^s \\
-        h^{(l)} &= {\rm silu}\left(W^{(l)} [|p'|^2, |a'|^2, p' \cdot D v, a' \cdot a, s', h^{(l-1)}] + b^{(l)}\right) \\
-        \log W_{\rm eff} &= \log W_{\rm linear} + \sum_i \sum_l e^{(l)} \cdot h^{(l)}_i
+        h^{(l)} &= {\rm silu}\left(W^{(l)} [|p'|^2, |a'|^2, p' \cdot D v, a' \cdot a, s', h^{(l-1)}]
+        + b^{(l)}\right) \\ \log W_{\rm eff} &= \log W_{\rm linear} + \sum_i \sum_l e^{(l)} \cdot
+        h^{(l)}_i
 
     and p' joins the vectors v that the next layer starts from. All products are between vectors of
     the same parity, hence invariant under O(3).
 
-    Kernels are learned combinations of fixed functions of momentum: shells of the infinite lattice (`shell_waves`),
-    and the free electrons' propagators and bubbles at a few imaginary frequencies (`FreeElectrons`), which carry how
-    things depend on the size of the lattice and on temperature. Sums over sites are
-    not normalised otherwise, so that a site's energy does not know the size of the lattice. The linear model has
-    the shells and the bubbles; its couplings are fitted by least squares and left alone by the training.
+    Kernels are learned combinations of fixed functions of momentum: shells of the infinite lattice
+    (`shell_waves`), and the free electrons' propagators and bubbles at a few imaginary frequencies
+    (`FreeElectrons`), which carry how things depend on the size of the lattice and on temperature.
+    Sums over sites are not normalised otherwise, so that a site's energy does not know the size of
+    the lattice. The linear model has the shells and the bubbles; its couplings are fitted by least
+    squares and left alone by the training.
 
     Parameters
     ----------
@@ -81,8 +90,8 @@ class Messages(EffectiveModel):
     Attributes
     ----------
     precision : torch.dtype
-        Of everything but the linear part and the sums over sites. float32 costs half of float64; log W_eff is
-        a deterministic function all the same, which is what reversible moves need.
+        Of everything but the linear part and the sums over sites. float32 costs half of float64;
+        log W_eff is a deterministic function all the same, which is what reversible moves need.
 
     Notes
     -----
@@ -90,8 +99,8 @@ class Messages(EffectiveModel):
     even kernels; O(layers (C^2 N + C N^{3/2})) per chain.
 
     Related networks: Miyazaki, arXiv:2305.03804 (vectors on the Kondo lattice); Nagai and Tomiya,
-    arXiv:2306.11527 (learned smearing of spins); Batatia et al., arXiv:2206.07697 (MACE: products of
-    messages in place of many layers).
+    arXiv:2306.11527 (learned smearing of spins); Batatia et al., arXiv:2206.07697 (MACE: products
+    of messages in place of many layers).
     """
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
@@ -106,24 +115,45 @@ class Messages(EffectiveModel):
         for axis, matrix in enumerate(matrices):
             self.register_buffer(f"_hartley{axis}", torch.as_tensor(matrix), persistent=False)
         waves = shell_waves(lattice.shape, (0, *architecture.shells))
-        self.register_buffer("_coupling_waves", torch.as_tensor(np.concatenate((waves[1:], bubbles))), persistent=False)
+        self.register_buffer(
+            "_coupling_waves",
+            torch.as_tensor(np.concatenate((waves[1:], bubbles))),
+            persistent=False,
+        )
         waves = np.concatenate((waves, electrons.propagators(lattice.shape), bubbles))
         self.register_buffer("_waves", torch.as_tensor(waves), persistent=False)
 
         def weights(**shapes: tuple[int, int]) -> nn.ParameterDict:
-            return nn.ParameterDict({name: nn.Parameter(torch.zeros(shape, dtype=torch.float64))
-                                     for name, shape in shapes.items()})
+            return nn.ParameterDict(
+                {
+                    name: nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+                    for name, shape in shapes.items()
+                }
+            )
 
         hidden, vectors = HIDDEN * channels, channels + 1
-        self.site = weights(kernel=(channels, len(waves)), mix=(hidden, 2 * vectors), bias=(hidden, 1), energy=(1, hidden))
+        self.site = weights(
+            kernel=(channels, len(waves)),
+            mix=(hidden, 2 * vectors),
+            bias=(hidden, 1),
+            energy=(1, hidden),
+        )
         self.layers = nn.ModuleList(
-            weights(gate=(3 * channels, hidden), project=(3 * channels, vectors + n * channels),
-                    kernel=(3 * channels, len(waves)), mix=(hidden, 5 * channels + hidden), bias=(hidden, 1),
-                    energy=(1, hidden))
-            for n in range(architecture.layers))
+            weights(
+                gate=(3 * channels, hidden),
+                project=(3 * channels, vectors + n * channels),
+                kernel=(3 * channels, len(waves)),
+                mix=(hidden, 5 * channels + hidden),
+                bias=(hidden, 1),
+                energy=(1, hidden),
+            )
+            for n in range(architecture.layers)
+        )
 
     def initialise(self, stream: Stream) -> None:
-        """Random weights, kernels small (the electrons' functions have sharp peaks), no site energies: the linear model to start with."""
+        """Random weights, kernels small (the electrons' functions have sharp peaks), no site
+        energies: the linear model to start with.
+        """
         gain = {"kernel": 0.3, "project": 1.0, "mix": 1.0, "gate": 0.1, "energy": 0.0, "bias": 0.0}
         with torch.no_grad():
             for block in (self.site, *self.layers):
@@ -136,22 +166,34 @@ class Messages(EffectiveModel):
         first = self._hartley0.to(fields.dtype)
         if self.sites <= DENSE_SITES:
             return fields @ first
-        return (first @ (fields.unflatten(-1, self.shape) @ self._hartley1.to(fields.dtype))).flatten(-2)
+        return (
+            first @ (fields.unflatten(-1, self.shape) @ self._hartley1.to(fields.dtype))
+        ).flatten(-2)
 
     def convolve(self, kernels: Tensor, fields: Tensor) -> Tensor:
-        """Fields (channels, ..., sites) each smeared with its kernel, given by weights (channels, waves)."""
-        spectra = (kernels @ self._waves.to(kernels.dtype)).reshape(len(kernels), *[1] * (fields.ndim - 2), self.sites)
+        """Fields (channels, ..., sites) each smeared with its kernel, given by weights (channels,
+        waves).
+        """
+        spectra = (kernels @ self._waves.to(kernels.dtype)).reshape(
+            len(kernels), *[1] * (fields.ndim - 2), self.sites
+        )
         return self.transform(spectra * self.transform(fields))
 
     def correlations(self, spins: Tensor) -> Tensor:
-        """What the couplings multiply, (chains, couplings): sums over pairs of sites, by shell and by bubble."""
+        """What the couplings multiply, (chains, couplings).
+
+        Sums over pairs of sites, by shell and by bubble.
+        """
         power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
         return 0.5 * power @ self._coupling_waves.T
 
     def readout(self, spins: Tensor) -> Tensor:
         """The linear model of spins (chains, sites, 3): (chains,)."""
         power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
-        return 0.5 * (power * (self.couplings @ self._coupling_waves)).sum(-1) + self.sites * self.constant
+        return (
+            0.5 * (power * (self.couplings @ self._coupling_waves)).sum(-1)
+            + self.sites * self.constant
+        )
 
     @torch.no_grad()
     def guide(self, spins: Tensor) -> Tensor:
@@ -163,8 +205,13 @@ class Messages(EffectiveModel):
         """(chains,) log W_eff of spins (chains, sites, 3)."""
         log_weight = self.readout(spins)
         channels = self.architecture.channels
-        site, *layers = [{name: p.to(self.precision) for name, p in block.items()} for block in (self.site, *self.layers)]
-        spins = spins.permute(2, 0, 1).to(self.precision)[None]  # fields are (channels, 3, chains, sites) from here on
+        site, *layers = [
+            {name: p.to(self.precision) for name, p in block.items()}
+            for block in (self.site, *self.layers)
+        ]
+        spins = spins.permute(2, 0, 1).to(self.precision)[
+            None
+        ]  # fields are (channels, 3, chains, sites) from here on
 
         vectors = torch.cat((spins, self.convolve(site["kernel"], spins)))
         hidden, energy = self._sum_up(site, [vectors.square().sum(1), (vectors * spins).sum(1)])
@@ -185,8 +232,14 @@ class Messages(EffectiveModel):
         return log_weight
 
     def _sum_up(self, block: dict[str, Tensor], invariants: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Hidden units (hidden, chains, sites) of invariants (n, chains, sites), and their energy (chains,) float64."""
+        """Hidden units (hidden, chains, sites) of invariants (n, chains, sites), and their energy
+        (chains,) float64.
+        """
         inputs = torch.cat(invariants)
-        hidden = silu(torch.addmm(block["bias"], block["mix"], inputs.flatten(1))).reshape(-1, *inputs.shape[1:])
-        totals = hidden.sum(-1, dtype=torch.float64).T.contiguous()  # whose order of summation no other chain can change
+        hidden = silu(torch.addmm(block["bias"], block["mix"], inputs.flatten(1))).reshape(
+            -1, *inputs.shape[1:]
+        )
+        totals = hidden.sum(
+            -1, dtype=torch.float64
+        ).T.contiguous()  # whose order of summation no other chain can change
         return hidden, (block["energy"] * totals).sum(-1)

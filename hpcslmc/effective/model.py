@@ -42,9 +42,10 @@ class Architecture:
 class EffectiveModel(nn.Module, ABC):
     r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
 
-    A subclass defines ``correlations(spins)`` and, unless it is linear in them, ``forward(spins) -> (chains,)``: twice
-    differentiable, invariant under global O(3), translations and the lattice's point group. Parameters belong to neighbour
-    shells, named by their squared distance, or to functions of momentum, never to sites, so they load on a lattice of any size.
+    A subclass defines ``correlations(spins)`` and, unless it is linear in them, ``forward(spins) ->
+    (chains,)``: twice differentiable, invariant under global O(3), translations and the lattice's
+    point group. Parameters belong to neighbour shells, named by their squared distance, or to
+    functions of momentum, never to sites, so they load on a lattice of any size.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ class EffectiveModel(nn.Module, ABC):
     constant : () buffer
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
     guide : callable or None
-        Forces (chains, sites, 3) close to those of log W_eff at a small part of their cost, if the model has such.
+        Forces (chains, sites, 3) close to those of log W_eff at a small part of their cost, if the
+        model has such.
     """
 
     guide: Callable[[Tensor], Tensor] | None = None
@@ -72,18 +74,25 @@ class EffectiveModel(nn.Module, ABC):
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
-        """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on all ranks."""
+        """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on
+        all ranks.
+        """
 
     @abstractmethod
     def correlations(self, spins: Tensor) -> Tensor:
-        """What the couplings multiply, (chains, couplings): sums over the lattice, such as S_i . S_j over pairs of sites."""
+        """What the couplings multiply, (chains, couplings).
+
+        Sums over the lattice, such as S_i . S_j over pairs of sites.
+        """
 
     def forward(self, spins: Tensor) -> Tensor:
         """(chains,) log W_eff of spins (chains, sites, 3): the linear readout."""
         return self.correlations(spins) @ self.couplings + self.sites * self.constant
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph for theta."""
+        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph
+        for theta.
+        """
         if not forces:
             with torch.no_grad():
                 return Evaluation(self(spins))
@@ -95,9 +104,14 @@ class EffectiveModel(nn.Module, ABC):
 
 
 class ShellModel(EffectiveModel):
-    r"""A model whose vectors are smeared shell by shell, the couplings K_n = beta J_n belonging to shells too.
+    r"""A model whose vectors are smeared shell by shell, the couplings K_n = beta J_n belonging to
+    shells too.
 
-    .. math:: \log W_{\rm linear} = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + N\,{\rm constant}
+    .. math::
+
+        \log W_{\rm linear}
+            = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j
+              + N\,{\rm constant}
     """
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
@@ -106,7 +120,9 @@ class ShellModel(EffectiveModel):
         self.register_buffer("_smearing_index", torch.as_tensor(index), persistent=False)
 
     def kernel(self, weights: Tensor) -> Tensor:
-        """Shell-wise kernels, (..., sites, sites), from weights (..., n_max + 1) of shells 0..n_max."""
+        """Shell-wise kernels, (..., sites, sites), from weights (..., n_max + 1) of shells
+        0..n_max.
+        """
         padded = torch.cat((weights, weights.new_zeros(*weights.shape[:-1], 1)), -1)
         flat = padded.index_select(-1, self._smearing_index.flatten())
         return flat.reshape(*weights.shape[:-1], self.sites, self.sites)

@@ -21,10 +21,13 @@ class DataSet:
     ----------
     block : ChainBlock
     validation_fraction : float
-        Every k-th chain validates, k = round(1 / validation_fraction). Of fewer chains, which nothing is learned from, all do both.
+        Every k-th chain validates, k = round(1 / validation_fraction). Of fewer chains, which
+        nothing is learned from, all do both.
     """
 
-    def __init__(self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu"
+    ) -> None:
         every = max(2, round(1.0 / validation_fraction))
         self.chains_total = block.total
         is_validation = np.arange(block.total) % every == every - 1
@@ -44,7 +47,9 @@ class DataSet:
         return self._count
 
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
-        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential forces (zero if unknown)."""
+        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential
+        forces (zero if unknown).
+        """
         forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
         tangential = forces - (forces * spins).sum(-1, keepdim=True) * spins
         for parts, new in zip(self._parts, (spins, evaluation.log_weight, tangential), strict=True):
@@ -79,10 +84,11 @@ class DataSet:
 
 
 class Recorder:
-    """A density that writes down what it is asked: every evaluation with forces becomes data while it records.
+    """A density that writes down what it is asked: every evaluation with forces becomes data while
+    it records.
 
-    An HMC trajectory evaluates log W and its forces at every step, and every one of these configurations is as good to
-    learn from as its end.
+    An HMC trajectory evaluates log W and its forces at every step, and every one of these
+    configurations is as good to learn from as its end.
 
     Parameters
     ----------

@@ -40,7 +40,14 @@ class Physics:
     J: float
 
 
-def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physics, versions: dict[str, str], world: World) -> None:
+def write_data(
+    path: Path,
+    data: DataSet,
+    shape: tuple[int, int],
+    physics: Physics,
+    versions: dict[str, str],
+    world: World,
+) -> None:
     """Write all configurations of all chains, and publish the file by rename. Collective.
 
     Datasets
@@ -64,7 +71,7 @@ def write_data(path: Path, data: DataSet, shape: tuple[int, int], physics: Physi
                     dataset = file.create_dataset(name, (total, *array.shape[2:]), KINDS[name])
                     filled = 0
                     for piece in rows[name]:
-                        dataset[filled:filled + len(piece)] = piece
+                        dataset[filled : filled + len(piece)] = piece
                         filled += len(piece)
         finally:
             send()  # what was not written, so that no rank waits for ever
@@ -115,14 +122,23 @@ class Replay:
             check_regular(file_path)
             file = open_hdf5(file_path, "r")
             if file.attrs.get("format") != FORMAT:
-                raise UserError(f"[learning] replay: {file_path} holds no data of this program ({FORMAT}).")
+                raise UserError(
+                    f"[learning] replay: {file_path} holds no data of this program ({FORMAT})."
+                )
             if json.loads(file.attrs["physics"]) != asdict(physics):
-                raise UserError(f"[learning] replay: {file_path} is of other physics ({file.attrs['physics']}): "
-                                "t, J, mu and the temperature have to be those of this job.")
+                raise UserError(
+                    f"[learning] replay: {file_path} is of other physics "
+                    f"({file.attrs['physics']}): "
+                    "t, J, mu and the temperature have to be those of this job."
+                )
             self.shape = tuple(int(length) for length in file.attrs["shape"])
             self._datasets = [file[name] for name in ("spins", "log_weight", "forces")]
             count, sites = len(self._datasets[1]), self.shape[0] * self.shape[1]
-            if count == 0 or [d.shape for d in self._datasets] != [(count, sites, 3), (count,), (count, sites, 3)]:
+            if count == 0 or [d.shape for d in self._datasets] != [
+                (count, sites, 3),
+                (count,),
+                (count, sites, 3),
+            ]:
                 raise ValueError("its arrays do not fit each other")
         except OSError as error:
             problem = error.strerror or str(error).splitlines()[0]
@@ -134,7 +150,12 @@ class Replay:
         return len(self._datasets[1])
 
     def read(self, rows: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
-        """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3), all float64, of some rows, in any order."""
+        """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3), all
+        float64, of some rows, in any order.
+        """
         unique, place = np.unique(rows, return_inverse=True)
-        spins, log_weight, forces = (torch.as_tensor(dataset[unique][place], dtype=torch.float64, device=device) for dataset in self._datasets)
+        spins, log_weight, forces = (
+            torch.as_tensor(dataset[unique][place], dtype=torch.float64, device=device)
+            for dataset in self._datasets
+        )
         return torch.nn.functional.normalize(spins, dim=-1), log_weight, forces

@@ -20,11 +20,12 @@ STAGES = ("explore", "train", "collect", "finished")
 class SelfLearning:
     """Learns the effective model while the chains keep sampling the exact weight.
 
-    Stages, in order: ``explore`` (exact moves give the first data; of HMC, every point of a trajectory), then rounds of
-    ``train`` (gradient steps) and ``collect`` (self-learning steps whose proposals, accepted or not, join the data and whose
-    acceptance is measured). All data stay, so every round replays those before. A round whose acceptance does not exceed the
-    best so far by more than two standard errors of it is the last, and so is one after which the budget of exact
-    evaluations is spent; the parameters of the best round are kept.
+    Stages, in order: ``explore`` (exact moves give the first data; of HMC, every point of a
+    trajectory), then rounds of ``train`` (gradient steps) and ``collect`` (self-learning steps
+    whose proposals, accepted or not, join the data and whose acceptance is measured). All data
+    stay, so every round replays those before. A round whose acceptance does not exceed the best so
+    far by more than two standard errors of it is the last, and so is one after which the budget of
+    exact evaluations is spent; the parameters of the best round are kept.
 
     Parameters
     ----------
@@ -37,11 +38,13 @@ class SelfLearning:
     trainer : Trainer
     world : World
     rounds : int
-        Most rounds; with 0 the acceptance of the model as it is gets measured, and the inner moves are tuned, nothing else.
+        Most rounds; with 0 the acceptance of the model as it is gets measured, and the inner moves
+        are tuned, nothing else.
     configurations : int
         Configurations that every chain adds to the data in each stage of exploring or collecting.
     moves : int
-        Exact moves between two configurations of the exploring stage, where the moves evaluate no forces.
+        Exact moves between two configurations of the exploring stage, where the moves evaluate no
+        forces.
     budget : int or None
         Most exact evaluations of one chain, over all stages.
     fit_linear : bool
@@ -52,21 +55,37 @@ class SelfLearning:
     curve : list of dict
         Learning curve: round, step, loss, validation MSE of log W, MSE per site.
     history : list of dict
-        One entry a round: acceptance measured with its standard error, and predicted by the validation MSE.
+        One entry a round: acceptance measured with its standard error, and predicted by the
+        validation MSE.
     evaluations : int
         Exact evaluations of one chain so far.
     remarks : list of str
         What the user should know.
     """
 
-    def __init__(self, model: EffectiveModel, exact: Move, recorder: Recorder, slmc: SLMC, data: DataSet, trainer: Trainer,
-                 world: World, *, rounds: int, configurations: int, moves: int, budget: int | None = None,
-                 fit_linear: bool = True) -> None:
+    def __init__(
+        self,
+        model: EffectiveModel,
+        exact: Move,
+        recorder: Recorder,
+        slmc: SLMC,
+        data: DataSet,
+        trainer: Trainer,
+        world: World,
+        *,
+        rounds: int,
+        configurations: int,
+        moves: int,
+        budget: int | None = None,
+        fit_linear: bool = True,
+    ) -> None:
         self.model, self.exact, self.recorder, self.slmc = model, exact, recorder, slmc
         self.data, self.trainer, self.world = data, trainer, world
         self.rounds, self.configurations, self.moves = rounds, configurations, moves
         self.budget, self.fit_linear = budget, fit_linear
-        self.stage: Literal["explore", "train", "collect", "finished"] = "explore" if rounds else "collect"
+        self.stage: Literal["explore", "train", "collect", "finished"] = (
+            "explore" if rounds else "collect"
+        )
         self.round = self.evaluations = 0
         self.curve: list[dict] = []
         self.history: list[dict] = []
@@ -105,7 +124,11 @@ class SelfLearning:
         if self.stage == "train":
             self._train()
             return spins, evaluation
-        step = self._explore(spins, evaluation) if self.stage == "explore" else self._collect(spins, evaluation)
+        step = (
+            self._explore(spins, evaluation)
+            if self.stage == "explore"
+            else self._collect(spins, evaluation)
+        )
         return step.spins, step.evaluation
 
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
@@ -137,7 +160,9 @@ class SelfLearning:
             self.stage = "collect"
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        step = self.slmc.move(spins, evaluation, forces=self.rounds > 0 and self.trainer.force_weight > 0.0)
+        step = self.slmc.move(
+            spins, evaluation, forces=self.rounds > 0 and self.trainer.force_weight > 0.0
+        )
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
         sums = torch.cat((step.acceptance[:, None], step.tuning), 1).sum(0).cpu().numpy()
@@ -155,11 +180,18 @@ class SelfLearning:
         mse = self.trainer.mse
         acceptance = self.acceptance
         error = float(np.std(self._accepted) / math.sqrt(len(self._accepted)))
-        self.history.append({
-            "round": self.round, "evaluations": self.evaluations * self.data.chains_total, "mse": mse, "mse_per_site": mse / self.model.sites,
-            "acceptance": acceptance, "acceptance_error": error,
-            "predicted_erfc": math.erfc(math.sqrt(mse) / 2.0), "predicted_exp": math.exp(-math.sqrt(mse)),
-        })
+        self.history.append(
+            {
+                "round": self.round,
+                "evaluations": self.evaluations * self.data.chains_total,
+                "mse": mse,
+                "mse_per_site": mse / self.model.sites,
+                "acceptance": acceptance,
+                "acceptance_error": error,
+                "predicted_erfc": math.erfc(math.sqrt(mse) / 2.0),
+                "predicted_exp": math.exp(-math.sqrt(mse)),
+            }
+        )
         self._accepted = []
         previous = self._best.get("acceptance", -math.inf)
         if acceptance > previous:
@@ -179,9 +211,17 @@ class SelfLearning:
 
     def state_dict(self) -> dict:
         """Everything but the model, the moves and the data, which are saved with their owners."""
-        return {"stage": self.stage, "round": self.round, "curve": self.curve, "history": self.history,
-                "evaluations": self.evaluations, "remarks": self.remarks,
-                "accepted": self._accepted, "best": self._best, "trainer": {} if self.finished else self.trainer.state_dict()}
+        return {
+            "stage": self.stage,
+            "round": self.round,
+            "curve": self.curve,
+            "history": self.history,
+            "evaluations": self.evaluations,
+            "remarks": self.remarks,
+            "accepted": self._accepted,
+            "best": self._best,
+            "trainer": {} if self.finished else self.trainer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self.stage, self.round = state["stage"], state["round"]

@@ -10,20 +10,23 @@ MOMENTUM, SECOND_MOMENT, PRECONDITIONER = 0.9, 0.99, 0.95
 REFRESH_EVERY = 10
 """Steps between two updates of the eigenbases."""
 DAMPING = 1e-3
-"""Share of the mean eigenvalue added to L and R when their eigenbases turn, so that rounding cannot choose the basis of an empty space."""
+"""Share of the mean eigenvalue added to L and R when their eigenbases turn, so that rounding cannot
+choose the basis of an empty space.
+"""
 EPSILON = 1e-6
 
 
 class SOAP(torch.optim.Optimizer):
     r"""Second-order steps for matrices of parameters.
 
-    For the gradient G of each matrix (a vector counts as one column), with L and R running means of G G^T and G^T G:
+    For the gradient G of each matrix (a vector counts as one column), with L and R running means of
+    G G^T and G^T G:
 
     .. math:: \Delta = -\eta\, Q_L \frac{Q_L^T M Q_R}{\sqrt{V} + \epsilon} Q_R^T
 
-    M the running mean of G, V that of the squares of Q_L^T G Q_R, both with Adam's correction for the first steps, and Q the
-    eigenvectors of L and R, approached from the unit matrix by one orthogonal iteration every 10 steps. The first gradient
-    only starts L and R.
+    M the running mean of G, V that of the squares of Q_L^T G Q_R, both with Adam's correction for
+    the first steps, and Q the eigenvectors of L and R, approached from the unit matrix by one
+    orthogonal iteration every 10 steps. The first gradient only starts L and R.
 
     Parameters
     ----------
@@ -32,9 +35,10 @@ class SOAP(torch.optim.Optimizer):
 
     Notes
     -----
-    All in the precision of the parameters, no step more sensitive to rounding than the gradient itself: ranks that add it up
-    in another order arrive at the same parameters. Implementations for large networks decompose in single precision, from the
-    eigenvectors of the first, almost singular L and R, and lose that. Vyas et al., arXiv:2409.11321.
+    All in the precision of the parameters, no step more sensitive to rounding than the gradient
+    itself: ranks that add it up in another order arrive at the same parameters. Implementations for
+    large networks decompose in single precision, from the eigenvectors of the first, almost
+    singular L and R, and lose that. Vyas et al., arXiv:2409.11321.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
@@ -45,10 +49,14 @@ class SOAP(torch.optim.Optimizer):
         """One step along the gradients that the parameters hold."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                gradient = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[:, None]
+                gradient = (
+                    parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[:, None]
+                )
                 state = self.state[parameter]
                 if state:
-                    parameter -= group["lr"] * self._update(state, gradient).reshape(parameter.shape)
+                    parameter -= group["lr"] * self._update(state, gradient).reshape(
+                        parameter.shape
+                    )
                 else:
                     self._start(state, gradient)
 
@@ -57,7 +65,9 @@ class SOAP(torch.optim.Optimizer):
         state["step"] = torch.zeros((), dtype=torch.int64)
         state["left"], state["right"] = gradient @ gradient.T, gradient.T @ gradient
         for side in ("left", "right"):
-            state[f"{side}_basis"] = torch.eye(len(state[side]), dtype=gradient.dtype, device=gradient.device)
+            state[f"{side}_basis"] = torch.eye(
+                len(state[side]), dtype=gradient.dtype, device=gradient.device
+            )
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
 
     @staticmethod
@@ -74,8 +84,11 @@ class SOAP(torch.optim.Optimizer):
             for axis, side in enumerate(("left", "right")):
                 outer, basis = state[side], state[f"{side}_basis"]
                 turned = outer @ basis + DAMPING * outer.diagonal().mean() * basis
-                # largest eigenvalues first, as an orthogonal iteration would sort them in the end, by way of an instability
+                # largest eigenvalues first, as an orthogonal iteration would sort them in the end,
+                # by way of an instability
                 order = (basis * turned).sum(0).argsort(descending=True, stable=True)
-                state[f"{side}_basis"] = torch.linalg.qr(turned[:, order]).Q.contiguous()  # as it comes back from a checkpoint
+                state[f"{side}_basis"] = torch.linalg.qr(
+                    turned[:, order]
+                ).Q.contiguous()  # as it comes back from a checkpoint
                 state["square"] = state["square"].index_select(axis, order)
         return update

@@ -33,8 +33,15 @@ RECOVERIES = 3
 
 
 def schedule(progress: float) -> float:
-    """Share of the peak learning rate at a progress in [0, 1]: linear warm-up over a tenth, then a cosine to zero."""
-    return progress / 0.1 if progress < 0.1 else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
+    """Share of the peak learning rate at a progress in [0, 1].
+
+    Linear warm-up over a tenth, then a cosine to zero.
+    """
+    return (
+        progress / 0.1
+        if progress < 0.1
+        else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
+    )
 
 
 def check_identical(model: EffectiveModel, world: World) -> None:
@@ -52,7 +59,9 @@ def check_identical(model: EffectiveModel, world: World) -> None:
 
 
 def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Tensor]:
-    """log W_eff (batch,) and its tangential gradient (batch, sites, 3), differentiable in the parameters."""
+    """log W_eff (batch,) and its tangential gradient (batch, sites, 3), differentiable in the
+    parameters.
+    """
     spins = spins.detach().requires_grad_()
     log_weight = model(spins)
     (gradient,) = torch.autograd.grad(log_weight.sum(), spins, create_graph=True)
@@ -71,9 +80,10 @@ class Trainer:
     of the batches and is set to that of all training data at the end: only the variance of the
     error matters to sampling.
 
-    Ten times a round the validation error is measured and the best parameters are kept, with which the round ends. It ends early
-    when five checks found nothing better. A loss that is not finite, or a validation error ten times the best, brings the best
-    parameters back with a fresh optimiser at a third of the rate.
+    Ten times a round the validation error is measured and the best parameters are kept, with which
+    the round ends. It ends early when five checks found nothing better. A loss that is not finite,
+    or a validation error ten times the best, brings the best parameters back with a fresh optimiser
+    at a third of the rate.
 
     Parameters
     ----------
@@ -85,13 +95,15 @@ class Trainer:
     steps : int
         Gradient steps of a round; the rate warms up and decays to zero over them.
     batch_size : int
-        Configurations of a step over all ranks, rounded down to the same number from each training chain.
+        Configurations of a step over all ranks, rounded down to the same number from each training
+        chain.
     rate : float
     force_weight : float
         lambda; 0 needs no second derivatives.
     replays : list of (Replay, EffectiveModel)
-        Data of other lattices, each with the model on that lattice, which shares its parameters with ``model``. Every step takes as
-        many configurations of each as of the run's own data, their loss weighted by the ratio of sites.
+        Data of other lattices, each with the model on that lattice, which shares its parameters
+        with ``model``. Every step takes as many configurations of each as of the run's own data,
+        their loss weighted by the ratio of sites.
     draws : Stream
         The same on all ranks: which configurations of the replays enter a batch.
 
@@ -108,9 +120,20 @@ class Trainer:
         What the user should know about this round.
     """
 
-    def __init__(self, model: EffectiveModel, data: DataSet, world: World, stream: Stream, *, steps: int,
-                 batch_size: int, rate: float, force_weight: float, replays: Sequence[tuple[Replay, EffectiveModel]] = (),
-                 draws: Stream | None = None) -> None:
+    def __init__(
+        self,
+        model: EffectiveModel,
+        data: DataSet,
+        world: World,
+        stream: Stream,
+        *,
+        steps: int,
+        batch_size: int,
+        rate: float,
+        force_weight: float,
+        replays: Sequence[tuple[Replay, EffectiveModel]] = (),
+        draws: Stream | None = None,
+    ) -> None:
         self.replays, self.draws = replays, draws
         self.model, self.data, self.world, self.stream = model, data, world, stream
         self.steps, self.rate, self.force_weight = steps, rate, force_weight
@@ -124,13 +147,17 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def fit_linear(self) -> None:
-        """Set the couplings of the linear readout by least squares of what the rest of the model leaves of log W. Collective."""
+        """Set the couplings of the linear readout by least squares of what the rest of the model
+        leaves of log W. Collective.
+        """
         with torch.no_grad():
             self.model.couplings.zero_()
         covariance, mean = self._moments(self.model, *self._configurations(self.data.train_chains))
         for replay, model in self.replays:
             spins, log_weight, _ = self._sample_of(replay)
-            covariance = covariance + self._moments(model, spins, log_weight)[0] * (self.model.sites / model.sites)
+            covariance = covariance + self._moments(model, spins, log_weight)[0] * (
+                self.model.sites / model.sites
+            )
         scale = np.sqrt(np.maximum(np.diag(covariance)[:-1], np.finfo(float).tiny))
         normal, target = covariance[:-1, :-1] / np.outer(scale, scale), covariance[:-1, -1] / scale
         solution = np.linalg.lstsq(normal, target, rcond=1e-9)[0] / scale
@@ -138,11 +165,17 @@ class Trainer:
             self.model.couplings.copy_(torch.as_tensor(solution))
             self.model.constant += (mean[-1] - mean[:-1] @ solution) / self.model.sites
 
-    def _moments(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Covariance and mean of (correlations, log W - log W_eff) over all ranks' configurations."""
-        features = torch.cat([model.correlations(chunk) for chunk in self._chunks(model, spins)] or
-                             [spins.new_zeros(0, len(model.couplings))])
-        errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)[:, None]
+    def _moments(
+        self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariance and mean of (correlations, log W - log W_eff) over all configurations."""
+        features = torch.cat(
+            [model.correlations(chunk) for chunk in self._chunks(model, spins)]
+            or [spins.new_zeros(0, len(model.couplings))]
+        )
+        errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)[
+            :, None
+        ]
         rows = torch.cat((features, errors, torch.ones_like(errors)), 1)
         sums = self.world.sum(rows.sum(0).cpu().numpy())
         mean = sums[:-1] / sums[-1]
@@ -150,16 +183,25 @@ class Trainer:
         return self.world.sum((centred.T @ centred).cpu().numpy()) / sums[-1], mean
 
     def _sample_of(self, replay: Replay) -> tuple[Tensor, Tensor, Tensor]:
-        """This rank's share of configurations spread evenly over a replay."""
+        """Read this rank's share of configurations spread evenly over a replay."""
         rows = np.linspace(0, len(replay) - 1, min(len(replay), FITTED_ROWS), dtype=np.int64)
-        return replay.read(rows[self.world.rank::self.world.size], self.data.stacked()[1].device)
+        return replay.read(rows[self.world.rank :: self.world.size], self.data.stacked()[1].device)
 
     def start_round(self, fit_linear: bool = False) -> None:
-        """Fresh optimiser and schedule over all data collected so far; least squares for the couplings if wanted. Collective."""
+        """Fresh optimiser and schedule over all data collected so far; least squares for the
+        couplings if wanted. Collective.
+        """
         self._optimiser = SOAP(self.parameters, lr=self.rate)
         if fit_linear:
             self.fit_linear()
-        self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = 0, math.nan, math.inf, [], [], 0
+        self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = (
+            0,
+            math.nan,
+            math.inf,
+            [],
+            [],
+            0,
+        )
         self._centre()
         for replay, model in self.replays:
             self._centre_on(model, self._errors(model, *self._sample_of(replay)[:2]))
@@ -176,26 +218,39 @@ class Trainer:
         return self.step == self.steps
 
     def train_step(self) -> None:
-        """One gradient step on a fresh batch. Collective: one allreduce of gradient, loss and mean error."""
+        """One gradient step on a fresh batch.
+
+        Collective: one allreduce of gradient, loss and mean error.
+        """
         spins, log_weight, forces = self._batch()
         gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
         for replay, model in self.replays:
-            rows = (self.draws.uniform(size)[0] * len(replay)).long().cpu().numpy()[self.world.rank::self.world.size]
+            rows = (
+                (self.draws.uniform(size)[0] * len(replay))
+                .long()
+                .cpu()
+                .numpy()[self.world.rank :: self.world.size]
+            )
             part, (_, error) = self._gradient(model, *replay.read(rows, gradient.device))
-            gradient, losses = gradient + part * (self.model.sites / model.sites), torch.cat((losses, error[None]))
+            gradient, losses = (
+                gradient + part * (self.model.sites / model.sites),
+                torch.cat((losses, error[None])),
+            )
         flat = self.world.sum(torch.cat((gradient, losses)).cpu().numpy()) / size
         self.step += 1
         if not np.isfinite(flat).all():
             self._recover("the loss was not finite")
             return
-        averaged = torch.as_tensor(flat[:len(gradient)], device=gradient.device)
-        self.loss, *mean_errors = flat[len(gradient):].tolist()
+        averaged = torch.as_tensor(flat[: len(gradient)], device=gradient.device)
+        self.loss, *mean_errors = flat[len(gradient) :].tolist()
         offset = 0
         for p in self.parameters:
-            p.grad = averaged[offset:offset + p.numel()].reshape(p.shape)
+            p.grad = averaged[offset : offset + p.numel()].reshape(p.shape)
             offset += p.numel()
-        self._optimiser.param_groups[0]["lr"] = self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
+        self._optimiser.param_groups[0]["lr"] = (
+            self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
+        )
         self._optimiser.step()
         for model, mean_error in zip(self._models, mean_errors, strict=True):
             model.constant += 0.2 * mean_error / model.sites
@@ -203,26 +258,52 @@ class Trainer:
             self._check()
 
     def _check(self) -> None:
-        """Validate; keep the parameters if they are the best so far, go back to the best if they are far off."""
+        """Validate; keep the parameters if they are the best so far, go back to the best if they
+        are far off.
+        """
         mse = self.validate()
-        self.curve.append({"step": self.step, "loss": self.loss, "mse": mse, "mse_per_site": mse / self.model.sites})
+        self.curve.append(
+            {
+                "step": self.step,
+                "loss": self.loss,
+                "mse": mse,
+                "mse_per_site": mse / self.model.sites,
+            }
+        )
         if mse < self.mse:
-            self.mse, self._best = mse, {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.mse, self._best = (
+                mse,
+                {name: value.clone() for name, value in self.model.state_dict().items()},
+            )
         elif not mse < max(DIVERGED * self.mse, TOLERABLE):
             self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
-        elif len(self.curve) > PATIENCE and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse:
+        elif (
+            len(self.curve) > PATIENCE
+            and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse
+        ):
             self.step = self.steps
 
     def _recover(self, what: str) -> None:
         if not self._best:
-            raise UserError("the effective model gives log W_eff that is not finite before any training: check [effective] start_from.")
+            raise UserError(
+                "the effective model gives log W_eff that is not finite before any training: check "
+                "[effective] start_from."
+            )
         self.model.load_state_dict(self._best)
         self._optimiser = SOAP(self.parameters, lr=self.rate)
         self._recoveries += 1
-        after = f"went on from the best parameters (validation MSE {self.mse:.3g}) at a third of the rate"
+        after = (
+            f"went on from the best parameters (validation MSE {self.mse:.3g}) at a third of the "
+            "rate"
+        )
         if self._recoveries > RECOVERIES:
-            self.step, after = self.steps, "the round ended with the best parameters; a smaller [learning] rate would help"
-        self.remarks.append(f"training diverged at step {self.step} of {self.steps}: {what}; {after}")
+            self.step, after = (
+                self.steps,
+                "the round ended with the best parameters; a smaller [learning] rate would help",
+            )
+        self.remarks.append(
+            f"training diverged at step {self.step} of {self.steps}: {what}; {after}"
+        )
 
     def validate(self) -> float:
         """Mean squared error of log W on the validation chains, its mean removed. Collective."""
@@ -232,14 +313,19 @@ class Trainer:
         return float(squares[0] / count)
 
     def finish_round(self) -> None:
-        """Take the best parameters, centre them, and check that all ranks hold the same. Collective."""
+        """Take the best parameters, centre them, and check that all ranks hold the same.
+
+        Collective.
+        """
         self.model.load_state_dict(self._best)
         self._centre()
         check_identical(self.model, self.world)
 
     def _centre(self) -> None:
         """Set the constant to the training data's."""
-        self._centre_on(self.model, self._errors(self.model, *self._configurations(self.data.train_chains)))
+        self._centre_on(
+            self.model, self._errors(self.model, *self._configurations(self.data.train_chains))
+        )
 
     def _centre_on(self, model: EffectiveModel, errors: np.ndarray) -> None:
         """Take the mean of all ranks' errors out of a model's constant."""
@@ -250,10 +336,18 @@ class Trainer:
         spins, log_weight, forces = self.data.stacked()
         draw = (self.stream.uniform(self.draws_per_batch) * len(self.data)).long()
         picked = self.data.train_chains[:, None], draw[self.data.train_chains]
-        return spins[picked].flatten(0, 1), log_weight[picked].flatten(), forces[picked].flatten(0, 1)
+        return (
+            spins[picked].flatten(0, 1),
+            log_weight[picked].flatten(),
+            forces[picked].flatten(0, 1),
+        )
 
-    def _gradient(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the summed loss, flat, and (summed loss, summed error); zero without configurations."""
+    def _gradient(
+        self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient of the summed loss, flat, and (summed loss, summed error); zero without
+        configurations.
+        """
         if not len(spins):  # a rank whose chains all validate
             return torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
         if self.force_weight > 0.0:
@@ -265,7 +359,9 @@ class Trainer:
         error = log_weight - model_log_weight
         loss = error.square().sum() + self.force_weight * force_error
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        return torch.cat([g.flatten() for g in gradients]), torch.stack((loss, error.sum())).detach()
+        return torch.cat([g.flatten() for g in gradients]), torch.stack(
+            (loss, error.sum())
+        ).detach()
 
     def _configurations(self, chains: Tensor) -> tuple[Tensor, Tensor]:
         spins, log_weight, _ = self.data.stacked()
@@ -283,18 +379,40 @@ class Trainer:
         """Where the round stands; the model's parameters are saved with the model."""
         if self._optimiser is None:
             return {"stream": self.stream.state_dict()}
-        moments = {str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
-                   for i, p in enumerate(self.parameters) if self._optimiser.state[p]}
-        return {"stream": self.stream.state_dict(), "step": self.step, "loss": self.loss, "mse": self.mse, "curve": self.curve,
-                "remarks": self.remarks, "recoveries": self._recoveries, "best": self._best, "moments": moments,
-                "draws": self.draws.state_dict() if self.draws else {}, "constants": [float(model.constant) for model in self._models[1:]]}
+        moments = {
+            str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
+            for i, p in enumerate(self.parameters)
+            if self._optimiser.state[p]
+        }
+        return {
+            "stream": self.stream.state_dict(),
+            "step": self.step,
+            "loss": self.loss,
+            "mse": self.mse,
+            "curve": self.curve,
+            "remarks": self.remarks,
+            "recoveries": self._recoveries,
+            "best": self._best,
+            "moments": moments,
+            "draws": self.draws.state_dict() if self.draws else {},
+            "constants": [float(model.constant) for model in self._models[1:]],
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self.stream.load_state_dict(state["stream"])
         if "step" in state:
             self._optimiser = SOAP(self.parameters, lr=self.rate)
-            self.step, self.loss, self.mse, self.curve = state["step"], state["loss"], state["mse"], state["curve"]
-            self.remarks, self._recoveries, self._best = state["remarks"], state["recoveries"], state["best"]
+            self.step, self.loss, self.mse, self.curve = (
+                state["step"],
+                state["loss"],
+                state["mse"],
+                state["curve"],
+            )
+            self.remarks, self._recoveries, self._best = (
+                state["remarks"],
+                state["recoveries"],
+                state["best"],
+            )
             if self.draws:
                 self.draws.load_state_dict(state["draws"])
             for model, constant in zip(self._models[1:], state["constants"], strict=True):
@@ -302,5 +420,7 @@ class Trainer:
             for i, p in enumerate(self.parameters):
                 if str(i) in state["moments"]:
                     # the step count stays on the CPU
-                    self._optimiser.state[p] = {name: value if name == "step" else value.to(p.device)
-                                                for name, value in state["moments"][str(i)].items()}
+                    self._optimiser.state[p] = {
+                        name: value if name == "step" else value.to(p.device)
+                        for name, value in state["moments"][str(i)].items()
+                    }

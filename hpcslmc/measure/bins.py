@@ -8,11 +8,14 @@ from torch import Tensor
 
 
 def standing_still(acceptance: np.ndarray, m2_uniform: np.ndarray) -> np.ndarray:
-    """(chains[, temperature]) bool, chains in whose draws (chains, draws[, temperature]) no proposal was accepted, or none that moved a spin.
+    """(chains[, temperature]) bool, chains in whose draws (chains, draws[, temperature]) no
+    proposal was accepted, or none that moved a spin.
 
     Draws behind the end of a chain are nan.
     """
-    return (np.nan_to_num(acceptance) == 0.0).all(1) | (np.nanmax(m2_uniform, 1) == np.nanmin(m2_uniform, 1))
+    return (np.nan_to_num(acceptance) == 0.0).all(1) | (
+        np.nanmax(m2_uniform, 1) == np.nanmin(m2_uniform, 1)
+    )
 
 
 class Bins:
@@ -27,20 +30,27 @@ class Bins:
     size : int
         Samples per bin.
     intervals : mapping of str to int, optional
-        Samples between two measurements of an observable, 1 for those without one. Each divides ``size``: a bin then holds as many
-        measurements of it as any other, and the draws of all observables belong to the same stretches of the chain.
+        Samples between two measurements of an observable, 1 for those without one. Each divides
+        ``size``: a bin then holds as many measurements of it as any other, and the draws of all
+        observables belong to the same stretches of the chain.
     """
 
-    def __init__(self, names: list[str], chains: int, size: int, intervals: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, names: list[str], chains: int, size: int, intervals: Mapping[str, int] | None = None
+    ) -> None:
         self.names, self.size = names, size
-        self._intervals = np.array([(intervals or {}).get(name, 1) for name in names], dtype=np.int64)
+        self._intervals = np.array(
+            [(intervals or {}).get(name, 1) for name in names], dtype=np.int64
+        )
         if (size % self._intervals).any():
-            raise ValueError(f"bins of {size} samples cannot hold measurements every {self._intervals.tolist()} samples")
+            raise ValueError(
+                f"bins of {size} samples cannot hold measurements every {self._intervals.tolist()} "
+                "samples"
+            )
         self._bins = np.empty((chains, 0, len(names)))
         self._filled = 0
-        self._partial = np.zeros(
-            (2, chains, len(names))
-        )  # sums of the samples, and of their squared deviations from their mean
+        # sums of the samples, and of their squared deviations from their mean
+        self._partial = np.zeros((2, chains, len(names)))
         self._deviations = np.zeros((chains, len(names)))
         self._samples_in_partial = 0
 
@@ -77,7 +87,7 @@ class Bins:
         if self._samples_in_partial == self.size:
             if self._filled == self._bins.shape[1]:
                 grown = np.empty((len(self._bins), max(64, 2 * self._filled), len(self.names)))
-                grown[:, :self._filled] = self._bins
+                grown[:, : self._filled] = self._bins
                 self._bins = grown
             self._bins[:, self._filled] = self._partial[0] * self._intervals / self.size
             self._deviations += self._partial[1] * self._intervals
@@ -103,7 +113,7 @@ class Bins:
     @property
     def draws(self) -> np.ndarray:
         """(chains, draws, observables) float64, the complete bins."""
-        return self._bins[:, :self._filled]
+        return self._bins[:, : self._filled]
 
     @property
     def variances(self) -> np.ndarray:
@@ -114,7 +124,9 @@ class Bins:
 
     @property
     def idle(self) -> np.ndarray:
-        """(chains,) bool, chains that stand still in all complete bins; no chain does in less than two."""
+        """(chains,) bool, chains that stand still in all complete bins; no chain does in less than
+        two.
+        """
         if self._filled < 2:
             return np.zeros(len(self._bins), dtype=bool)
         names = ("acceptance", "m2_uniform")

@@ -11,7 +11,10 @@ from hpcslmc.measure.profiles import EnergyBins, momenta
 class DensityOfStates:
     r"""Density of states per site, both spins: a histogram of all eigenvalues of h(S).
 
-    .. math:: \rho(E) = \frac1N \left\langle \sum_n \delta(E - E_n) \right\rangle, \qquad \int \rho(E)\, dE = 2
+    .. math::
+
+        \rho(E) = \frac1N \left\langle \sum_n \delta(E - E_n) \right\rangle, \qquad
+            \int \rho(E)\, dE = 2
 
     Parameters
     ----------
@@ -43,11 +46,14 @@ class DensityOfStates:
 class SpectralFunction:
     r"""Electrons' spectral function, both spins, over the whole Brillouin zone.
 
-    .. math:: A(k, \omega) = \Big\langle \sum_{n, a} |\langle k a | n \rangle|^2 \delta(\omega - E_n) \Big\rangle,
+    .. math::
+
+        A(k, \omega)
+            = \Big\langle \sum_{n, a} |\langle k a | n \rangle|^2 \delta(\omega - E_n) \Big\rangle,
         \qquad \langle r | k \rangle = \frac{e^{i k.r}}{\sqrt N}
 
-    Energies count from 0, not from mu. At every k its integral is 2, its first moment 2 epsilon_k, and the mean over k
-    is the density of states; 2 delta(omega - epsilon_k) for free electrons.
+    Energies count from 0, not from mu. At every k its integral is 2, its first moment 2 epsilon_k,
+    and the mean over k is the density of states; 2 delta(omega - epsilon_k) for free electrons.
 
     Parameters
     ----------
@@ -59,8 +65,8 @@ class SpectralFunction:
 
     Notes
     -----
-    All eigenvectors, O(N^3), and a Fourier transform of each; 8 N ``energies`` bytes a chain to keep the sums.
-    Furukawa, J. Phys. Soc. Jpn. 64, 2734 (1995).
+    All eigenvectors, O(N^3), and a Fourier transform of each; 8 N ``energies`` bytes a chain to
+    keep the sums. Furukawa, J. Phys. Soc. Jpn. 64, 2734 (1995).
     """
 
     name, label, needs = "spectral_function", "A(k, omega) [1/t]", Needs.STATES
@@ -76,6 +82,8 @@ class SpectralFunction:
         return self.electrons.of_states(spins, self._function)
 
     def _function(self, levels: Tensor, states: Tensor) -> Tensor:
-        waves = torch.fft.fftn(states.unflatten(1, (*self.lattice.shape, 2)), dim=(1, 2), norm="ortho")
+        waves = torch.fft.fftn(
+            states.unflatten(1, (*self.lattice.shape, 2)), dim=(1, 2), norm="ortho"
+        )
         weights = (waves.real.square() + waves.imag.square()).sum(3)
         return self.bins.density(levels[:, None, None, :], weights)

@@ -1,15 +1,18 @@
 r"""Quantities derived from the means of several observables.
 
-At temperature T and chemical potential mu the spins have the weight W(S), with d log W / d beta = -N (e - mu n) and
-d log W / d mu = beta N n, where e and n are energy and electrons per site at fixed spins. Hence for any A(S; beta, mu)
+At temperature T and chemical potential mu the spins have the weight W(S), with d log W / d beta =
+-N (e - mu n) and d log W / d mu = beta N n, where e and n are energy and electrons per site at
+fixed spins. Hence for any A(S; beta, mu)
 
 .. math::
     \frac{d\langle A \rangle}{d\beta} = \Big\langle \frac{\partial A}{\partial\beta} \Big\rangle
-        - N \left[\langle A (e - \mu n) \rangle - \langle A \rangle \langle e - \mu n \rangle\right], \qquad
+        - N \left[\langle A (e - \mu n) \rangle
+        - \langle A \rangle \langle e - \mu n \rangle\right], \qquad
     \frac{d\langle A \rangle}{d\mu} = \Big\langle \frac{\partial A}{\partial\mu} \Big\rangle
         + \beta N \left[\langle A n \rangle - \langle A \rangle \langle n \rangle\right]
 
-The explicit derivatives are the electrons' own fluctuations at fixed spins, and need all eigenvalues of h(S).
+The explicit derivatives are the electrons' own fluctuations at fixed spins, and need all
+eigenvalues of h(S).
 """
 
 from abc import ABC, abstractmethod
@@ -71,11 +74,10 @@ class SpecificHeat(Derived):
     .. math:: C = \beta^2 \Big\{ N \left[\mathrm{cov}(e, e) - \mu\, \mathrm{cov}(e, n)\right]
         + \Big\langle \frac1N \sum_n E_n (E_n - \mu) f_n (1 - f_n) \Big\rangle \Big\}
 
-    The first part comes from the spins, the second from the electrons at fixed spins. The spins are classical unit vectors without
-    energy of their own: they bring no constant. At mu = 0 this is the usual T ds/dT; elsewhere
-    that is d<e - mu n>/dT. Electrons come and
-    go as T changes, where mu = 0 does not hold their number: for a given filling see
-    ``SpecificHeatAtFixedDensity``.
+    The first part comes from the spins, the second from the electrons at fixed spins. The spins are
+    classical unit vectors without energy of their own: they bring no constant. At mu = 0 this is
+    the usual T ds/dT; elsewhere that is d<e - mu n>/dT. Electrons come and go as T changes, where
+    mu = 0 does not hold their number: for a given filling see ``SpecificHeatAtFixedDensity``.
     """
 
     name, label = "specific_heat", "specific heat d<e>/dT / N at fixed mu"
@@ -83,7 +85,9 @@ class SpecificHeat(Derived):
 
     def value(self, means: Means) -> np.ndarray:
         covariance = means["energy2"] - means["energy"] ** 2
-        covariance = covariance - self.mu * (means["energy_density"] - means["energy"] * means["density"])
+        covariance = covariance - self.mu * (
+            means["energy_density"] - means["energy"] * means["density"]
+        )
         return self.beta**2 * (self.lattice.sites * covariance + means["energy_fluctuation"])
 
 
@@ -103,8 +107,16 @@ class SpecificHeatAtFixedDensity(Derived):
     """
 
     name, label = "specific_heat_fixed_density", "specific heat d<e>/dT / N at fixed n"
-    inputs = ("energy", "density", "energy2", "energy_density", "density2",
-              "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation")
+    inputs = (
+        "energy",
+        "density",
+        "energy2",
+        "energy_density",
+        "density2",
+        "energy_fluctuation",
+        "energy_number_fluctuation",
+        "number_fluctuation",
+    )
 
     def value(self, means: Means) -> np.ndarray:
         mu, sites = self.mu, self.lattice.sites
@@ -125,10 +137,18 @@ class SpecificHeatAtFixedDensity(Derived):
 class Compressibility(Derived):
     r"""Compressibility d<n>/d mu at fixed T (n^2 times the compressibility of thermodynamics).
 
-    .. math:: \frac{d\langle n \rangle}{d\mu} = \beta \Big[ N\, \mathrm{cov}(n, n) + \Big\langle \frac1N \sum_n f_n (1 - f_n) \Big\rangle \Big]
+    .. math::
+
+        \frac{d\langle n \rangle}{d\mu}
+            = \beta \Big[ N\, \mathrm{cov}(n, n)
+              + \Big\langle \frac1N \sum_n f_n (1 - f_n) \Big\rangle \Big]
     """
 
-    name, label, inputs = "compressibility", "compressibility dn/dmu [1/t]", ("density", "density2", "number_fluctuation")
+    name, label, inputs = (
+        "compressibility",
+        "compressibility dn/dmu [1/t]",
+        ("density", "density2", "number_fluctuation"),
+    )
 
     def value(self, means: Means) -> np.ndarray:
         variance = means["density2"] - means["density"] ** 2
@@ -150,7 +170,11 @@ class UniformSusceptibility(Derived):
 class StaggeredSusceptibility(UniformSusceptibility):
     """The same at (pi, pi)."""
 
-    name, label, inputs = "susceptibility_staggered", "susceptibility at (pi,pi) [1/t]", ("m2_staggered",)
+    name, label, inputs = (
+        "susceptibility_staggered",
+        "susceptibility at (pi,pi) [1/t]",
+        ("m2_staggered",),
+    )
 
 
 class UniformBinder(Derived):
@@ -158,7 +182,8 @@ class UniformBinder(Derived):
 
     .. math:: U = \frac52 - \frac32 \frac{\langle |m|^4 \rangle}{\langle |m|^2 \rangle^2}
 
-    In terms of the other convention V = 1 - <m^4> / (3 <m^2>^2), from 4/9 to 2/3: U = (9/2) V - 2. 1/N for free spins.
+    In terms of the other convention V = 1 - <m^4> / (3 <m^2>^2), from 4/9 to 2/3: U = (9/2) V - 2.
+    1/N for free spins.
 
     Notes
     -----
@@ -175,7 +200,11 @@ class UniformBinder(Derived):
 class StaggeredBinder(UniformBinder):
     """The same at (pi, pi)."""
 
-    name, label, inputs = "binder_staggered", "Binder ratio at (pi,pi)", ("m2_staggered", "m4_staggered")
+    name, label, inputs = (
+        "binder_staggered",
+        "Binder ratio at (pi,pi)",
+        ("m2_staggered", "m4_staggered"),
+    )
 
 
 class UniformCorrelationLength(Derived):
@@ -195,8 +224,10 @@ class UniformCorrelationLength(Derived):
 
     name, label = "correlation_length_uniform", "correlation length at (0,0) [a]"
     inputs = ("m2_uniform", "m2_next_uniform")
-    negative = ("S(q) has no peak at (0,0), where it is smaller than next to it, or not larger "
-                "within its error")
+    negative = (
+        "S(q) has no peak at (0,0), where it is smaller than next to it, or not larger "
+        "within its error"
+    )
 
     def value(self, means: Means) -> np.ndarray:
         peak, beside = (means[name] for name in self.inputs)
@@ -230,6 +261,10 @@ DERIVED: tuple[type[Derived], ...] = (
 )
 
 
-def derived_quantities(measured: Collection[str], lattice: Lattice, beta: float, mu: float) -> list[Derived]:
+def derived_quantities(
+    measured: Collection[str], lattice: Lattice, beta: float, mu: float
+) -> list[Derived]:
     """All whose inputs are measured."""
-    return [quantity(lattice, beta, mu) for quantity in DERIVED if set(quantity.inputs) <= set(measured)]
+    return [
+        quantity(lattice, beta, mu) for quantity in DERIVED if set(quantity.inputs) <= set(measured)
+    ]

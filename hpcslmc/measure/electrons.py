@@ -1,6 +1,8 @@
-r"""What is measured of the electrons' spectrum, and the spectrum itself, worked out once for all that want it.
+r"""What is measured of the electrons' spectrum, and the spectrum itself, worked out once for all
+that want it.
 
-At fixed spins the electrons are free, and their numbers fluctuate: f (1 - f) is the variance of the occupation of a level.
+At fixed spins the electrons are free, and their numbers fluctuate: f (1 - f) is the variance of the
+occupation of a level.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,9 @@ from hpcslmc.hamiltonian import Hamiltonian
 from hpcslmc.measure.observables import Needs, Observable
 
 WORK_BYTES = 2**28
-"""Size of the work arrays of functions of states, which are up to eight times as large as the states."""
+"""Size of the work arrays of functions of states, which are up to eight times as large as the
+states.
+"""
 
 
 class Electrons:
@@ -24,17 +28,24 @@ class Electrons:
     hamiltonian : Hamiltonian
     beta, mu : float
     spectrum : callable, optional
-        All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective over a group of ranks. Only
-        who asks for levels needs it.
+        All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective
+        over a group of ranks. Only who asks for levels needs it.
 
     Notes
     -----
-    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to four times the time of the
-    eigenvalues alone, and 64 N^2 bytes a chain to keep. ``levels`` does not take the eigenvalues that come with them, which differ in
-    rounding: what is measured would depend on what was asked for before, and a resumed run has forgotten that.
+    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to
+    four times the time of the eigenvalues alone, and 64 N^2 bytes a chain to keep. ``levels`` does
+    not take the eigenvalues that come with them, which differ in rounding: what is measured would
+    depend on what was asked for before, and a resumed run has forgotten that.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, spectrum: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        hamiltonian: Hamiltonian,
+        beta: float,
+        mu: float,
+        spectrum: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self._spectrum = spectrum
         self._spins: Tensor | None = None
@@ -46,24 +57,32 @@ class Electrons:
             self._spins, self._levels, self._eigensystem = spins.clone(), None, None
 
     def levels(self, spins: Tensor) -> Tensor:
-        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending, of spins (chains, sites, 3)."""
+        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending, of spins (chains, sites,
+        3).
+        """
         self._forget_others(spins)
         if self._levels is None:
             self._levels = self._spectrum(spins)
         return self._levels
 
     def eigensystem(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n, row 2 i + a for site i and spin a."""
+        """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n,
+        row 2 i + a for site i and spin a.
+        """
         self._forget_others(spins)
         if self._eigensystem is None:
             self._eigensystem = tuple(torch.linalg.eigh(self.hamiltonian.dense(spins)))
         return self._eigensystem
 
     def of_states(self, spins: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """A function of levels and states, worked out for as many chains at a time as memory allows; (chains, ...) as it is."""
+        """A function of levels and states, worked out for as many chains at a time as memory
+        allows; (chains, ...) as it is.
+        """
         levels, states = self.eigensystem(spins)
         batch = max(1, WORK_BYTES // (8 * states.element_size() * states[0].numel()))
-        return torch.cat([function(*part) for part in zip(levels.split(batch), states.split(batch))])
+        return torch.cat(
+            [function(*part) for part in zip(levels.split(batch), states.split(batch))]
+        )
 
     def occupation(self, levels: Tensor) -> Tensor:
         """Fermi function of energies."""
@@ -90,9 +109,13 @@ class SpectralObservable(Observable):
 
 
 class EnergyFluctuation(SpectralObservable):
-    r"""Covariance of the electrons' E and E - mu N at fixed spins, per site; their part of the specific heat.
+    r"""Covariance of the electrons' E and E - mu N at fixed spins, per site; their part of the
+    specific heat.
 
-    .. math:: \frac1N \sum_n E_n (E_n - \mu) f(E_n) \left[1 - f(E_n)\right] = T^2 \left. \frac{\partial e}{\partial T} \right|_S
+    .. math::
+
+        \frac1N \sum_n E_n (E_n - \mu) f(E_n) \left[1 - f(E_n)\right]
+            = T^2 \left. \frac{\partial e}{\partial T} \right|_S
 
     One diagonalisation, O(N^3).
     """
@@ -101,7 +124,9 @@ class EnergyFluctuation(SpectralObservable):
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         levels = self.electrons.levels(spins)
-        return (levels * (levels - self.electrons.mu) * self.electrons.fluctuation(levels)).sum(-1) / self.lattice.sites
+        return (levels * (levels - self.electrons.mu) * self.electrons.fluctuation(levels)).sum(
+            -1
+        ) / self.lattice.sites
 
 
 class EnergyNumberFluctuation(SpectralObservable):
@@ -122,9 +147,13 @@ class EnergyNumberFluctuation(SpectralObservable):
 
 
 class NumberFluctuation(SpectralObservable):
-    r"""Variance of the number of electrons at fixed spins, per site; their part of the compressibility.
+    r"""Variance of the number of electrons at fixed spins, per site; their part of the
+    compressibility.
 
-    .. math:: \frac1N \sum_n f(E_n) \left[1 - f(E_n)\right] = T \left. \frac{\partial n}{\partial \mu} \right|_S
+    .. math::
+
+        \frac1N \sum_n f(E_n) \left[1 - f(E_n)\right]
+            = T \left. \frac{\partial n}{\partial \mu} \right|_S
 
     One diagonalisation, O(N^3).
     """

@@ -1,6 +1,7 @@
 r"""Observables of one configuration, batched over chains.
 
-Modes are m_q = (1/N) sum_i exp(i q.r_i) S_i, and Q = (pi, pi). A square of a mode is 1/N for free spins.
+Modes are m_q = (1/N) sum_i exp(i q.r_i) S_i, and Q = (pi, pi). A square of a mode is 1/N for free
+spins.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +19,10 @@ class Needs(Enum):
     """What a measurement is made from."""
 
     SPINS = "the spins and their log W"
-    ENERGIES = "energy and density of the exact evaluation, for which most weights take more determinants, or forces"
+    ENERGIES = (
+        "energy and density of the exact evaluation, for which most weights take more "
+        "determinants, or forces"
+    )
     LEVELS = "all eigenvalues of h(S)"
     STATES = "all eigenvalues and eigenvectors of h(S)"
 
@@ -58,7 +62,9 @@ class Observable(ABC):
 
 
 class LogWeight(Observable):
-    """log W / N, the logarithm of the fermion weight per site; -beta times the electrons' grand potential per site. No cost."""
+    """log W / N, the logarithm of the fermion weight per site; -beta times the electrons' grand
+    potential per site. No cost.
+    """
 
     name, label = "log_weight", "log W / N"
 
@@ -96,7 +102,11 @@ class Energy2(Observable):
 class EnergyDensity(Observable):
     """e n, the product of energy and electrons per site, for the specific heat away from mu = 0."""
 
-    name, label, needs = "energy_density", "electronic energy / N x electrons / N [t]", Needs.ENERGIES
+    name, label, needs = (
+        "energy_density",
+        "electronic energy / N x electrons / N [t]",
+        Needs.ENERGIES,
+    )
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return evaluation.energy * evaluation.density
@@ -158,8 +168,8 @@ class StaggeredMagnetisation4(StaggeredMagnetisation2):
 class NextToUniform2(Observable):
     """|m_q|^2 at the momenta next to 0, for the correlation length.
 
-    They are one step 2 pi / L off along the longer side, or the mean over both sides of a square. One matrix product with the
-    phases of all sites.
+    They are one step 2 pi / L off along the longer side, or the mean over both sides of a square.
+    One matrix product with the phases of all sites.
     """
 
     name, label = "m2_next_uniform", "|m_q|^2 next to (0,0)"
@@ -169,8 +179,12 @@ class NextToUniform2(Observable):
         super().__init__(lattice, device)
         length = max(lattice.shape)
         steps = [step for side, step in zip(lattice.shape, np.eye(2)) if side == length]
-        angles = np.array([lattice.coordinates @ (self.corner + 2.0 * np.pi / length * step) for step in steps])
-        self._phases = torch.as_tensor(np.concatenate((np.cos(angles), np.sin(angles))) / lattice.sites, device=device)
+        angles = np.array(
+            [lattice.coordinates @ (self.corner + 2.0 * np.pi / length * step) for step in steps]
+        )
+        self._phases = torch.as_tensor(
+            np.concatenate((np.cos(angles), np.sin(angles))) / lattice.sites, device=device
+        )
         self._directions = len(steps)
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
@@ -195,7 +209,9 @@ class NeighbourCorrelation(Observable):
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         grid = spins.unflatten(1, self.lattice.shape)
-        return (grid * (grid.roll(-1, 1) + grid.roll(-1, 2))).sum((1, 2, 3)) / (2.0 * self.lattice.sites)
+        return (grid * (grid.roll(-1, 1) + grid.roll(-1, 2))).sum((1, 2, 3)) / (
+            2.0 * self.lattice.sites
+        )
 
 
 class ScalarChirality(Observable):
@@ -203,9 +219,10 @@ class ScalarChirality(Observable):
 
     .. math:: \chi = \frac1N \sum_p \frac14 \sum_{(ijk) \in p} S_i \cdot (S_j \times S_k)
 
-    over the four triangles of three successive corners of each plaquette, taken anticlockwise: (r, r+x, r+x+y), (r+x, r+x+y, r+y), and
-    so on. <chi> = 0, because W is even under S -> -S; a run that finds another value has not turned its spins over.
-    Vanishes identically where a side has two sites, since each plaquette there has a partner of the opposite orientation.
+    over the four triangles of three successive corners of each plaquette, taken anticlockwise: (r,
+    r+x, r+x+y), (r+x, r+x+y, r+y), and so on. <chi> = 0, because W is even under S -> -S; a run
+    that finds another value has not turned its spins over. Vanishes identically where a side has
+    two sites, since each plaquette there has a partner of the opposite orientation.
 
     Notes
     -----
@@ -223,7 +240,9 @@ class ScalarChirality(Observable):
         b, d = a.roll(-1, 1), a.roll(-1, 2)
         c = b.roll(-1, 2)
         # a.(b x c) + d.(a x b) = (c + d).(a x b), and so for the other two triangles
-        triangles = (torch.linalg.cross(a, b) * (c + d) + torch.linalg.cross(c, d) * (a + b)).sum((1, 2, 3))
+        triangles = (torch.linalg.cross(a, b) * (c + d) + torch.linalg.cross(c, d) * (a + b)).sum(
+            (1, 2, 3)
+        )
         return triangles / (4.0 * self.lattice.sites)
 
 
@@ -241,7 +260,8 @@ class VectorChiralityX2(Observable):
 
     .. math:: |\kappa_x|^2, \qquad \kappa_x = \frac1N \sum_i S_i \times S_{i + x}
 
-    sin^2(q) for a planar spiral of pitch q along x. Vanishes identically where that side has two sites.
+    sin^2(q) for a planar spiral of pitch q along x. Vanishes identically where that side has two
+    sites.
 
     Notes
     -----
@@ -272,12 +292,27 @@ class VectorChiralityY2(VectorChiralityX2):
 
 
 ALWAYS: tuple[type[Observable], ...] = (
-    LogWeight, Energy, ElectronDensity, StaggeredMagnetisation2, Magnetisation2, NeighbourCorrelation,
+    LogWeight,
+    Energy,
+    ElectronDensity,
+    StaggeredMagnetisation2,
+    Magnetisation2,
+    NeighbourCorrelation,
 )
 """What every run measures."""
 WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
-    *ALWAYS, Energy2, EnergyDensity, ElectronDensity2, StaggeredMagnetisation4, Magnetisation4, NextToStaggered2, NextToUniform2,
-    ScalarChirality, ScalarChirality2, VectorChiralityX2, VectorChiralityY2,
+    *ALWAYS,
+    Energy2,
+    EnergyDensity,
+    ElectronDensity2,
+    StaggeredMagnetisation4,
+    Magnetisation4,
+    NextToStaggered2,
+    NextToUniform2,
+    ScalarChirality,
+    ScalarChirality2,
+    VectorChiralityX2,
+    VectorChiralityY2,
 )
 
 

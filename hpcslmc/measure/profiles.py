@@ -1,4 +1,7 @@
-"""Observables that are functions (of energy, of momentum): averaged for each chain, not kept draw by draw."""
+"""Observables that are functions (of energy, of momentum).
+
+Averaged for each chain, not kept draw by draw.
+"""
 
 from typing import Protocol
 
@@ -31,13 +34,21 @@ class Profile(Protocol):
     every: int
 
     def measure(self, spins: Tensor) -> Tensor:
-        """(chains, *grid) float64 of spins (chains, sites, 3). Collective over the group of ranks that shares the chains."""
+        """(chains, *grid) float64 of spins (chains, sites, 3).
+
+        Collective over the group of ranks that shares the chains.
+        """
         ...
 
 
 def momenta(lattice: Lattice, letter: str) -> dict[str, Axis]:
-    """Axes ``letter`` x and y of the Brillouin zone, from 0 up to 2 pi in both directions, with (pi, pi) in its middle."""
-    return {letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a") for side, length in zip("xy", lattice.shape)}
+    """Axes ``letter`` x and y of the Brillouin zone, from 0 up to 2 pi in both directions, with
+    (pi, pi) in its middle.
+    """
+    return {
+        letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a")
+        for side, length in zip("xy", lattice.shape)
+    }
 
 
 class EnergyBins:
@@ -55,9 +66,15 @@ class EnergyBins:
         self.axis = Axis(low + (np.arange(count) + 0.5) * self.width, "t")
 
     def density(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """(..., count) float64, weight per energy of weights (..., points) at energies that expand to them."""
-        index = ((energies - self.low) / self.width).long().clamp_(0, self.count - 1).expand_as(weights)
-        sums = torch.zeros(*weights.shape[:-1], self.count, dtype=torch.float64, device=weights.device)
+        """(..., count) float64, weight per energy of weights (..., points) at energies that expand
+        to them.
+        """
+        index = (
+            ((energies - self.low) / self.width).long().clamp_(0, self.count - 1).expand_as(weights)
+        )
+        sums = torch.zeros(
+            *weights.shape[:-1], self.count, dtype=torch.float64, device=weights.device
+        )
         return sums.scatter_add_(-1, index, weights / self.width)
 
 
@@ -73,7 +90,9 @@ class ProfileSums:
 
     def __init__(self, profile: Profile, chains: int) -> None:
         self.profile, self.count = profile, 0
-        self._sum = torch.zeros(chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64)
+        self._sum = torch.zeros(
+            chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64
+        )
 
     def add(self, sample: int, spins: Tensor) -> dict[str, int]:
         """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over

@@ -32,11 +32,21 @@ OBSERVABLES: Registry[type[Observable]] = Registry(
     labelled=True,
 )
 PROFILES: dict[str, type[Profile]] = {
-    kind.name: kind for kind in (StructureFactor, RealSpaceCorrelations, DensityOfStates, SpectralFunction, OpticalConductivity)}
+    kind.name: kind
+    for kind in (
+        StructureFactor,
+        RealSpaceCorrelations,
+        DensityOfStates,
+        SpectralFunction,
+        OpticalConductivity,
+    )
+}
 
 
 def cheap_observables(lattice: Lattice) -> list[str]:
-    """Names of all observables that exist on the lattice and need no spectrum; together they cost below one per cent of a log W."""
+    """Names of all observables that exist on the lattice and need no spectrum; together they cost
+    below one per cent of a log W.
+    """
     return [kind.name for kind in WITHOUT_SPECTRUM if kind.exists(lattice)]
 
 
@@ -51,7 +61,11 @@ def make_observable(name: str, electrons: Electrons) -> Observable:
         Of the lattice's Hamiltonian; asked for a spectrum only by what needs one.
     """
     kind, hamiltonian = OBSERVABLES[name], electrons.hamiltonian
-    return kind(electrons) if issubclass(kind, SpectralObservable) else kind(hamiltonian.lattice, hamiltonian.device)
+    return (
+        kind(electrons)
+        if issubclass(kind, SpectralObservable)
+        else kind(hamiltonian.lattice, hamiltonian.device)
+    )
 
 
 def make_profile(name: str, electrons: Electrons, energies: int, every: int) -> Profile:

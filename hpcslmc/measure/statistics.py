@@ -15,7 +15,10 @@ LARGEST_RHAT = 1.05
 FEWEST_SAMPLES = 100
 """Effective samples that an error takes to be known within about 10 %."""
 BIN_LENGTH = 2
-"""Autocorrelation times in a bin of the jackknife: its bias is that of the bins, its error counts their neighbours too."""
+"""Autocorrelation times in a bin of the jackknife.
+
+Its bias is that of the bins, its error counts their neighbours too.
+"""
 FEWEST_BINS = 20
 """Bins of the jackknife that an error takes to be known within about 20 %."""
 UNKNOWN = "unknown: "
@@ -31,10 +34,11 @@ class Estimate:
     mean, error : float
         Mean and its standard error.
     tau : float
-        Integrated autocorrelation time in samples: 2 tau samples are worth one independent one (1/2 if
-        uncorrelated).
+        Integrated autocorrelation time in samples: 2 tau samples are worth one independent one (1/2
+        if uncorrelated).
     rhat : float
-        Rank-normalised split R-hat over the chains, of the bulk or of the tails, whichever is larger; 1 when they agree.
+        Rank-normalised split R-hat over the chains, of the bulk or of the tails, whichever is
+        larger; 1 when they agree.
     ess : float
         Effective sample size, the number of independent samples with the same error.
     ess_bulk, ess_tail : float
@@ -86,21 +90,30 @@ class Estimate:
 
 
 def there(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """(chains, draws) bool, which of the draws (chains, draws) there are: the first ``lengths`` (chains,) int of each chain, all if not given.
+    """(chains, draws) bool, which of the draws (chains, draws) there are: the first ``lengths``
+    (chains,) int of each chain, all if not given.
 
-    Chains are of several lengths where runs were merged; what lies behind the end of a chain is never looked at.
+    Chains are of several lengths where runs were merged; what lies behind the end of a chain is
+    never looked at.
     """
-    return np.arange(draws.shape[1]) < np.broadcast_to(draws.shape[1] if lengths is None else lengths, len(draws))[:, None]
+    return (
+        np.arange(draws.shape[1])
+        < np.broadcast_to(draws.shape[1] if lengths is None else lengths, len(draws))[:, None]
+    )
 
 
 def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    r"""Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains: (draws,) float64, by FFT.
+    r"""Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains:
+    (draws,) float64, by FFT.
 
-    .. math:: \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n_c - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x), \qquad N = \sum_c n_c
+    .. math::
 
-    Chains are independent, and their common mean is known better than each one's own. Divided by N at every lag, it holds the weight
-    with which a lag enters the variance of the chains' means, 1 - t/n for chains of one length: the sum over all lags is that of the
-    chains' means.
+        \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n_c - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x),
+              \qquad N = \sum_c n_c
+
+    Chains are independent, and their common mean is known better than each one's own. Divided by N
+    at every lag, it holds the weight with which a lag enters the variance of the chains' means, 1 -
+    t/n for chains of one length: the sum over all lags is that of the chains' means.
     """
     count, known = draws.shape[1], there(draws, lengths)
     transform = np.fft.rfft(np.where(known, draws - draws[known].mean(), 0.0), 2 * count, axis=1)
@@ -108,24 +121,32 @@ def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.n
 
 
 def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float:
-    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains, of ``lengths`` (chains,) if they differ.
+    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains, of
+    ``lengths`` (chains,) if they differ.
 
-    .. math:: \sigma^2 = \frac1N \Big[ 2 \sum_{m < M} (\Gamma_{2m} + \Gamma_{2m + 1}) - \Gamma_0 \Big]
+    .. math::
 
-    Pairs of autocovariances are positive and decrease for a reversible chain: the sum ends before the first that is not, and none
-    counts more than the one before. Each autocovariance lacks what the common mean fluctuates, which is put back. Noise does
-    not bring the sum below Gamma_0 / log10(N).
+        \sigma^2 = \frac1N \Big[ 2 \sum_{m < M} (\Gamma_{2m} + \Gamma_{2m + 1}) - \Gamma_0 \Big]
+
+    Pairs of autocovariances are positive and decrease for a reversible chain: the sum ends before
+    the first that is not, and none counts more than the one before. Each autocovariance lacks what
+    the common mean fluctuates, which is put back. Noise does not bring the sum below Gamma_0 /
+    log10(N).
 
     Notes
     -----
-    Geyer, Statist. Sci. 7, 473 (1992), initial monotone sequence; U. Wolff, Comput. Phys. Commun. 156, 143 (2004), for several
-    chains and the bias.
+    Geyer, Statist. Sci. 7, 473 (1992), initial monotone sequence; U. Wolff, Comput. Phys. Commun.
+    156, 143 (2004), for several chains and the bias.
     """
     covariance, chains = autocovariance(draws, lengths), there(draws, lengths).sum(0)
-    size, terms = int(chains.sum()), np.cumsum(chains[::-1])[::-1]  # draws in all; products in the sum at each lag
-    pairs = covariance[:len(chains) // 2 * 2].reshape(-1, 2).sum(1)
+    # draws in all; products in the sum at each lag
+    size, terms = (
+        int(chains.sum()),
+        np.cumsum(chains[::-1])[::-1],
+    )
+    pairs = covariance[: len(chains) // 2 * 2].reshape(-1, 2).sum(1)
     ends = np.flatnonzero(pairs <= 0.0)
-    pairs = np.minimum.accumulate(pairs[:ends[0]] if len(ends) else pairs)
+    pairs = np.minimum.accumulate(pairs[: ends[0]] if len(ends) else pairs)
     total = 2.0 * pairs.sum() - covariance[0] if len(pairs) else covariance[0]
     total = max(total, covariance[0] / math.log10(max(10, size)))
     lags = max(1, 2 * len(pairs))
@@ -162,12 +183,14 @@ def estimate(
 
     Notes
     -----
-    R-hat and effective sample sizes of bulk and tails: Vehtari, Gelman, Simpson, Carpenter, Buerkner, Bayesian Anal. 16,
-    667 (2021), through arviz-stats. Its error of the mean is 10 to 20 % too large for chains of a few tens of tau, so the error and tau are
-    those of ``mean_variance``. They are made for chains of one length: of several, R-hat is that of pieces as long as the shortest, and the
-    effective sample sizes are added over the chains of each length. A quantity that does not fluctuate beyond rounding has no
-    autocorrelation: error 0, tau and R-hat nan. One that is not finite in some draw has no
-    estimate. R-hat of a single chain is nan.
+    R-hat and effective sample sizes of bulk and tails: Vehtari, Gelman, Simpson, Carpenter,
+    Buerkner, Bayesian Anal. 16, 667 (2021), through arviz-stats. Its error of the mean is 10 to 20
+    % too large for chains of a few tens of tau, so the error and tau are those of
+    ``mean_variance``. They are made for chains of one length: of several, R-hat is that of pieces
+    as long as the shortest, and the effective sample sizes are added over the chains of each
+    length. A quantity that does not fluctuate beyond rounding has no autocorrelation: error 0, tau
+    and R-hat nan. One that is not finite in some draw has no estimate. R-hat of a single chain is
+    nan.
     """
     from arviz_stats.base import array_stats
 
@@ -189,7 +212,9 @@ def estimate(
     variance_of_mean = mean_variance(draws, lengths)
     ess = float((numbers.var() + bin_variance) / variance_of_mean)
     alike = [draws[counts == count, :count] for count in np.unique(counts)]
-    pieces = np.concatenate([x[:, :x.shape[1] // shortest * shortest].reshape(-1, shortest) for x in alike])
+    pieces = np.concatenate(
+        [x[:, : x.shape[1] // shortest * shortest].reshape(-1, shortest) for x in alike]
+    )
     return Estimate(
         mean=mean,
         error=math.sqrt(variance_of_mean),
@@ -212,16 +237,22 @@ def _not_finite(where: np.ndarray, size: int) -> str:
     return f"not finite in {where.sum()} of {size} draws, {word} {named}"
 
 
-def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, bins: int,
-              lengths: np.ndarray | None = None) -> tuple[float, float, int]:
+def jackknife(
+    function: Callable[[np.ndarray], np.ndarray],
+    draws: np.ndarray,
+    bins: int,
+    lengths: np.ndarray | None = None,
+) -> tuple[float, float, int]:
     r"""A function of several observables' means, free of its leading bias, and its standard error.
 
     .. math:: \hat\theta_b = \frac{N}{n_b} \theta - \Big(\frac{N}{n_b} - 1\Big) \theta_b, \qquad
         \hat\theta = \sum_b \frac{n_b}{N} \hat\theta_b
 
-    where theta is the function of the means of all N draws, and theta_b that of those without the n_b draws of bin b, a stretch of one
-    chain. A bin leaves with its draws of all observables together, which keeps their correlations. The error is that of the mean of
-    the pseudo-values theta^_b, by ``mean_variance``, since neighbouring bins of a chain are still a little correlated.
+    where theta is the function of the means of all N draws, and theta_b that of those without the
+    n_b draws of bin b, a stretch of one chain. A bin leaves with its draws of all observables
+    together, which keeps their correlations. The error is that of the mean of the pseudo-values
+    theta^_b, by ``mean_variance``, since neighbouring bins of a chain are still a little
+    correlated.
 
     Parameters
     ----------
@@ -241,8 +272,8 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
 
     Notes
     -----
-    Tukey, Ann. Math. Stat. 29, 614 (1958); bins of several sizes: Busing, Meijer, van der Leeden, Stat. Comput. 9, 3 (1999).
-    One bin in all leaves the error unknown, nan.
+    Tukey, Ann. Math. Stat. 29, 614 (1958); bins of several sizes: Busing, Meijer, van der Leeden,
+    Stat. Comput. 9, 3 (1999). One bin in all leaves the error unknown, nan.
     """
     draws_of = there(draws[0], lengths).sum(1)
     bins_of = np.maximum(1, np.rint(bins * draws_of / draws_of.max()).astype(int))
@@ -250,8 +281,8 @@ def jackknife(function: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, b
     for length in np.unique(draws_of):
         rows = draws_of == length
         parts = np.array_split(draws[:, rows, :length], bins_of[rows][0], axis=2)
-        sums[:, rows, :len(parts)] = np.stack([part.sum(2) for part in parts], 2)
-        sizes[rows, :len(parts)] = [part.shape[2] for part in parts]
+        sums[:, rows, : len(parts)] = np.stack([part.sum(2) for part in parts], 2)
+        sizes[rows, : len(parts)] = [part.shape[2] for part in parts]
     total, size, known = sums.sum((1, 2)), sizes.sum(), there(sizes, bins_of)
     whole = function(total / size)
     if known.sum() == 1:
@@ -271,7 +302,8 @@ def derived_estimate(
     lengths: np.ndarray | None = None,
     negative: str = "",
 ) -> Estimate:
-    """Estimate of a function of several observables' means, by jackknife over bins of ``BIN_LENGTH`` autocorrelation times.
+    """Estimate of a function of several observables' means, by jackknife over bins of
+    ``BIN_LENGTH`` autocorrelation times.
 
     Parameters
     ----------
@@ -280,7 +312,8 @@ def derived_estimate(
     draws : mapping of str to (chains, draws) float64
         The observables that it needs.
     estimates : mapping of str to Estimate
-        Theirs; the largest tau and R-hat and the smallest effective sample sizes of them are the quantity's.
+        Theirs; the largest tau and R-hat and the smallest effective sample sizes of them are the
+        quantity's.
     bin_size : int
         Samples averaged into each draw.
     lengths : (chains,) int
@@ -293,8 +326,13 @@ def derived_estimate(
         return Estimate(math.nan, math.nan, unknown=f"made of {unknown[0]}, which is unknown")
     series = np.stack([draws[name] for name in names])
     inputs = [estimates[name] for name in names if estimates[name].error > 0.0]
-    worst = {key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")}
-    worst |= {key: min((getattr(e, key) for e in inputs), default=math.nan) for key in ("ess", "ess_bulk", "ess_tail")}
+    worst = {
+        key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")
+    }
+    worst |= {
+        key: min((getattr(e, key) for e in inputs), default=math.nan)
+        for key in ("ess", "ess_bulk", "ess_tail")
+    }
     counts = there(series[0], lengths).sum(1)
     longest, samples = int(counts.max()), int(counts.min()) * bin_size
     bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
@@ -305,7 +343,9 @@ def derived_estimate(
         )
     if negative and min(whole, mean) < 0.0:
         return Estimate(math.nan, math.nan, samples=samples, unknown=negative)
-    return Estimate(mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None)
+    return Estimate(
+        mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None
+    )
 
 
 def attempted(analysis: Callable[[], Estimate]) -> Estimate:
@@ -324,7 +364,10 @@ def largest(values: Iterable[float]) -> float:
 
 
 def bracket(mean: float, error: float) -> str:
-    """A mean with its error in brackets, as in -1.69560(5): digits are set by the error, two when it starts with 1."""
+    """A mean with its error in brackets, as in -1.69560(5).
+
+    Digits are set by the error, two when it starts with 1.
+    """
     if not (math.isfinite(error) and error > 0.0):
         return f"{mean:.6g}"
     exponent = math.floor(math.log10(error))

@@ -5,15 +5,18 @@ import torch
 from torch import Tensor
 
 from hpcslmc.lattice import Lattice
-from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.grid import Axis
+from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import momenta
 
 
 class StructureFactor:
     r"""Spin structure factor on the whole Brillouin zone.
 
-    .. math:: S(q) = N \langle |m_q|^2 \rangle = \frac1N \Big\langle \Big| \sum_i e^{i q.r_i} S_i \Big|^2 \Big\rangle,
+    .. math::
+
+        S(q) = N \langle |m_q|^2 \rangle
+            = \frac1N \Big\langle \Big| \sum_i e^{i q.r_i} S_i \Big|^2 \Big\rangle,
         \qquad \frac1N \sum_q S(q) = 1
 
     1 for free spins; N at (pi, pi) in the Neel state.
@@ -53,7 +56,10 @@ class RealSpaceCorrelations(StructureFactor):
 
     def __init__(self, lattice: Lattice, every: int) -> None:
         super().__init__(lattice, every)
-        self.grid = {name: Axis(np.arange(float(length)), "a") for name, length in zip(("x", "y"), lattice.shape)}
+        self.grid = {
+            name: Axis(np.arange(float(length)), "a")
+            for name, length in zip(("x", "y"), lattice.shape)
+        }
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, x, y) float64 of spins (chains, sites, 3)."""

@@ -1,17 +1,21 @@
-r"""Optical conductivity by Kubo's formula, with the Drude weight and the kinetic energy that its sum rule needs.
+r"""Optical conductivity by Kubo's formula, with the Drude weight and the kinetic energy that its
+sum rule needs.
 
-A vector potential along x multiplies hops to +x by exp(i A). With J = -dH/dA, the current, and K = -d^2 H/dA^2, the hopping energy of bonds along
-x, both summed over the lattice, and at fixed spins,
+A vector potential along x multiplies hops to +x by exp(i A). With J = -dH/dA, the current, and K =
+-d^2 H/dA^2, the hopping energy of bonds along x, both summed over the lattice, and at fixed spins,
 
 .. math::
-    \sigma(\omega > 0) &= \frac{\pi}{N} \sum_{E_n > E_m} \frac{f_m - f_n}{E_n - E_m} |J_{mn}|^2\, \delta(\omega - E_n + E_m) \\
-    D &= \frac1N \Big[ \langle -K \rangle - 2 \sum_{E_n > E_m} \frac{f_m - f_n}{E_n - E_m} |J_{mn}|^2 \Big], \qquad
-    \int_0^\infty \sigma\, d\omega + \frac\pi2 D = \frac\pi2 \frac{\langle -K \rangle}{N}
+    \sigma(\omega > 0) &= \frac{\pi}{N} \sum_{E_n > E_m} \frac{f_m - f_n}{E_n - E_m} |J_{mn}|^2\,
+    \delta(\omega - E_n + E_m) \\ D &= \frac1N \Big[ \langle -K \rangle - 2 \sum_{E_n > E_m}
+    \frac{f_m - f_n}{E_n - E_m} |J_{mn}|^2 \Big], \qquad \int_0^\infty \sigma\, d\omega + \frac\pi2
+    D = \frac\pi2 \frac{\langle -K \rangle}{N}
 
-so that the whole conductivity is pi D delta(omega) + sigma, even in omega: pairs of degenerate levels belong to D. Everything is averaged over
-the directions x and y and then over the spins, which are slow. Units: e = hbar = a = 1. A side of two sites has J = 0.
+so that the whole conductivity is pi D delta(omega) + sigma, even in omega: pairs of degenerate
+levels belong to D. Everything is averaged over the directions x and y and then over the spins,
+which are slow. Units: e = hbar = a = 1. A side of two sites has J = 0.
 
-Scalapino, White, Zhang, PRB 47, 7995 (1993); for double exchange Calderon, Verges, Brey, PRB 59, 4170 (1999).
+Scalapino, White, Zhang, PRB 47, 7995 (1993); for double exchange Calderon, Verges, Brey, PRB 59,
+4170 (1999).
 """
 
 import math
@@ -30,7 +34,9 @@ DEGENERATE = 1e-9
 
 
 def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tensor:
-    """(chains,) float64, the hopping energy <K> per site and direction of levels and states as ``Electrons.eigensystem`` gives them."""
+    """(chains,) float64, the hopping energy <K> per site and direction of levels and states as
+    ``Electrons.eigensystem`` gives them.
+    """
     lattice = electrons.hamiltonian.lattice
     waves = states.unflatten(1, (*lattice.shape, 2))
     ahead = waves.roll(-1, 1) + waves.roll(-1, 2)
@@ -63,7 +69,10 @@ def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[T
 
 
 class HoppingEnergy(SpectralObservable):
-    """Electrons' hopping energy <K> per site and direction, half the kinetic energy per site. All eigenvectors, O(N^3)."""
+    """Electrons' hopping energy <K> per site and direction, half the kinetic energy per site.
+
+    All eigenvectors, O(N^3).
+    """
 
     name, label, needs = "hopping_energy", "hopping energy / N, one direction [t]", Needs.STATES
 
@@ -72,10 +81,12 @@ class HoppingEnergy(SpectralObservable):
 
 
 class DrudeWeight(SpectralObservable):
-    """Drude weight D, the strength of pi D delta(omega) in the conductivity; -<K> per site for free electrons.
+    """Drude weight D, the strength of pi D delta(omega) in the conductivity; -<K> per site for free
+    electrons.
 
-    It is sum_n f(E_n) E_n'' / N for levels that move under a uniform vector potential (Kohn, Phys. Rev. 133, A171, 1964), and may be negative
-    on a small periodic lattice. All eigenvectors and two products of matrices, O(N^3).
+    It is sum_n f(E_n) E_n'' / N for levels that move under a uniform vector potential (Kohn, Phys.
+    Rev. 133, A171, 1964), and may be negative on a small periodic lattice. All eigenvectors and two
+    products of matrices, O(N^3).
     """
 
     name, label, needs = "drude_weight", "Drude weight D [t]", Needs.STATES
@@ -91,7 +102,8 @@ class DrudeWeight(SpectralObservable):
 class OpticalConductivity:
     """Regular part of the optical conductivity, mean over x and y, in units of e^2 / hbar.
 
-    The Drude peak is not in it. With it (``DrudeWeight``) the sum rule holds bin by bin: no broadening.
+    The Drude peak is not in it. With it (``DrudeWeight``) the sum rule holds bin by bin: no
+    broadening.
 
     Parameters
     ----------
@@ -115,4 +127,9 @@ class OpticalConductivity:
 
     def measure(self, spins: Tensor) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        return self.electrons.of_states(spins, lambda *eigensystem: math.pi * self.bins.density(*transitions(self.electrons, *eigensystem)))
+        return self.electrons.of_states(
+            spins,
+            lambda *eigensystem: (
+                math.pi * self.bins.density(*transitions(self.electrons, *eigensystem))
+            ),
+        )

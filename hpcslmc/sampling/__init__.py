@@ -1,4 +1,7 @@
-"""Moves: reversible updates of batches of chains, and the exact test of self-learning Monte Carlo."""
+"""Moves.
+
+Reversible updates of batches of chains, and the exact test of self-learning Monte Carlo.
+"""
 
 from collections.abc import Callable
 
@@ -12,12 +15,30 @@ from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
 from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
-__all__ = ["HMC", "SLMC", "Exchange", "LocalChanges", "Metropolis", "Move", "SLMCStep", "Step", "make_move"]
+__all__ = [
+    "HMC",
+    "SLMC",
+    "Exchange",
+    "LocalChanges",
+    "Metropolis",
+    "Move",
+    "SLMCStep",
+    "Step",
+    "make_move",
+]
 
 
-def make_move(name: str, density: Density, stream: Stream, trajectory: float | None = None, local: LocalChanges | None = None,
-              guide: Callable[[Tensor], Tensor] | None = None) -> Move:
-    """The reversible move of that name under a density, with a cautious step, and length of a trajectory, that are to be tuned."""
+def make_move(
+    name: str,
+    density: Density,
+    stream: Stream,
+    trajectory: float | None = None,
+    local: LocalChanges | None = None,
+    guide: Callable[[Tensor], Tensor] | None = None,
+) -> Move:
+    """The reversible move of that name under a density, with a cautious step, and length of a
+    trajectory, that are to be tuned.
+    """
     if name == "hmc":
         return HMC(density, stream, trajectory, guide=guide)
     return Metropolis(density, stream, width=0.5, local=local)

@@ -20,12 +20,15 @@ class Reweighted(Protocol):
 class Exchange:
     r"""Swaps of configurations between neighbouring rungs of a ladder of temperatures.
 
-    .. math:: A = \min\left(1, \frac{W_k(S_{k+1})\, W_{k+1}(S_k)}{W_k(S_k)\, W_{k+1}(S_{k+1})}\right)
+    .. math::
 
-    Detailed balance: the ladder samples prod_k W_k(S_k). Swapping the configurations of two rungs is its own inverse, it is proposed
-    whatever the configurations are, and A is Metropolis' ratio of the products after and before; so each swap satisfies detailed
-    balance with the product. Swaps of the pairs (0, 1), (2, 3), ... take turns with those of (1, 2), (3, 4), ...: both leave the
-    product invariant, hence so do they in any order, with the rungs' own moves in between.
+        A = \min\left(1, \frac{W_k(S_{k+1})\, W_{k+1}(S_k)}{W_k(S_k)\, W_{k+1}(S_{k+1})}\right)
+
+    Detailed balance: the ladder samples prod_k W_k(S_k). Swapping the configurations of two rungs
+    is its own inverse, it is proposed whatever the configurations are, and A is Metropolis' ratio
+    of the products after and before; so each swap satisfies detailed balance with the product.
+    Swaps of the pairs (0, 1), (2, 3), ... take turns with those of (1, 2), (3, 4), ...: both leave
+    the product invariant, hence so do they in any order, with the rungs' own moves in between.
 
     Parameters
     ----------
@@ -48,8 +51,9 @@ class Exchange:
 
     Notes
     -----
-    Two evaluations a pair, next to nothing where the spectrum is known. Hukushima and Nemoto, J. Phys. Soc. Jpn. 65, 1604 (1996);
-    taking turns: Syed, Bouchard-Cote, Deligiannidis, Doucet, J. R. Stat. Soc. B 84, 321 (2022).
+    Two evaluations a pair, next to nothing where the spectrum is known. Hukushima and Nemoto, J.
+    Phys. Soc. Jpn. 65, 1604 (1996); taking turns: Syed, Bouchard-Cote, Deligiannidis, Doucet, J. R.
+    Stat. Soc. B 84, 321 (2022).
     """
 
     def __init__(self, stream: Stream, rungs: int, ladders: int) -> None:
@@ -60,14 +64,23 @@ class Exchange:
     def forget(self) -> None:
         """Count swaps and journeys from here on."""
         ladders, rungs = self.replica.shape
-        self.tried, self.accepted = np.zeros(rungs - 1, np.int64), np.zeros((ladders, rungs - 1), np.int64)
+        self.tried, self.accepted = (
+            np.zeros(rungs - 1, np.int64),
+            np.zeros((ladders, rungs - 1), np.int64),
+        )
         self.likely = np.zeros((ladders, rungs - 1))
         self.trips = np.zeros((ladders, rungs), np.int64)
-        self._last_end = np.full((ladders, rungs), -1)  # the rung at an end that each replica was at last, -1 for none
+        # the rung at an end that each replica was at last, -1 for none
+        self._last_end = np.full((ladders, rungs), -1)
         self._visit_ends()
 
-    def move(self, densities: Sequence[Reweighted], spins: Sequence[Tensor], evaluations: Sequence[Evaluation],
-             forces: bool = False) -> tuple[list[Tensor], list[Evaluation], list[Tensor]]:
+    def move(
+        self,
+        densities: Sequence[Reweighted],
+        spins: Sequence[Tensor],
+        evaluations: Sequence[Evaluation],
+        forces: bool = False,
+    ) -> tuple[list[Tensor], list[Evaluation], list[Tensor]]:
         """One turn of swaps.
 
         Parameters
@@ -87,12 +100,15 @@ class Exchange:
         exchanged = [torch.zeros(len(s), dtype=torch.bool, device=s.device) for s in spins]
         numbers = self.stream.uniform(len(spins) - 1)
         for k in range(self.turn % 2, len(spins) - 1, 2):
-            (one, other), (here, there) = spins[k:k + 2], evaluations[k:k + 2]
+            (one, other), (here, there) = spins[k : k + 2], evaluations[k : k + 2]
             come = densities[k].reweight(other, there, forces)
             gone = densities[k + 1].reweight(one, here, forces)
             gain = come.log_weight + gone.log_weight - here.log_weight - there.log_weight
             accept = torch.log(numbers[:, k]) < gain
-            spins[k], spins[k + 1] = torch.where(accept[:, None, None], other, one), torch.where(accept[:, None, None], one, other)
+            spins[k], spins[k + 1] = (
+                torch.where(accept[:, None, None], other, one),
+                torch.where(accept[:, None, None], one, other),
+            )
             evaluations[k], evaluations[k + 1] = come.where(accept, here), gone.where(accept, there)
             exchanged[k] = exchanged[k + 1] = accept
             self._note(k, accept.cpu().numpy(), gain.clamp_max(0.0).exp().cpu().numpy())
@@ -104,7 +120,7 @@ class Exchange:
         self.tried[k] += 1
         self.accepted[:, k] += accept
         self.likely[:, k] += likely
-        self.replica[accept, k:k + 2] = self.replica[accept, k:k + 2][:, ::-1]
+        self.replica[accept, k : k + 2] = self.replica[accept, k : k + 2][:, ::-1]
 
     def _visit_ends(self) -> None:
         ladders, rungs = self.replica.shape
@@ -115,8 +131,13 @@ class Exchange:
 
     def chain_state(self) -> dict:
         """What belongs to ladders: arrays with the ladder as first axis."""
-        return {"replica": self.replica, "trips": self.trips, "last_end": self._last_end, "accepted": self.accepted,
-                "likely": self.likely}
+        return {
+            "replica": self.replica,
+            "trips": self.trips,
+            "last_end": self._last_end,
+            "accepted": self.accepted,
+            "likely": self.likely,
+        }
 
     def state_dict(self) -> dict:
         """What is the same for all ladders."""
@@ -125,6 +146,8 @@ class Exchange:
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states."""
         self.replica, self.trips, self._last_end, self.accepted, self.likely = (
-            np.array(chain_state[name].numpy()) for name in ("replica", "trips", "last_end", "accepted", "likely"))
+            np.array(chain_state[name].numpy())
+            for name in ("replica", "trips", "last_end", "accepted", "likely")
+        )
         self.turn, self.tried = state["turn"], np.array(state["tried"].numpy())
         self.stream.load_state_dict(state["stream"])

@@ -14,9 +14,13 @@ TARGET_ACCEPTANCE = 0.8
 MOST_STEPS = 1000
 """Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
-"""Longest step by the guide's forces, between two evaluations of the density; at least three are made."""
+"""Longest step by the guide's forces, between two evaluations of the density; at least three are
+made.
+"""
 MISGUIDED = 2.0
-"""A guide that leaves so many times the squared forces is worse than none, whatever the noise of one move."""
+"""A guide that leaves so many times the squared forces is worse than none, whatever the noise of
+one move.
+"""
 SHORT, LONG = 0.01, 2.0
 """Lengths between which tuning looks for the best."""
 CAUTIOUS = 0.2
@@ -41,18 +45,41 @@ def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Ten
     return moved / moved.norm(dim=-1, keepdim=True), turned
 
 
-def _tuning(acceptance: Tensor, gain: Tensor, change: Tensor, growth: Tensor, log_weight: Tensor, whole: Tensor, rest: Tensor) -> Tensor:
+def _tuning(
+    acceptance: Tensor,
+    gain: Tensor,
+    change: Tensor,
+    growth: Tensor,
+    log_weight: Tensor,
+    whole: Tensor,
+    rest: Tensor,
+) -> Tensor:
     """What ``HMC.tune`` wants the means of, (chains, 10), from numbers of each chain.
 
-    Acceptance; its expectation p = min(1, exp(gain)); p times the change of log W, its growth (derivative by the logarithm of the
-    length), the change squared and the product of both; log W and its square; squared norms of the forces, and of what the guide
-    leaves of them.
+    Acceptance; its expectation p = min(1, exp(gain)); p times the change of log W, its growth
+    (derivative by the logarithm of the length), the change squared and the product of both; log W
+    and its square; squared norms of the forces, and of what the guide leaves of them.
     """
     finite = gain.isfinite()
     likely = torch.where(finite, gain.clamp_max(0.0).exp(), 0.0)
-    change, growth, whole, rest = (torch.where(finite, x, 0.0) for x in (change, growth, whole, rest))
-    return torch.stack((acceptance, likely, likely * change, likely * growth, likely * change.square(), likely * change * growth,
-                        log_weight, log_weight.square(), whole, rest), 1)
+    change, growth, whole, rest = (
+        torch.where(finite, x, 0.0) for x in (change, growth, whole, rest)
+    )
+    return torch.stack(
+        (
+            acceptance,
+            likely,
+            likely * change,
+            likely * growth,
+            likely * change.square(),
+            likely * change * growth,
+            log_weight,
+            log_weight.square(),
+            whole,
+            rest,
+        ),
+        1,
+    )
 
 
 class HMC:
@@ -62,18 +89,20 @@ class HMC:
     -log W(S) + sum_i p_i^2 / 2; half kicks by the tangential forces alternate with exact motion
     along great circles.
 
-    Detailed balance: kicks p -> p + (e/2) F(S) shift momenta within the tangent plane at fixed S, and
-    the geodesic flow preserves the volume of the tangent bundle of the sphere; the symmetric sequence
-    kick, flow, kick is its own inverse after p -> -p, and so is a trajectory of n of them. Metropolis'
-    min(1, exp(-dH)) for such a reversible, volume-preserving map leaves exp(-H) invariant and, with
-    momenta drawn afresh from their Gaussian, the move on S satisfies detailed balance with W. The step
-    size of a trajectory is drawn uniformly within 20 % of its nominal value, independently of S: a
-    mixture of reversible moves with fixed probabilities is reversible. Moves of one HMC object are
-    therefore reversible in any number, as the exact test of self-learning Monte Carlo requires.
+    Detailed balance: kicks p -> p + (e/2) F(S) shift momenta within the tangent plane at fixed S,
+    and the geodesic flow preserves the volume of the tangent bundle of the sphere; the symmetric
+    sequence kick, flow, kick is its own inverse after p -> -p, and so is a trajectory of n of them.
+    Metropolis' min(1, exp(-dH)) for such a reversible, volume-preserving map leaves exp(-H)
+    invariant and, with momenta drawn afresh from their Gaussian, the move on S satisfies detailed
+    balance with W. The step size of a trajectory is drawn uniformly within 20 % of its nominal
+    value, independently of S: a mixture of reversible moves with fixed probabilities is reversible.
+    Moves of one HMC object are therefore reversible in any number, as the exact test of
+    self-learning Monte Carlo requires.
 
-    With a guide, cheap forces G(S) close to F(S), a step is a half kick by F - G, several leapfrog steps by G, and a half kick
-    by F - G at their end: again a symmetric sequence of kicks at fixed S and of flows, so that all of the above holds whatever
-    the guide is, and -log W + p^2 / 2 with the whole log W is what the test compares (multiple time steps).
+    With a guide, cheap forces G(S) close to F(S), a step is a half kick by F - G, several leapfrog
+    steps by G, and a half kick by F - G at their end: again a symmetric sequence of kicks at fixed
+    S and of flows, so that all of the above holds whatever the guide is, and -log W + p^2 / 2 with
+    the whole log W is what the test compares (multiple time steps).
 
     Parameters
     ----------
@@ -81,16 +110,19 @@ class HMC:
         What is sampled; has to give forces.
     stream : Stream
     length : float, optional
-        Integration time of a trajectory; a free spin turns by about that angle. Where none is given, ``tune`` finds it.
+        Integration time of a trajectory; a free spin turns by about that angle. Where none is
+        given, ``tune`` finds it.
     step_size : float
         Nominal leapfrog step to start from.
     guide : callable, optional
-        Forces (chains, sites, 3) of spins like them, that do most of the work between two evaluations of the density.
+        Forces (chains, sites, 3) of spins like them, that do most of the work between two
+        evaluations of the density.
 
     Attributes
     ----------
     misguided : bool
-        Whether ``tune`` has given up the guide, which left clearly larger forces than there are without it.
+        Whether ``tune`` has given up the guide, which left clearly larger forces than there are
+        without it.
 
     Notes
     -----
@@ -98,8 +130,14 @@ class HMC:
     825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992).
     """
 
-    def __init__(self, density: Density, stream: Stream, length: float | None = None, step_size: float = CAUTIOUS,
-                 guide: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        density: Density,
+        stream: Stream,
+        length: float | None = None,
+        step_size: float = CAUTIOUS,
+        guide: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.density, self.stream, self.guide = density, stream, guide
         self.finds_length = length is None
         self.length = step_size if length is None else length
@@ -117,8 +155,8 @@ class HMC:
         return self.density.evaluate(spins, forces=True)
 
     def move(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        """One trajectory of every chain; spins (chains, sites, 3) and their evaluation with forces."""
-        chains, sites, _ = spins.shape
+        """Run one trajectory of every chain from spins (chains, sites, 3) with known forces."""
+        sites = spins.shape[1]
         numbers = self.stream.uniform(2)
         nominal = self.length / self.steps
         time = (nominal * (0.8 + 0.4 * numbers[:, 0]))[:, None, None]
@@ -134,22 +172,46 @@ class HMC:
         speed = (proposed.forces * momenta).sum((1, 2))
         whole = rest = torch.zeros_like(gain)
         if guiding is not None:
-            whole, rest = (_tangential(forces, moved).square().sum((1, 2)) for forces in (proposed.forces, proposed.forces - guiding))
+            whole, rest = (
+                _tangential(forces, moved).square().sum((1, 2))
+                for forces in (proposed.forces, proposed.forces - guiding)
+            )
         return Step(
             spins=torch.where(accept[:, None, None], moved, spins),
             evaluation=proposed.where(accept, evaluation),
             acceptance=accept.double(),
-            tuning=_tuning(accept.double(), gain, change, speed * self.steps * time[:, 0, 0], evaluation.log_weight, whole, rest),
+            tuning=_tuning(
+                accept.double(),
+                gain,
+                change,
+                speed * self.steps * time[:, 0, 0],
+                evaluation.log_weight,
+                whole,
+                rest,
+            ),
         )
 
-    def _step(self, spins: Tensor, momenta: Tensor, evaluation: Evaluation, guiding: Tensor | None,
-              time: Tensor) -> tuple[Tensor, Tensor, Evaluation, Tensor | None]:
-        """One leapfrog step of a time (chains, 1, 1); by way of the guide if there is one, whose forces at the spins are ``guiding``."""
+    def _step(
+        self,
+        spins: Tensor,
+        momenta: Tensor,
+        evaluation: Evaluation,
+        guiding: Tensor | None,
+        time: Tensor,
+    ) -> tuple[Tensor, Tensor, Evaluation, Tensor | None]:
+        """One leapfrog step of a time (chains, 1, 1); by way of the guide if there is one, whose
+        forces at the spins are ``guiding``.
+        """
         if guiding is None:
             momenta = momenta + 0.5 * time * _tangential(evaluation.forces, spins)
             spins, momenta = _geodesic(spins, momenta, time)
             evaluation = self.evaluate(spins)
-            return spins, momenta + 0.5 * time * _tangential(evaluation.forces, spins), evaluation, None
+            return (
+                spins,
+                momenta + 0.5 * time * _tangential(evaluation.forces, spins),
+                evaluation,
+                None,
+            )
         inner = max(3, math.ceil(self.length / self.steps / GUIDED_STEP))
         short = time / inner
         momenta = momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins)
@@ -159,18 +221,27 @@ class HMC:
             guiding = self.guide(spins)
             momenta = momenta + 0.5 * short * _tangential(guiding, spins)
         evaluation = self.evaluate(spins)
-        return spins, momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins), evaluation, guiding
+        return (
+            spins,
+            momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins),
+            evaluation,
+            guiding,
+        )
 
     def tune(self, means: Sequence[float]) -> None:
-        """Adapt the step size to the acceptance of the last move, and the length if it is to be found; before sampling only.
+        """Adapt the step size to the acceptance of the last move, and the length if it is to be
+        found; before sampling only.
 
-        The length climbs to where an independent value of log W takes the fewest evaluations (Robbins-Monro, as the step
-        size): these grow as the length, or half as fast while one is enough, lest a length wander about. With
-        u = var(change of log W) / (2 var log W) = 1 - rho, where rho is the autocorrelation of log W from one trajectory to
-        the next, tau = (2 - u) / (2 u); the derivative of u by the length follows from the force along the momentum at a
-        trajectory's end. What all chains change by together is their way to equilibrium, and is left out.
+        The length climbs to where an independent value of log W takes the fewest evaluations
+        (Robbins-Monro, as the step size): these grow as the length, or half as fast while one is
+        enough, lest a length wander about. With u = var(change of log W) / (2 var log W) = 1 - rho,
+        where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) /
+        (2 u); the derivative of u by the length follows from the force along the momentum at a
+        trajectory's end. What all chains change by together is their way to equilibrium, and is
+        left out.
 
-        A guide that leaves clearly larger forces than there are without it is given up, and the step size looked for anew.
+        A guide that leaves clearly larger forces than there are without it is given up, and the
+        step size looked for anew.
 
         Notes
         -----
@@ -185,17 +256,28 @@ class HMC:
         step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
         if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
             u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
-            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (1.0 if self.steps > 1 else 0.5)
+            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (
+                1.0 if self.steps > 1 else 0.5
+            )
             change = gain * min(max(slope, -1.0), 1.0)
             self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
 
     def state_dict(self) -> dict:
-        return {"length": self.length, "step_size": self.step_size, "tunings": self.tunings, "misguided": self.misguided,
-                "stream": self.stream.state_dict()}
+        return {
+            "length": self.length,
+            "step_size": self.step_size,
+            "tunings": self.tunings,
+            "misguided": self.misguided,
+            "stream": self.stream.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        self.length, self.step_size, self.tunings = state["length"], state["step_size"], state["tunings"]
+        self.length, self.step_size, self.tunings = (
+            state["length"],
+            state["step_size"],
+            state["tunings"],
+        )
         if state["misguided"]:
             self.guide, self.misguided = None, True
         self.stream.load_state_dict(state["stream"])

@@ -17,11 +17,21 @@ WIDEST = 1e3
 
 
 class LocalChanges(Protocol):
-    """Anything that sweeps a density faster than by one evaluation per site: `hpcslmc.weight.greens.GreensFunctions`."""
+    """Anything that sweeps a density faster than by one evaluation per site.
 
-    def sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
-              thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Test one new spin of every site, in turn: accepted where log W changes by more than the threshold.
+    `hpcslmc.weight.greens.GreensFunctions`.
+    """
+
+    def sweep(
+        self,
+        spins: Tensor,
+        log_weight: Tensor,
+        order: Tensor,
+        proposals: Tensor,
+        thresholds: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Test one new spin of every site, in turn: accepted where log W changes by more than the
+        threshold.
 
         Parameters
         ----------
@@ -48,15 +58,16 @@ class LocalChanges(Protocol):
 class Metropolis:
     r"""One sweep of single-spin updates, every site once in a random order.
 
-    The proposal for a spin is S' = normalise(S + w xi) with xi a Gaussian vector: its density depends
-    on S.S' only, so it is symmetric.
+    The proposal for a spin is S' = normalise(S + w xi) with xi a Gaussian vector: its density
+    depends on S.S' only, so it is symmetric.
 
-    Detailed balance: each single-spin update satisfies it with min(1, W(S')/W(S)). A sweep visits the
-    sites in a permutation drawn uniformly for each chain; the reversed permutation is as likely, and the
-    updates run backwards in it, so the sweep, and any number of sweeps, satisfies detailed balance
-    too. (A fixed order would leave W invariant but not be reversible, and the exact test of
-    self-learning Monte Carlo built on it would be wrong.) How W(S')/W(S) is worked out plays no part: local changes
-    see the same random numbers, and make the same chain as evaluations up to rounding.
+    Detailed balance: each single-spin update satisfies it with min(1, W(S')/W(S)). A sweep visits
+    the sites in a permutation drawn uniformly for each chain; the reversed permutation is as
+    likely, and the updates run backwards in it, so the sweep, and any number of sweeps, satisfies
+    detailed balance too. (A fixed order would leave W invariant but not be reversible, and the
+    exact test of self-learning Monte Carlo built on it would be wrong.) How W(S')/W(S) is worked
+    out plays no part: local changes see the same random numbers, and make the same chain as
+    evaluations up to rounding.
 
     Parameters
     ----------
@@ -70,11 +81,13 @@ class Metropolis:
 
     Notes
     -----
-    N evaluations of the density per sweep, each batched over the chains; none with local changes, after which
-    the step's evaluation has a ``log_weight`` alone.
+    N evaluations of the density per sweep, each batched over the chains; none with local changes,
+    after which the step's evaluation has a ``log_weight`` alone.
     """
 
-    def __init__(self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None) -> None:
+    def __init__(
+        self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None
+    ) -> None:
         self.density, self.stream, self.width, self.local = density, stream, width, local
         self.tunings = 0
 
@@ -93,15 +106,25 @@ class Metropolis:
         proposals = spins.gather(1, order[..., None].expand_as(kicks)) + kicks
         proposals = proposals / proposals.norm(dim=-1, keepdim=True)
         if self.local is None:
-            spins, evaluation, accepted = self._sweep(spins, evaluation, order, proposals, thresholds)
+            spins, evaluation, accepted = self._sweep(
+                spins, evaluation, order, proposals, thresholds
+            )
         else:
-            spins, log_weight, accepted = self.local.sweep(spins, evaluation.log_weight, order, proposals, thresholds)
+            spins, log_weight, accepted = self.local.sweep(
+                spins, evaluation.log_weight, order, proposals, thresholds
+            )
             evaluation = Evaluation(log_weight)
         acceptance = accepted.mean(1)
         return Step(spins, evaluation, acceptance, acceptance[:, None])
 
-    def _sweep(self, spins: Tensor, evaluation: Evaluation, order: Tensor, proposals: Tensor,
-               thresholds: Tensor) -> tuple[Tensor, Evaluation, Tensor]:
+    def _sweep(
+        self,
+        spins: Tensor,
+        evaluation: Evaluation,
+        order: Tensor,
+        proposals: Tensor,
+        thresholds: Tensor,
+    ) -> tuple[Tensor, Evaluation, Tensor]:
         """As `LocalChanges.sweep`, by one evaluation per site."""
         spins, accepted = spins.clone(), torch.zeros_like(thresholds)
         chain = torch.arange(len(spins), device=spins.device)
@@ -116,11 +139,16 @@ class Metropolis:
         return spins, evaluation, accepted
 
     def tune(self, means: Sequence[float]) -> None:
-        """Adapt the width to the acceptance of the last move (Robbins-Monro); for thermalisation only."""
-        acceptance, = means
+        """Adapt the width to the acceptance of the last move (Robbins-Monro); for thermalisation
+        only.
+        """
+        (acceptance,) = means
         self.tunings += 1
         gain = 4.0 / (4.0 + self.tunings) ** 0.6
-        self.width = min(max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST), WIDEST)
+        self.width = min(
+            max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST),
+            WIDEST,
+        )
 
     def state_dict(self) -> dict:
         return {"width": self.width, "tunings": self.tunings, "stream": self.stream.state_dict()}

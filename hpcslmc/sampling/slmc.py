@@ -55,10 +55,10 @@ class SLMC:
 
     .. math:: A(S'|S) = \min\left(1, \frac{W(S')\, W_{\rm eff}(S)}{W(S)\, W_{\rm eff}(S')}\right)
 
-    Detailed balance: let T(S'|S) be the chance that n inner moves carry S to S'. The inner moves are
-    iid draws from one reversible kernel, so W_eff(S) T(S'|S) = W_eff(S') T(S|S'). Then
-    W(S) T(S'|S) A(S'|S) = T(S'|S)/W_eff(S') min(W(S) W_eff(S'), W(S') W_eff(S)), and
-    T(S'|S)/W_eff(S') = T(S|S')/W_eff(S) makes it symmetric in S and S'. This holds for any W_eff that stays fixed.
+    Detailed balance: let T(S'|S) be the chance that n inner moves carry S to S'. The inner moves
+    are iid draws from one reversible kernel, so W_eff(S) T(S'|S) = W_eff(S') T(S|S'). Then W(S)
+    T(S'|S) A(S'|S) = T(S'|S)/W_eff(S') min(W(S) W_eff(S'), W(S') W_eff(S)), and T(S'|S)/W_eff(S') =
+    T(S|S')/W_eff(S) makes it symmetric in S and S'. This holds for any W_eff that stays fixed.
 
     Parameters
     ----------
@@ -83,7 +83,13 @@ class SLMC:
         """The exact weight at spins (chains, sites, 3)."""
         return self.weight.evaluate(spins, forces)
 
-    def move(self, spins: Tensor, evaluation: Evaluation, forces: bool = False, effective: Evaluation | None = None) -> SLMCStep:
+    def move(
+        self,
+        spins: Tensor,
+        evaluation: Evaluation,
+        forces: bool = False,
+        effective: Evaluation | None = None,
+    ) -> SLMCStep:
         """One proposal and its exact test.
 
         Parameters
@@ -94,7 +100,8 @@ class SLMC:
         forces : bool
             Whether the exact evaluation of the proposal shall come with forces.
         effective : Evaluation
-            Of W_eff at the spins if it is known, as the step before left it; W_eff must not have changed since.
+            Of W_eff at the spins if it is known, as the step before left it; W_eff must not have
+            changed since.
         """
         start = effective = effective or self.inner.evaluate(spins)
         proposal = spins
@@ -105,7 +112,9 @@ class SLMC:
             inner_acceptance += step.acceptance / self.inner_moves
             tuning = tuning + step.tuning / self.inner_moves
         exact = self.evaluate(proposal, forces)
-        change = exact.log_weight - evaluation.log_weight - (effective.log_weight - start.log_weight)
+        change = (
+            exact.log_weight - evaluation.log_weight - (effective.log_weight - start.log_weight)
+        )
         accept = torch.log(self.stream.uniform()) < change
         return SLMCStep(
             spins=torch.where(accept[:, None, None], proposal, spins),

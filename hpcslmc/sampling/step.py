@@ -19,7 +19,8 @@ class Step:
     acceptance : (chains,) float64
         Fraction of the move's proposals that were accepted.
     tuning : (chains, numbers) float64
-        What the move's ``tune`` wants the means of, over all chains; first of them the acceptance of what it tunes.
+        What the move's ``tune`` wants the means of, over all chains; first of them the acceptance
+        of what it tunes.
     """
 
     spins: Tensor

@@ -12,13 +12,24 @@ from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
 
-__all__ = ["WEIGHTS", "GreensFunctions", "choose_method", "make_local", "make_spectrum", "make_weight"]
+__all__ = [
+    "WEIGHTS",
+    "GreensFunctions",
+    "choose_method",
+    "make_local",
+    "make_spectrum",
+    "make_weight",
+]
 
 LOCAL_SITES = 16
-"""From this many sites on, Green's functions sweep faster than one diagonalisation a site (tools/speed.py)."""
+"""From this many sites on, Green's functions sweep faster than one diagonalisation a site
+(tools/speed.py).
+"""
 
 
-def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> ExactWeight:
+def make_weight(
+    method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World
+) -> ExactWeight:
     """The weight of that name.
 
     Parameters
@@ -39,12 +50,18 @@ def make_weight(method: str, hamiltonian: Hamiltonian, beta: float, mu: float, g
         return WEIGHTS[method](hamiltonian, beta, mu, group)
     except ValueError as error:
         alone = " with [sampling] ranks_per_chain = 1" if group.size > 1 else ""
-        raise UserError(f'[weight] method = "{method}": {error}; method = "diagonalise" always '
-                        f'works{alone}.') from None
+        raise UserError(
+            f'[weight] method = "{method}": {error}; method = "diagonalise" always works{alone}.'
+        ) from None
 
 
-def make_local(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> GreensFunctions | None:
-    """What sweeps an exact weight site by site, where that is faster than evaluations: from ``LOCAL_SITES`` sites on."""
+def make_local(
+    hamiltonian: Hamiltonian, beta: float, mu: float, group: World
+) -> GreensFunctions | None:
+    """What sweeps an exact weight site by site, where that is faster than evaluations.
+
+    From ``LOCAL_SITES`` sites on.
+    """
     if hamiltonian.lattice.sites < LOCAL_SITES:
         return None
     try:
@@ -53,12 +70,17 @@ def make_local(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -
         return None
 
 
-def make_spectrum(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Callable[[Tensor], Tensor]:
-    """All eigenvalues (chains, 2 sites) of spins (chains, sites, 3): by ScaLAPACK over a group, by LAPACK or the GPU on one rank.
+def make_spectrum(
+    hamiltonian: Hamiltonian, beta: float, mu: float, group: World
+) -> Callable[[Tensor], Tensor]:
+    """All eigenvalues (chains, 2 sites) of spins (chains, sites, 3): by ScaLAPACK over a group, by
+    LAPACK or the GPU on one rank.
 
     Raises
     ------
     UserError
         There is no ScaLAPACK for the group.
     """
-    return WEIGHTS["diagonalise" if group.size == 1 else "scalapack"](hamiltonian, beta, mu, group).spectrum
+    return WEIGHTS["diagonalise" if group.size == 1 else "scalapack"](
+        hamiltonian, beta, mu, group
+    ).spectrum

@@ -1,13 +1,15 @@
 r"""Exact fermion weight and forces without eigenvalues: block cyclic reduction over lattice rows.
 
-Log W is the sum over determinants of `hpcslmc.weight.determinants`; with the same nodes (w_k, a_k) and A_k = 1 + i (h - mu) / w_k
+Log W is the sum over determinants of `hpcslmc.weight.determinants`; with the same nodes (w_k, a_k)
+and A_k = 1 + i (h - mu) / w_k
 
 .. math::
     f(h - \mu) = \tfrac12 + \tfrac2\beta \sum_k \tfrac{a_k}{w_k} \, \mathrm{Im} A_k^{-1},
     \qquad \mathrm{Im} B = (B - B^\dagger) / 2i
 
-The scaling by w_k keeps determinants of large w_k, which have the large a_k, close to 1 and their rounding errors small. The Hermitian
-part of A_k is 1, that of every Schur complement at least 1, so that rows may be eliminated in any order without pivoting between them.
+The scaling by w_k keeps determinants of large w_k, which have the large a_k, close to 1 and their
+rounding errors small. The Hermitian part of A_k is 1, that of every Schur complement at least 1, so
+that rows may be eliminated in any order without pivoting between them.
 """
 
 from collections.abc import Iterator
@@ -28,17 +30,19 @@ WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
 
 
 def spin_blocks(matrices: Tensor) -> Tensor:
-    """(..., n/2, 2, 2), the diagonal blocks of matrices (..., n, n) that belong to one site each."""
+    """Diagonal blocks (..., n/2, 2, 2), one a site, of matrices (..., n, n)."""
     n = matrices.shape[-1]
     sites = matrices.unflatten(-1, (n // 2, 2)).unflatten(-3, (n // 2, 2))
     return sites.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 
 def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """log|det| (batch,) of the ring of lattice rows and, if wanted, each site's block of the inverse.
+    """log|det| (batch,) of the ring of lattice rows and, if wanted, each site's block of the
+    inverse.
 
-    ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples neighbours.
-    Returns blocks (rows, batch, n/2, 2, 2). The first reduction is the cheapest: the couplings are scalings.
+    ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples
+    neighbours. Returns blocks (rows, batch, n/2, 2, 2). The first reduction is the cheapest: the
+    couplings are scalings.
     """
     rows, _, n, _ = diagonal.shape
     odd, bond = rows // 2, bond[:, None, None]
@@ -51,15 +55,20 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     coupling = -bond.square() * inverse
     reduced = diagonal[0::2].clone()
     reduced[:odd] += coupling
-    reduced[1:] += coupling[:len(reduced) - 1]
+    reduced[1:] += coupling[: len(reduced) - 1]
     if odd == len(reduced):
         reduced[0] += coupling[-1]
-    joined = torch.cat((coupling, one[2 * odd:]))
+    joined = torch.cat((coupling, one[2 * odd :]))
     log_det, even = solve_ring(Ring(reduced, joined, joined), wanted)
     log_det = log_det + factors.log_det().sum(0)
     if even is None:
         return log_det, None
-    around = even.diagonal.roll(-1, 0)[:odd].add_(even.diagonal[:odd]).add_(even.right[:odd]).add_(even.left[:odd])
+    around = (
+        even.diagonal.roll(-1, 0)[:odd]
+        .add_(even.diagonal[:odd])
+        .add_(even.right[:odd])
+        .add_(even.left[:odd])
+    )
     product = (around @ coupling).mT.unflatten(-2, (n // 2, 2)).mT
     inside = spin_blocks(inverse) - inverse.unflatten(-2, (n // 2, 2)) @ product
     return log_det, interleave(spin_blocks(even.diagonal), inside)
@@ -73,24 +82,33 @@ class Blocks(Determinants):
 
     Notes
     -----
-    Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are eliminated
-    until few are left, all shifts and chains of a batch together; a group of ranks shares out the shifts. To leading order log W takes
-    7.3 L n^3 complex multiplications and additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
+    Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are
+    eliminated until few are left, all shifts and chains of a batch together; a group of ranks
+    shares out the shifts. To leading order log W takes 7.3 L n^3 complex multiplications and
+    additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
 
-    The l sites of a row come in the order 0, l-1, 1, l-2, ..., in which the ring is a narrow band without corners. In their
-    natural order rounding grows under partial pivoting: by orders of magnitude for ordered spins at low temperature.
+    The l sites of a row come in the order 0, l-1, 1, l-2, ..., in which the ring is a narrow band
+    without corners. In their natural order rounding grows under partial pivoting: by orders of
+    magnitude for ordered spins at low temperature.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
+    ) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         self._fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
         ring = (one.roll(1, 0) + one.roll(-1, 0))[self._fold][:, self._fold]
-        self._row = torch.kron(-hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128))
+        self._row = torch.kron(
+            -hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128)
+        )
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
+        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+
+        Collective over the group.
+        """
         rows = self._rows(spins)
         log_dets = spins.new_zeros(len(spins), len(frequencies))
         for chain, shift, found, _ in self._eliminated(rows, frequencies, False):
@@ -98,7 +116,10 @@ class Blocks(Determinants):
         return self.group.sum_tensor(log_dets)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3). Collective over the group."""
+        """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3).
+
+        Collective over the group.
+        """
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         rows = self._rows(spins)
@@ -116,14 +137,23 @@ class Blocks(Determinants):
             kinetic.index_add_(0, chain, weights[shift] * (2.0 * sites - trace))
         log_dets, filled, kinetic = (self.group.sum_tensor(x) for x in (log_dets, filled, kinetic))
         filled = (filled - filled.mH) / 2j
-        density = 1.0 + 2.0 / (self.beta * sites) * filled.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+        density = 1.0 + 2.0 / (self.beta * sites) * filled.diagonal(dim1=-2, dim2=-1).real.sum(
+            (1, 2, 3)
+        )
         energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * kinetic
-        return replace(self._evaluation(log_dets), forces=self._forces(filled), energy=energy, density=density)
+        return replace(
+            self._evaluation(log_dets), forces=self._forces(filled), energy=energy, density=density
+        )
 
-    def _eliminated(self, rows: Tensor, frequencies: np.ndarray, inverse: bool) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """This rank's share of chains and shifts, batch by batch: their numbers, log|det A_k|, and each site's block of the inverse if wanted."""
+    def _eliminated(
+        self, rows: Tensor, frequencies: np.ndarray, inverse: bool
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Work through this rank's share of chains and shifts, batch by batch.
+
+        Their numbers, log|det A_k|, and each site's block of the inverse if wanted.
+        """
         pairs = torch.cartesian_prod(torch.arange(rows.shape[1]), torch.arange(len(frequencies)))
-        pairs = pairs[self.group.rank::self.group.size].to(rows.device)
+        pairs = pairs[self.group.rank :: self.group.size].to(rows.device)
         scales = 1j / torch.as_tensor(frequencies, device=rows.device)
         for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
             scale = scales[shift]
@@ -135,7 +165,9 @@ class Blocks(Determinants):
         return self.hamiltonian.lattice.shape[0] < self.hamiltonian.lattice.shape[1]
 
     def _rows(self, spins: Tensor) -> Tensor:
-        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row folded."""
+        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row
+        folded.
+        """
         self.hamiltonian.check_spins(spins)
         spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
         if self._turned():
@@ -151,7 +183,9 @@ class Blocks(Determinants):
         return blocks
 
     def _forces(self, filled: Tensor) -> Tensor:
-        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2) of folded rows, f = 1/2 + (2 / beta) X, in the order of the sites."""
+        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2) of folded rows, f = 1/2 + (2 / beta)
+        X, in the order of the sites.
+        """
         up, down = filled[..., 0, 0].real, filled[..., 1, 1].real
         flip = filled[..., 1, 0]
         spin = torch.stack((2.0 * flip.real, 2.0 * flip.imag, up - down), -1)
@@ -161,6 +195,9 @@ class Blocks(Determinants):
         return -self.hamiltonian.J * spin.flatten(1, 2)
 
     def _batch(self, rows: Tensor) -> int:
-        """Pairs of chain and shift whose work arrays fit the limit: about ten times the matrix' own blocks each."""
+        """Pairs of chain and shift whose work arrays fit the limit.
+
+        About ten times the matrix' own blocks each.
+        """
         one = 10 * len(rows) * rows.shape[-1] ** 2 * rows.element_size()
         return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "cuda"] // one)

@@ -1,4 +1,7 @@
-"""Which method ``auto`` stands for: the one that a table of measured times predicts to be the fastest."""
+"""Which method ``auto`` stands for.
+
+The one that a table of measured times predicts to be the fastest.
+"""
 
 import functools
 import math
@@ -17,17 +20,23 @@ if TYPE_CHECKING:
 
 TABLE = "costs.toml"
 UNMEASURED_SITES = 100
-"""On a device without measured times: dense eigenvalues below this many sites, block elimination from there on."""
+"""On a device without measured times.
+
+Dense eigenvalues below this many sites, block elimination from there on.
+"""
 
 TIE = 1.1
-"""Methods this close to the fastest count as equally fast; the earlier one in the table is taken."""
+"""Methods this close to the fastest count as equally fast; the earlier one in the table is taken.
+"""
 
 
 @functools.cache
 def cost_table() -> dict[str, dict]:
-    """Measured times by type of device and method: (sites,) lists ``sites``, ``shifts``, ``log_weight`` and ``forces`` in s.
+    """Measured times by type of device and method: (sites,) lists ``sites``, ``shifts``,
+    ``log_weight`` and ``forces`` in s.
 
-    Square lattices, one configuration on one rank; ``forces`` is log W with forces. Written by tools/weights.py --costs.
+    Square lattices, one configuration on one rank; ``forces`` is log W with forces. Written by
+    tools/weights.py --costs.
     """
     return tomllib.loads(files("hpcslmc.weight").joinpath(TABLE).read_text())
 
@@ -39,14 +48,20 @@ def predict(costs: dict[str, list], sites: float, forces: bool) -> float:
     """
     seconds = np.array(costs["forces" if forces else "log_weight"])
     if "shifts" in costs:
-        seconds = seconds / costs["shifts"][:len(seconds)]
-    x, y, at = np.log(costs["sites"][:len(seconds)]), np.log(seconds), math.log(sites)
+        seconds = seconds / costs["shifts"][: len(seconds)]
+    x, y, at = np.log(costs["sites"][: len(seconds)]), np.log(seconds), math.log(sites)
     i = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
     return math.exp(y[i] + (y[i + 1] - y[i]) * (at - x[i]) / (x[i + 1] - x[i]))
 
 
-def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: str = "cpu", ranks_per_chain: int = 1,
-                  forces: bool = False) -> tuple[str, str]:
+def choose_method(
+    hamiltonian: "Hamiltonian",
+    beta: float,
+    mu: float,
+    device: str = "cpu",
+    ranks_per_chain: int = 1,
+    forces: bool = False,
+) -> tuple[str, str]:
     """The fastest exact weight for a job, and why.
 
     Parameters
@@ -74,16 +89,20 @@ def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: st
 
     Notes
     -----
-    Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). Block elimination depends
-    on the longer and the shorter side as L l^3, so a rectangle counts as a square of sqrt(L l^3) sites.
+    Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). Block
+    elimination depends on the longer and the shorter side as L l^3, so a rectangle counts as a
+    square of sqrt(L l^3) sites.
     """
     long, short = max(hamiltonian.lattice.shape), min(hamiltonian.lattice.shape)
     try:
         shifts = len(model_nodes(hamiltonian, beta, mu).weights)
     except ValueError as error:
         if ranks_per_chain > 1:
-            raise UserError(f"[sampling] ranks_per_chain = {ranks_per_chain}: there is no weight that ranks can share here "
-                            f"({error}): use ranks_per_chain = 1.") from None
+            raise UserError(
+                f"[sampling] ranks_per_chain = {ranks_per_chain}: there is no weight that ranks "
+                "can share here "
+                f"({error}): use ranks_per_chain = 1."
+            ) from None
         return "diagonalise", "too cold for the others"
     table = cost_table().get(device)
     if table is None:
@@ -94,8 +113,12 @@ def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: st
         if not isinstance(costs, dict) or (method == "diagonalise" and ranks_per_chain > 1):
             continue
         sites = math.sqrt(long * short**3) if method == "blocks" else long * short
-        seconds[method] = predict(costs, sites, forces) * (math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1)
-    usable = {method: s for method, s in seconds.items() if method != "matsubara" or find_spec("petsc4py")}
+        seconds[method] = predict(costs, sites, forces) * (
+            math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1
+        )
+    usable = {
+        method: s for method, s in seconds.items() if method != "matsubara" or find_spec("petsc4py")
+    }
     best = next(method for method, s in usable.items() if s <= TIE * min(usable.values()))
     return best, _why(best, seconds, usable, forces)
 
@@ -103,9 +126,15 @@ def choose_method(hamiltonian: "Hamiltonian", beta: float, mu: float, device: st
 def _why(best: str, seconds: dict[str, float], usable: dict[str, float], forces: bool) -> str:
     """Such as: predicted 5.1 ms per log W; diagonalise 7.2, blocks 6."""
     unit, scale = ("s", 1.0) if seconds[best] >= 1.0 else ("ms", 1e3)
-    others = [f"{method} {_number(scale * s)}" + ("" if method in usable else " (without petsc4py)")
-              for method, s in seconds.items() if method != best]
-    chosen = f"predicted {_number(scale * seconds[best])} {unit} per log W{' and forces' if forces else ''}"
+    others = [
+        f"{method} {_number(scale * s)}" + ("" if method in usable else " (without petsc4py)")
+        for method, s in seconds.items()
+        if method != best
+    ]
+    chosen = (
+        f"predicted {_number(scale * seconds[best])} {unit} per log "
+        f"W{' and forces' if forces else ''}"
+    )
     return f"{chosen}; {', '.join(others)}" if others else chosen
 
 

@@ -1,4 +1,7 @@
-"""What follows from determinants at the Matsubara-like nodes: log W, and at half filling the energy."""
+"""What follows from determinants at the Matsubara-like nodes.
+
+Log W, and at half filling the energy.
+"""
 
 import math
 from abc import abstractmethod
@@ -16,15 +19,17 @@ from hpcslmc.weight.nodes import EnergySum, MatsubaraNodes, energy_sum, model_no
 
 
 class Determinants(ExactWeight):
-    r"""An exact weight whose method finds log|det A_k| of A_k = 1 + i (h - mu) / w_k at any frequencies w_k.
+    r"""An exact weight whose method finds log|det A_k| of A_k = 1 + i (h - mu) / w_k at any
+    frequencies w_k.
 
     .. math::
         \log W &= \beta\mu N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
         e &= -\frac{2}{\beta N} \sum_k c_k \log|\det A_k| \quad (\mu = 0)
 
-    because tr h = 0 and \|det A_k\|^2 is the product of 1 + (E_n - mu)^2 / w_k^2 over all eigenvalues. At mu = 0 on lattices of even sides
-    E_n and -E_n come in pairs (time reversal with a sign on every other site turns h into -h), and the density is 1. The energy
-    takes five more frequencies than log W; elsewhere it comes with the forces.
+    because tr h = 0 and \|det A_k\|^2 is the product of 1 + (E_n - mu)^2 / w_k^2 over all
+    eigenvalues. At mu = 0 on lattices of even sides E_n and -E_n come in pairs (time reversal with
+    a sign on every other site turns h into -h), and the density is 1. The energy takes five more
+    frequencies than log W; elsewhere it comes with the forces.
 
     Attributes
     ----------
@@ -34,28 +39,42 @@ class Determinants(ExactWeight):
         c_k, at half filling.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
+    ) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
         half_filled = mu == 0.0 and hamiltonian.lattice.has_staggered_momentum
-        self.energies: EnergySum | None = energy_sum(self.nodes, beta, hamiltonian.bound) if half_filled else None
+        self.energies: EnergySum | None = (
+            energy_sum(self.nodes, beta, hamiltonian.bound) if half_filled else None
+        )
 
     @abstractmethod
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
+        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+
+        Collective over the group.
+        """
 
     def log_weight(self, spins: Tensor) -> Tensor:
         """(chains,) float64, log W of spins (chains, sites, 3)."""
         return self._log_weight(self.log_abs_dets(spins, self.nodes.frequencies))
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """As of every weight; at half filling by five more determinants instead of forces. Collective over the group."""
+        """As of every weight; at half filling by five more determinants instead of forces.
+
+        Collective over the group.
+        """
         if self.energies is None:
             return super().with_energy(spins, known)
         part = known.energy_part
         if part is None:
-            part = self._energy(self.log_abs_dets(spins, self.nodes.frequencies), self.energies.node_weights)
-        rest = self._energy(self.log_abs_dets(spins, self.energies.frequencies), self.energies.weights)
+            part = self._energy(
+                self.log_abs_dets(spins, self.nodes.frequencies), self.energies.node_weights
+            )
+        rest = self._energy(
+            self.log_abs_dets(spins, self.energies.frequencies), self.energies.weights
+        )
         return replace(known, energy=part + rest, density=torch.ones_like(part))
 
     def _evaluation(self, log_dets: Tensor) -> Evaluation:
@@ -65,7 +84,14 @@ class Determinants(ExactWeight):
 
     def _log_weight(self, log_dets: Tensor) -> Tensor:
         constant = self.hamiltonian.lattice.sites * (self.beta * self.mu + 2.0 * math.log(2.0))
-        return constant + 2.0 * log_dets @ torch.as_tensor(self.nodes.weights, device=log_dets.device)
+        return constant + 2.0 * log_dets @ torch.as_tensor(
+            self.nodes.weights, device=log_dets.device
+        )
 
     def _energy(self, log_dets: Tensor, weights: np.ndarray) -> Tensor:
-        return -2.0 / (self.beta * self.hamiltonian.lattice.sites) * log_dets @ torch.as_tensor(weights, device=log_dets.device)
+        return (
+            -2.0
+            / (self.beta * self.hamiltonian.lattice.sites)
+            * log_dets
+            @ torch.as_tensor(weights, device=log_dets.device)
+        )

@@ -44,12 +44,16 @@ class Diagonalise(ExactWeight):
 
     Notes
     -----
-    The ranks of a group would all do the same. O(N^3) per chain; forces need eigenvectors too, about four times the cost. Accurate to a few
-    units of rounding per eigenvalue. Nagai and Tomiya, JPSJ 93, 114007 (2024).
+    The ranks of a group would all do the same. O(N^3) per chain; forces need eigenvectors too,
+    about four times the cost. Accurate to a few units of rounding per eigenvalue. Nagai and Tomiya,
+    JPSJ 93, 114007 (2024).
     """
 
     def spectrum(self, spins: Tensor) -> Tensor:
-        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains, sites, 3)."""
+        """All eigenvalues E_n of h(S), ascending.
+
+        (chains, 2 sites) float64 of spins (chains, sites, 3).
+        """
         return torch.linalg.eigvalsh(self.hamiltonian.dense(spins))
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
@@ -59,7 +63,11 @@ class Diagonalise(ExactWeight):
         else:
             levels, states = self.spectrum(spins), None
         evaluation = thermodynamics(levels, self.beta, self.mu, self.hamiltonian.lattice.sites)
-        return evaluation if states is None else replace(evaluation, forces=self._forces(states, levels))
+        return (
+            evaluation
+            if states is None
+            else replace(evaluation, forces=self._forces(states, levels))
+        )
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
         """As ``evaluate``, from the known spectrum where no forces are wanted."""
@@ -68,7 +76,7 @@ class Diagonalise(ExactWeight):
         return thermodynamics(known.spectrum, self.beta, self.mu, self.hamiltonian.lattice.sites)
 
     def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
-        r"""d log W / d S_i = -beta (J/2) <sigma_i>, with <sigma_i> the electrons' spin at site i."""
+        r"""Forces d log W / d S_i = -beta (J/2) <sigma_i>, <sigma_i> the electrons' spin."""
         occupation = torch.special.expit(-self.beta * (levels - self.mu))
         up, down = states[:, 0::2, :], states[:, 1::2, :]
         filled = occupation[:, None, :]

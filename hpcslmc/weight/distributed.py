@@ -22,12 +22,16 @@ class Eigensolver(Protocol):
     """All eigenvalues of one Hermitian matrix over a communicator."""
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """(size,) float64, ascending, the same bits on every rank. Collective over the communicator."""
+        """(size,) float64, ascending, the same bits on every rank.
+
+        Collective over the communicator.
+        """
         ...
 
 
 class Slepc:
-    """One of SLEPc's dense eigensolvers over all ranks of a communicator; it computes the eigenvectors too.
+    """One of SLEPc's dense eigensolvers over all ranks of a communicator; it computes the
+    eigenvectors too.
 
     Parameters
     ----------
@@ -42,8 +46,8 @@ class Slepc:
 
     Notes
     -----
-    The first use of PETSc in a job starts it, and waits for all ranks of the job: groups that diagonalise
-    make this object together with all other groups.
+    The first use of PETSc in a job starts it, and waits for all ranks of the job: groups that
+    diagonalise make this object together with all other groups.
     """
 
     def __init__(self, communicator: Any, name: str) -> None:
@@ -51,9 +55,14 @@ class Slepc:
             from petsc4py import PETSc
             from slepc4py import SLEPc
         except ImportError as error:
-            raise UserError(f"the eigensolver {name} of SLEPc needs petsc4py and slepc4py ({error}).") from None
+            raise UserError(
+                f"the eigensolver {name} of SLEPc needs petsc4py and slepc4py ({error})."
+            ) from None
         if not np.issubdtype(PETSc.ScalarType, np.complexfloating):
-            raise UserError(f"the eigensolver {name} of SLEPc needs a PETSc with complex scalars; this one has real ones.")
+            raise UserError(
+                f"the eigensolver {name} of SLEPc needs a PETSc with complex scalars; this one has "
+                "real ones."
+            )
         self._petsc, self._slepc, self._communicator, self._name = PETSc, SLEPc, communicator, name
         probe = SLEPc.EPS().create(PETSc.COMM_SELF)
         try:
@@ -64,7 +73,8 @@ class Slepc:
             probe.destroy()
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """All eigenvalues of a complex Hermitian matrix, ascending: (size,) float64. Collective over the communicator.
+        """All eigenvalues of a complex Hermitian matrix, ascending: (size,) float64. Collective
+        over the communicator.
 
         Parameters
         ----------
@@ -95,10 +105,14 @@ class Slepc:
         return levels
 
     def _assemble(self, size: int, rows: Rows) -> Any:
-        matrix = self._petsc.Mat().createAIJ((size, size), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=self._communicator)
+        matrix = self._petsc.Mat().createAIJ(
+            (size, size), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=self._communicator
+        )
         first, last = matrix.getOwnershipRange()
         columns, values = rows(np.arange(first, last))
-        for row, where, what in zip(range(first, last), columns.astype(self._petsc.IntType), values, strict=True):
+        for row, where, what in zip(
+            range(first, last), columns.astype(self._petsc.IntType), values, strict=True
+        ):
             matrix.setValues(row, where, what, addv=True)
         matrix.assemble()
         return matrix
@@ -127,8 +141,9 @@ class Distributed(ExactWeight):
     communicator : mpi4py.MPI.Intracomm
         The group; its ranks call every method together and with the same spins.
     solver : str
-        ``scalapack``, its eigenvalues-only driver; or one of SLEPc's dense solvers, which compute the
-        eigenvectors too: ``slepc-scalapack``, ``elpa``, ``elemental``, as far as SLEPc was built with them.
+        ``scalapack``, its eigenvalues-only driver; or one of SLEPc's dense solvers, which compute
+        the eigenvectors too: ``slepc-scalapack``, ``elpa``, ``elemental``, as far as SLEPc was
+        built with them.
 
     Raises
     ------
@@ -137,21 +152,34 @@ class Distributed(ExactWeight):
 
     Notes
     -----
-    Collective over the communicator; with SLEPc, made on all ranks of the job together. O(N^3) operations and
-    O(N^2) bytes per configuration, both shared out over the group. Accurate to a few units of rounding of
-    the largest eigenvalue.
+    Collective over the communicator; with SLEPc, made on all ranks of the job together. O(N^3)
+    operations and O(N^2) bytes per configuration, both shared out over the group. Accurate to a few
+    units of rounding of the largest eigenvalue.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, communicator: Any, solver: str = "scalapack") -> None:
+    def __init__(
+        self,
+        hamiltonian: Hamiltonian,
+        beta: float,
+        mu: float,
+        communicator: Any,
+        solver: str = "scalapack",
+    ) -> None:
         super().__init__(hamiltonian, beta, mu)
         if solver not in SOLVERS:
-            raise UserError(f"no distributed eigensolver is called {solver!r}, only {', '.join(SOLVERS)}.")
+            raise UserError(
+                f"no distributed eigensolver is called {solver!r}, only {', '.join(SOLVERS)}."
+            )
         if communicator is None:
-            raise UserError(f"the eigensolver {solver} works over MPI; without it there is method = \"diagonalise\".")
+            raise UserError(
+                f"the eigensolver {solver} works over MPI; without it there is method = "
+                '"diagonalise".'
+            )
         self._solver = _on_all(communicator, lambda: SOLVERS[solver](communicator))
 
     def spectrum(self, spins: Tensor) -> Tensor:
-        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains, sites, 3).
+        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains,
+        sites, 3).
 
         The same bits on every rank of the group. Collective over the group.
         """
@@ -159,15 +187,25 @@ class Distributed(ExactWeight):
         size = 2 * self.hamiltonian.lattice.sites
         levels = np.empty((len(spins), size))
         for chain, configuration in enumerate(spins.cpu().numpy()):
-            levels[chain] = self._solver.eigenvalues(size, partial(self.hamiltonian.rows, configuration))
+            levels[chain] = self._solver.eigenvalues(
+                size, partial(self.hamiltonian.rows, configuration)
+            )
         return torch.as_tensor(levels, device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, energy and density of spins (chains, sites, 3); no forces. Collective over the group."""
+        """log W, energy and density of spins (chains, sites, 3); no forces.
+
+        Collective over the group.
+        """
         if forces:
-            raise UserError("eigenvalues over a group of ranks give no forces; use method = \"diagonalise\" or \"blocks\", "
-                            "or moves that need none (exact_move = \"metropolis\").")
-        return thermodynamics(self.spectrum(spins), self.beta, self.mu, self.hamiltonian.lattice.sites)
+            raise UserError(
+                'eigenvalues over a group of ranks give no forces; use method = "diagonalise" or '
+                '"blocks", '
+                'or moves that need none (exact_move = "metropolis").'
+            )
+        return thermodynamics(
+            self.spectrum(spins), self.beta, self.mu, self.hamiltonian.lattice.sites
+        )
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
         """As of every weight, from the eigenvalues. Collective over the group."""
@@ -176,18 +214,24 @@ class Distributed(ExactWeight):
 
 
 def over_group(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Distributed:
-    """Eigenvalues by ScaLAPACK over the ranks of a group; raises as `Distributed`. Collective over the group."""
+    """Eigenvalues by ScaLAPACK over the ranks of a group; raises as `Distributed`.
+
+    Collective over the group.
+    """
     return Distributed(hamiltonian, beta, mu, group.communicator)
 
 
 def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:
-    """What the function returns; a UserError of any rank is raised on every rank. Collective over the communicator."""
+    """What the function returns; a UserError of any rank is raised on every rank.
+
+    Collective over the communicator.
+    """
     built, problem = None, None
     try:
         built = build()
     except UserError as error:
         problem = str(error)
-    for problem in communicator.allgather(problem):
-        if problem is not None:
-            raise UserError(problem)
+    for failure in communicator.allgather(problem):
+        if failure is not None:
+            raise UserError(failure)
     return built

@@ -1,17 +1,24 @@
-r"""Changes of log W when few spins change: Green's functions at the Matsubara nodes, and whole Metropolis sweeps.
+r"""Changes of log W when few spins change: Green's functions at the Matsubara nodes, and whole
+Metropolis sweeps.
 
-With the nodes (w_k, a_k), A_k = 1 + i (h - mu) / w_k as in `hpcslmc.weight.blocks`, and g_k = (A_k^{-1})_{PP} between the
-sites P of a patch, new spins on P change h by the 2x2 blocks dV_i = (J/2) (S'_i - S_i).sigma and
+With the nodes (w_k, a_k), A_k = 1 + i (h - mu) / w_k as in `hpcslmc.weight.blocks`, and g_k =
+(A_k^{-1})_{PP} between the sites P of a patch, new spins on P change h by the 2x2 blocks dV_i =
+(J/2) (S'_i - S_i).sigma and
 
 .. math::
-    \log W(S') - \log W(S) &= 2 \sum_k a_k \log|\det(1 + X_k g_k)|, \qquad X_k = (i / w_k) \bigoplus_{i \in P} dV_i \\
-    g_k' &= g_k - g_k M_k g_k, \qquad M_k = (1 + X_k g_k)^{-1} X_k
+    \log W(S') - \log W(S) &= 2 \sum_k a_k \log|\det(1 + X_k g_k)|, \qquad X_k = (i / w_k)
+    \bigoplus_{i \in P} dV_i \\ g_k' &= g_k - g_k M_k g_k, \qquad M_k = (1 + X_k g_k)^{-1} X_k
 
-(determinant lemma and Woodbury). For one site X is traceless, so that with x^2 = det X = (J / 2w)^2 (S' - S)^2
+(determinant lemma and Woodbury). For one site X is traceless, so that with x^2 = det X = (J / 2w)^2
+(S' - S)^2
 
-.. math:: \det(1 + X g) = 1 + \mathrm{tr}(X g) + x^2 \det g, \qquad M = \frac{X + x^2\, \mathrm{adj}(g)}{\det(1 + X g)}
+.. math::
 
-Weisse, PRL 102, 150604 (2009), has Green's functions for local updates of classical spins in fermions.
+    \det(1 + X g) = 1 + \mathrm{tr}(X g) + x^2 \det g, \qquad
+        M = \frac{X + x^2\, \mathrm{adj}(g)}{\det(1 + X g)}
+
+Weisse, PRL 102, 150604 (2009), has Green's functions for local updates of classical spins in
+fermions.
 """
 
 import math
@@ -25,17 +32,23 @@ from hpcslmc.weight.blocks import spin_blocks
 from hpcslmc.weight.nodes import model_nodes
 
 PATCH_SITES = 8
-"""Most sites whose Green's functions a sweep updates after every spin: 2 to 16 took the same time within the noise."""
+"""Most sites whose Green's functions a sweep updates after every spin.
+
+2 to 16 took the same time within the noise.
+"""
 
 WORK_BYTES = {"cpu": 2**26, "cuda": 2**33}
-"""Size of the matrices of the chains that are swept together; 2^24 to 2^28 took the same time on a core."""
+"""Size of the matrices of the chains that are swept together; 2^24 to 2^28 took the same time on a
+core.
+"""
 
 DRIFT_LIMIT = 1e-6
 """Largest difference between two values of the same log W that is put down to rounding."""
 
 
 class GreensFunctions:
-    r"""Green's functions at K imaginary frequencies: log W of few changed spins, and Metropolis sweeps.
+    r"""Green's functions at K imaginary frequencies: log W of few changed spins, and Metropolis
+    sweeps.
 
     Parameters
     ----------
@@ -46,10 +59,13 @@ class GreensFunctions:
     mu : float
         Chemical potential in units of t.
     group : World
-        Ranks that share out the frequencies of all chains; alone if none is given. They talk at every site of a sweep.
+        Ranks that share out the frequencies of all chains; alone if none is given. They talk at
+        every site of a sweep.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
+    ) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
         self.group = group or World()
         nodes = model_nodes(hamiltonian, beta, mu)
@@ -75,16 +91,27 @@ class GreensFunctions:
 
         Notes
         -----
-        One LU factorisation of a 2N x 2N matrix for each of K frequencies, O(K N^3), for all chains at once.
+        One LU factorisation of a 2N x 2N matrix for each of K frequencies, O(K N^3), for all chains
+        at once.
         """
-        rest = torch.ones(spins.shape[:2], device=spins.device).scatter_(1, sites, 0.0).argsort(dim=1, stable=True)
-        order = torch.cat((sites, rest[:, sites.shape[1]:]), 1)
+        rest = (
+            torch.ones(spins.shape[:2], device=spins.device)
+            .scatter_(1, sites, 0.0)
+            .argsort(dim=1, stable=True)
+        )
+        order = torch.cat((sites, rest[:, sites.shape[1] :]), 1)
         reduced, outside = _eliminate(*_quarters(self._matrices(spins, order), 2 * sites.shape[1]))
         greens, inside = _invert(reduced)
         return Patch(self, greens), self._log_weight(outside + inside)
 
-    def sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
-              thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def sweep(
+        self,
+        spins: Tensor,
+        log_weight: Tensor,
+        order: Tensor,
+        proposals: Tensor,
+        thresholds: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         r"""One Metropolis test of every site, in turn. Collective over the group.
 
         Parameters
@@ -109,53 +136,78 @@ class GreensFunctions:
         Raises
         ------
         FloatingPointError
-            log W of the spins given is not ``log_weight``, or that of the spins returned is not the first plus all
-            accepted changes, to within ``DRIFT_LIMIT``. Every Green's function is made from the spins as they are then and
-            lives no longer than its patch, so that errors do not pile up: the second difference was below 4e-12 at
-            beta = 20, J = 1 and below 3e-11 up to beta = 100, J = 16 (4 to 256 sites).
+            log W of the spins given is not ``log_weight``, or that of the spins returned is not the
+            first plus all accepted changes, to within ``DRIFT_LIMIT``. Every Green's function is
+            made from the spins as they are then and lives no longer than its patch, so that errors
+            do not pile up: the second difference was below 4e-12 at beta = 20, J = 1 and below
+            3e-11 up to beta = 100, J = 16 (4 to 256 sites).
 
         Notes
         -----
-        Every site is visited once, so nothing about visited sites has to be kept up to date. With the sites in the order of
-        the visits, in two halves,
+        Every site is visited once, so nothing about visited sites has to be kept up to date. With
+        the sites in the order of the visits, in two halves,
 
         .. math:: A = \begin{pmatrix} a & b \\ c & d \end{pmatrix}, \qquad
             (A^{-1})_{11} = (a - b d^{-1} c)^{-1}, \qquad (A'^{-1})_{22} = (d - c\, a'^{-1} b)^{-1}
 
-        where a' has the first half's new spins: eliminate the second half, sweep the first, eliminate the first as it then
-        is, sweep the second; each half in the same way, down to patches of ``PATCH_SITES`` sites, where g is updated
-        after every site. These are delayed (submatrix) updates on all scales, by elimination, whose Schur complements all
-        have a Hermitian part of at least 1, rather than by Woodbury.
+        where a' has the first half's new spins: eliminate the second half, sweep the first,
+        eliminate the first as it then is, sweep the second; each half in the same way, down to
+        patches of ``PATCH_SITES`` sites, where g is updated after every site. These are delayed
+        (submatrix) updates on all scales, by elimination, whose Schur complements all have a
+        Hermitian part of at least 1, rather than by Woodbury.
 
-        To leading order (7/9) (2N)^3 complex multiplications and additions per frequency, as much as 2.3 LU factorisations;
-        one inverse and a Woodbury update of all of it after every patch would take 3 (2N)^3. O(K N^3), against O(N^4)
-        by one diagonalisation for every site. Memory is at most 2 K (2N)^2 complex numbers a chain; chains are swept
-        in batches that fit ``WORK_BYTES``, or one by one.
+        To leading order (7/9) (2N)^3 complex multiplications and additions per frequency, as much
+        as 2.3 LU factorisations; one inverse and a Woodbury update of all of it after every patch
+        would take 3 (2N)^3. O(K N^3), against O(N^4) by one diagonalisation for every site. Memory
+        is at most 2 K (2N)^2 complex numbers a chain; chains are swept in batches that fit
+        ``WORK_BYTES``, or one by one.
         """
         one = 2 * self._largest_share * (2 * spins.shape[1]) ** 2 * 16
         batch = max(1, WORK_BYTES["cpu" if spins.device.type == "cpu" else "cuda"] // one)
-        batches = zip(*(x.split(batch) for x in (spins, log_weight, order, proposals, thresholds)), strict=True)
+        batches = zip(
+            *(x.split(batch) for x in (spins, log_weight, order, proposals, thresholds)),
+            strict=True,
+        )
         swept, log_weights, accepted = zip(*(self._sweep(*each) for each in batches), strict=True)
         return torch.cat(swept), torch.cat(log_weights), torch.cat(accepted)
 
-    def _sweep(self, spins: Tensor, log_weight: Tensor, order: Tensor, proposals: Tensor,
-               thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _sweep(
+        self,
+        spins: Tensor,
+        log_weight: Tensor,
+        order: Tensor,
+        proposals: Tensor,
+        thresholds: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         place = order[..., None].expand(-1, -1, 3)
         old = spins.gather(1, place)
         sweep = _Sweep(self, proposals - old, thresholds)
         before, after = sweep.run(self._matrices(spins, order), 0)
-        tracked, before, after = (self._log_weight(x) for x in (before + sweep.log_det, before, after))
+        tracked, before, after = (
+            self._log_weight(x) for x in (before + sweep.log_det, before, after)
+        )
         drift = torch.maximum((before - log_weight).abs(), (after - tracked).abs()).max()
         if not drift <= DRIFT_LIMIT:
-            raise FloatingPointError(f"two values of the same log W differ by {float(drift):.1e}, more than {DRIFT_LIMIT:g}: "
-                                     "Green's functions have lost their precision, or belong to another weight")
+            raise FloatingPointError(
+                f"two values of the same log W differ by {float(drift):.1e}, more than "
+                f"{DRIFT_LIMIT:g}: "
+                "Green's functions have lost their precision, or belong to another weight"
+            )
         kept = torch.where(sweep.accepted[..., None] > 0.0, proposals, old)
         return spins.scatter(1, place, kept), after, sweep.accepted
 
     def turned(self, turns: Tensor) -> Tensor:
         """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
         x, y, z = (0.5 * self.hamiltonian.J * turns).unbind(-1)
-        dv = torch.stack((torch.complex(z, 0.0 * z), torch.complex(x, -y), torch.complex(x, y), torch.complex(-z, 0.0 * z)), -1)
+        dv = torch.stack(
+            (
+                torch.complex(z, 0.0 * z),
+                torch.complex(x, -y),
+                torch.complex(x, y),
+                torch.complex(-z, 0.0 * z),
+            ),
+            -1,
+        )
         return self._scale[:, None, None, None] * dv.unflatten(-1, (2, 2))[:, None]
 
     def change(self, log_det: Tensor) -> Tensor:
@@ -163,10 +215,14 @@ class GreensFunctions:
         return 2.0 * self.group.sum_tensor(log_det @ self._weights)
 
     def _log_weight(self, log_det: Tensor) -> Tensor:
-        return self.hamiltonian.lattice.sites * (self.beta * self.mu + 2.0 * math.log(2.0)) + self.change(log_det)
+        return self.hamiltonian.lattice.sites * (
+            self.beta * self.mu + 2.0 * math.log(2.0)
+        ) + self.change(log_det)
 
     def _matrices(self, spins: Tensor, order: Tensor) -> Tensor:
-        """A_k, (chains, K, 2 sites, 2 sites) complex128, with the sites of each chain in that order (chains, sites)."""
+        """A_k, (chains, K, 2 sites, 2 sites) complex128, with the sites of each chain in that order
+        (chains, sites).
+        """
         index = (2 * order[..., None] + torch.arange(2, device=order.device)).flatten(1)
         chain = torch.arange(len(order), device=order.device)[:, None, None]
         h = self.hamiltonian.dense(spins)[chain, index[:, :, None], index[:, None, :]]
@@ -177,7 +233,8 @@ class GreensFunctions:
 
 
 class Patch:
-    """Green's functions between p sites of every chain, as they are after the changes accepted so far.
+    """Green's functions between p sites of every chain, as they are after the changes accepted so
+    far.
 
     Attributes
     ----------
@@ -189,18 +246,27 @@ class Patch:
         self._functions, self.greens = functions, greens
 
     def change(self, turns: Tensor) -> Tensor:
-        """log W(S') - log W(S), (chains,), if all sites turn at once by S' - S (chains, p, 3). Collective; O(K p^3)."""
-        return self._functions.change(torch.linalg.slogdet(self._one_plus(self._functions.turned(turns)))[1])
+        """log W(S') - log W(S), (chains,), if all sites turn at once by S' - S (chains, p, 3).
+
+        Collective; O(K p^3).
+        """
+        return self._functions.change(
+            torch.linalg.slogdet(self._one_plus(self._functions.turned(turns)))[1]
+        )
 
     def accept(self, turns: Tensor, accept: Tensor) -> None:
         """Turn all sites at once, in the chains with ``accept`` (chains,) bool. O(K p^3)."""
         blocks = self._functions.turned(turns * accept[:, None, None])
         spread = torch.zeros_like(self.greens)
         spin_blocks(spread).copy_(blocks)
-        self.greens = self.greens - self.greens @ torch.linalg.solve(self._one_plus(blocks), spread) @ self.greens
+        self.greens = (
+            self.greens
+            - self.greens @ torch.linalg.solve(self._one_plus(blocks), spread) @ self.greens
+        )
 
     def visit(self, site: int, block: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Metropolis test of one site; ``greens`` is kept up to date for the sites behind it only. Collective; O(K p^2).
+        """Metropolis test of one site; ``greens`` is kept up to date for the sites behind it only.
+        Collective; O(K p^2).
 
         Parameters
         ----------
@@ -221,12 +287,18 @@ class Patch:
         g00, g01, g10, g11 = self.greens[..., here, here].flatten(-2).unbind(-1)
         x00, x01, x10, _ = block.flatten(-2).unbind(-1)
         square = -(x00 * x00 + x01 * x10)
-        determinant = 1.0 + x00 * (g00 - g11) + x01 * g10 + x10 * g01 + square * (g00 * g11 - g01 * g10)
+        determinant = (
+            1.0 + x00 * (g00 - g11) + x01 * g10 + x10 * g01 + square * (g00 * g11 - g01 * g10)
+        )
         log_det = determinant.abs().log()
         accepted = (threshold < self._functions.change(log_det)).double()
         adjugate = torch.stack((g11, -g01, -g10, g00), -1).unflatten(-1, (2, 2))
-        update = (block + square[..., None, None] * adjugate) * (accepted[:, None] / determinant)[..., None, None]
-        self.greens[..., behind, behind] -= self.greens[..., behind, here] @ (update @ self.greens[..., here, behind])
+        update = (block + square[..., None, None] * adjugate) * (accepted[:, None] / determinant)[
+            ..., None, None
+        ]
+        self.greens[..., behind, behind] -= self.greens[..., behind, here] @ (
+            update @ self.greens[..., here, behind]
+        )
         return accepted, accepted[:, None] * log_det
 
     def _one_plus(self, blocks: Tensor) -> Tensor:
@@ -237,16 +309,24 @@ class Patch:
 
 
 class _Sweep:
-    """A sweep under way: ``accepted`` (chains, sites) and the changes of log|det A_k|, ``log_det`` (chains, K), so far."""
+    """A sweep under way.
+
+    ``accepted`` (chains, sites) and the changes of log|det A_k|, ``log_det`` (chains, K), so far.
+    """
 
     def __init__(self, functions: GreensFunctions, turns: Tensor, thresholds: Tensor) -> None:
         self._functions, self._turns, self._thresholds = functions, turns, thresholds
-        self.accepted, self.log_det = torch.zeros_like(thresholds), torch.zeros_like(thresholds[:, :1])
+        self.accepted, self.log_det = (
+            torch.zeros_like(thresholds),
+            torch.zeros_like(thresholds[:, :1]),
+        )
 
     def run(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
-        """Visit the sites from ``first`` on whose Schur complement is ``matrix`` (chains, K, 2 sites, 2 sites); overwrites it.
+        """Visit the sites from ``first`` on whose Schur complement is ``matrix`` (chains, K, 2
+        sites, 2 sites); overwrites it.
 
-        Returns its log|det| (chains, K) as it was and with the new spins, the latter if these are the last sites of all.
+        Returns its log|det| (chains, K) as it was and with the new spins, the latter if these are
+        the last sites of all.
         """
         sites = matrix.shape[-1] // 2
         if sites <= PATCH_SITES:
@@ -256,7 +336,9 @@ class _Sweep:
         reduced, outside = _eliminate(a, b, c, d)
         before, _ = self.run(reduced, first)
         mine = slice(first, first + half)
-        spin_blocks(a).add_(self._functions.turned(self._turns[:, mine] * self.accepted[:, mine, None]))
+        spin_blocks(a).add_(
+            self._functions.turned(self._turns[:, mine] * self.accepted[:, mine, None])
+        )
         reduced, inside = _eliminate(d, c, b, a)
         _, after = self.run(reduced, first + half)
         return before + outside, None if after is None else inside + after
@@ -278,7 +360,12 @@ class _Sweep:
 
 
 def _quarters(matrix: Tensor, cut: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return matrix[..., :cut, :cut], matrix[..., :cut, cut:], matrix[..., cut:, :cut], matrix[..., cut:, cut:]
+    return (
+        matrix[..., :cut, :cut],
+        matrix[..., :cut, cut:],
+        matrix[..., cut:, :cut],
+        matrix[..., cut:, cut:],
+    )
 
 
 def _eliminate(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

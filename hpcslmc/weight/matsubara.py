@@ -1,4 +1,7 @@
-"""Exact fermion weight without eigenvalues: sparse log-determinants at few Matsubara-like frequencies."""
+"""Exact fermion weight without eigenvalues.
+
+Sparse log-determinants at few Matsubara-like frequencies.
+"""
 
 import itertools
 import math
@@ -19,7 +22,10 @@ from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
 
 OPTIONS_PREFIX = "hpcslmc_"
-"""Of the one entry in PETSc's options database, the same for all weights: the database has room for 512 entries."""
+"""Of the one entry in PETSc's options database, the same for all weights.
+
+The database has room for 512 entries.
+"""
 
 PORD = 4
 """MUMPS' number of an ordering of the unknowns."""
@@ -47,15 +53,16 @@ class FactorisationStatistics:
 class Matsubara(Determinants):
     r"""Exact weight from the determinants of sparse shifted matrices.
 
-    The determinants of 1 + i (h - mu) / w_k are those of h - mu - i w_k in a form that loses nothing where w_k is large. The nodes
-    (a_k, w_k) depend on the model only (``nodes.py``).
+    The determinants of 1 + i (h - mu) / w_k are those of h - mu - i w_k in a form that loses
+    nothing where w_k is large. The nodes (a_k, w_k) depend on the model only (``nodes.py``).
 
     Attributes
     ----------
     error : float
-        Bound of the error of log W from the finite number of nodes: 2N times the nodes' measured error, at most
-        5e-9 unless that is below three roundings of beta R per eigenvalue. The rounding of the factorisations comes
-        on top, below 1e-9 where it was compared with dense eigenvalues.
+        Bound of the error of log W from the finite number of nodes: 2N times the nodes' measured
+        error, at most 5e-9 unless that is below three roundings of beta R per eigenvalue. The
+        rounding of the factorisations comes on top, below 1e-9 where it was compared with dense
+        eigenvalues.
 
     Raises
     ------
@@ -64,14 +71,17 @@ class Matsubara(Determinants):
 
     Notes
     -----
-    One LU factorisation of a 2N x 2N matrix with 6 entries a row for each of K shifts (K = 10 or 11 at beta = 20) by MUMPS,
-    whose analysis is made once. A group of ranks shares out the shifts; of more ranks than shifts, teams share
-    each factorisation. The Hermitian part of 1 + i(h - mu)/w is the identity, so neither pivoting nor
-    scaling is needed. tools/weights.py measures time, growth with N and differences to dense eigenvalues,
-    ``tools/matsubara_nodes.py --speed`` the time per shift.
+    One LU factorisation of a 2N x 2N matrix with 6 entries a row for each of K shifts (K = 10 or 11
+    at beta = 20) by MUMPS, whose analysis is made once. A group of ranks shares out the shifts; of
+    more ranks than shifts, teams share each factorisation. The Hermitian part of 1 + i(h - mu)/w is
+    the identity, so neither pivoting nor scaling is needed. tools/weights.py measures time, growth
+    with N and differences to dense eigenvalues, ``tools/matsubara_nodes.py --speed`` the time per
+    shift.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
+    ) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         self._blocks_weight: Blocks | None = None
         self.error = 2 * hamiltonian.lattice.sites * self.nodes.error
@@ -81,7 +91,10 @@ class Matsubara(Determinants):
         self._factorisation = _Factorisation(self._hopping, self.group.teams(self._teams))
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,). Collective over the group."""
+        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+
+        Collective over the group.
+        """
         blocks, values = self._blocks(spins), self._hopping.data.copy()
         log_dets = np.zeros((len(spins), len(frequencies)))
         pairs = itertools.product(range(len(spins)), enumerate(frequencies))
@@ -95,7 +108,9 @@ class Matsubara(Determinants):
         return torch.as_tensor(self.group.sum(log_dets), device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W alone, of spins (chains, sites, 3); with ``forces`` everything, by block elimination. Collective over the group."""
+        """log W alone, of spins (chains, sites, 3); with ``forces`` everything, by block
+        elimination. Collective over the group.
+        """
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         if self._blocks_weight is None:
@@ -103,13 +118,17 @@ class Matsubara(Determinants):
         return self._blocks_weight.evaluate(spins, forces=True)
 
     def statistics(self) -> FactorisationStatistics:
-        """Work and memory of the last of this rank's factorisations, of which there has to have been one."""
+        """Work and memory of the last of this rank's factorisations, of which there has to have
+        been one.
+        """
         return self._factorisation.statistics()
 
     def _blocks(self, spins: Tensor) -> np.ndarray:
         """(chains, sites, 2, 2) complex128, the diagonal blocks (J/2) S.sigma - mu."""
         self.hamiltonian.check_spins(spins)
-        sx, sy, sz = np.moveaxis(0.5 * self.hamiltonian.J * spins.detach().cpu().numpy().astype(float), -1, 0)
+        sx, sy, sz = np.moveaxis(
+            0.5 * self.hamiltonian.J * spins.detach().cpu().numpy().astype(float), -1, 0
+        )
         blocks = np.empty((*sz.shape, 2, 2), dtype=complex)
         blocks[..., 0, 0], blocks[..., 0, 1] = sz - self.mu, sx - 1j * sy
         blocks[..., 1, 0], blocks[..., 1, 1] = sx + 1j * sy, -sz - self.mu
@@ -117,17 +136,22 @@ class Matsubara(Determinants):
 
 
 def _pattern(lattice: Lattice, t: float) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """Hopping with room for the diagonal blocks, and where those lie: (sites, 2, 2) int, indices into its data.
+    """Hopping with room for the diagonal blocks, and where those lie: (sites, 2, 2) int, indices
+    into its data.
 
-    Built from the neighbour table, never from a dense matrix. Double bonds (a direction of length 2) add up.
+    Built from the neighbour table, never from a dense matrix. Double bonds (a direction of length
+    2) add up.
     """
     sites = np.arange(lattice.sites)
     rows = np.concatenate((np.repeat(sites, 4), sites))
     columns = np.concatenate((lattice.neighbours.ravel(), sites))
-    bonds = scipy.sparse.csr_matrix((np.repeat((-t, 0.0), (4 * len(sites), len(sites))), (rows, columns)))
+    bonds = scipy.sparse.csr_matrix(
+        (np.repeat((-t, 0.0), (4 * len(sites), len(sites))), (rows, columns))
+    )
     spins = np.arange(2)
     graph = bonds.tocoo()
-    # all four entries of each 2x2 block at first, to find them; off the diagonal blocks only equal spins couple
+    # all four entries of each 2x2 block at first, to find them; off the diagonal blocks only equal
+    # spins couple
     keep = (spins[:, None] == spins) | (graph.row == graph.col)[:, None, None]
     entry_rows = np.broadcast_to(2 * graph.row[:, None, None] + spins[:, None], keep.shape)[keep]
     entry_columns = np.broadcast_to(2 * graph.col[:, None, None] + spins, keep.shape)[keep]
@@ -142,16 +166,20 @@ def _pattern(lattice: Lattice, t: float) -> tuple[scipy.sparse.csr_matrix, np.nd
 
 
 class _Factorisation:
-    """log|det| of matrices of one sparsity pattern, by the ranks of a team together; the pattern is analysed once."""
+    """log|det| of matrices of one sparsity pattern, by the ranks of a team together; the pattern is
+    analysed once.
+    """
 
     def __init__(self, pattern: scipy.sparse.csr_matrix, team: World) -> None:
         petsc = _complex_petsc()
         self.team = team
         communicator = team.communicator or petsc.COMM_SELF
         rows = (len(range(team.rank, pattern.shape[0], team.size)), pattern.shape[0])
-        self._matrix = petsc.Mat().createAIJ((rows, rows), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=communicator)
+        self._matrix = petsc.Mat().createAIJ(
+            (rows, rows), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=communicator
+        )
         first, last = self._matrix.getOwnershipRange()
-        offsets = pattern.indptr[first:last + 1]
+        offsets = pattern.indptr[first : last + 1]
         self._mine = slice(offsets[0], offsets[-1])
         self._rows = (offsets - offsets[0]).astype(petsc.IntType)
         self._columns = pattern.indices[self._mine].astype(petsc.IntType)
@@ -163,7 +191,8 @@ class _Factorisation:
         self._solver.setOperators(self._matrix)
         self._solver.setFactorSetUpSolverType()
         factor = self._solver.getFactorMatrix()
-        # PETSc overwrites the control of the ordering, 7, when it analyses the pattern, unless its options have it too
+        # PETSc overwrites the control of the ordering, 7, when it analyses the pattern, unless its
+        # options have it too
         petsc.Options(OPTIONS_PREFIX)["mat_mumps_icntl_7"] = PORD
         factor.setOptionsPrefix(OPTIONS_PREFIX)
         # keep the determinant, not the factors; no permutation, scaling or pivoting
@@ -172,31 +201,48 @@ class _Factorisation:
         factor.setMumpsCntl(1, 0.0)
 
     def log_abs_det(self, values: np.ndarray) -> float:
-        """log|det| of the matrix with these entries, in the order of the pattern's data. Collective over the team."""
+        """log|det| of the matrix with these entries, in the order of the pattern's data.
+
+        Collective over the team.
+        """
         self._matrix.setValuesCSR(self._rows, self._columns, values[self._mine])
         self._matrix.assemble()
         self._solver.setUp()
         factor: Any = self._solver.getFactorMatrix()
         if factor.getMumpsInfog(1) < 0:
-            raise FloatingPointError(f"MUMPS failed to factorise a shifted Hamiltonian: INFOG(1) = {factor.getMumpsInfog(1)}")
+            raise FloatingPointError(
+                "MUMPS failed to factorise a shifted Hamiltonian: INFOG(1) = "
+                f"{factor.getMumpsInfog(1)}"
+            )
         mantissa = math.hypot(factor.getMumpsRinfog(12), factor.getMumpsRinfog(13))
         return math.log(mantissa) + factor.getMumpsInfog(34) * math.log(2.0)
 
     def statistics(self) -> FactorisationStatistics:
         factor = self._solver.getFactorMatrix()
-        return FactorisationStatistics(factor.getMumpsRinfog(3), factor.getMumpsInfog(7), 1e6 * factor.getMumpsInfog(22))
+        return FactorisationStatistics(
+            factor.getMumpsRinfog(3), factor.getMumpsInfog(7), 1e6 * factor.getMumpsInfog(22)
+        )
 
 
 def _complex_petsc() -> Any:
     """petsc4py.PETSc with complex scalars; imported late, as it initialises MPI."""
     try:
         import petsc4py
+
         petsc4py.init()
         from petsc4py import PETSc
     except ImportError as error:
-        raise UserError("the weight method 'matsubara' needs petsc4py with complex scalars and MUMPS; see tools/setup") from error
+        raise UserError(
+            "the weight method 'matsubara' needs petsc4py with complex scalars and MUMPS; see "
+            "tools/setup"
+        ) from error
     if not np.issubdtype(PETSc.ScalarType, np.complexfloating):
-        raise UserError("the weight method 'matsubara' needs a PETSc with complex scalars, and this one has real ones")
+        raise UserError(
+            "the weight method 'matsubara' needs a PETSc with complex scalars, and this one has "
+            "real ones"
+        )
     if not PETSc.Sys.hasExternalPackage("mumps"):
-        raise UserError("the weight method 'matsubara' needs a PETSc built with MUMPS, and this one has none")
+        raise UserError(
+            "the weight method 'matsubara' needs a PETSc built with MUMPS, and this one has none"
+        )
     return PETSc

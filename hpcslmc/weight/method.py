@@ -11,7 +11,8 @@ from hpcslmc.parallel import World
 
 
 class ExactWeight(ABC):
-    """Exact log W(S) by some method. Every method states its accuracy and agrees with ``diagonalise``.
+    """Exact log W(S) by some method. Every method states its accuracy and agrees with
+    ``diagonalise``.
 
     Parameters
     ----------
@@ -24,22 +25,30 @@ class ExactWeight(ABC):
         The ranks that share the work of each evaluation; this one alone if not given.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None) -> None:
+    def __init__(
+        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
+    ) -> None:
         self.hamiltonian, self.beta, self.mu, self.group = hamiltonian, beta, mu, group or World()
 
     @abstractmethod
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W of spins (chains, sites, 3), with ``forces`` also d log W / d S; energy and density where they come along.
+        """log W of spins (chains, sites, 3), with ``forces`` also d log W / d S; energy and density
+        where they come along.
 
         Collective over the group of ranks that the weight was made with, if any.
         """
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
-        """As ``evaluate``, of spins whose evaluation at another temperature is known; cheap where that has their spectrum."""
+        """As ``evaluate``, of spins whose evaluation at another temperature is known; cheap where
+        that has their spectrum.
+        """
         return self.evaluate(spins, forces)
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """The known evaluation of spins (chains, sites, 3) with their energy and density. Collective over the group."""
+        """The known evaluation of spins (chains, sites, 3) with their energy and density.
+
+        Collective over the group.
+        """
         full = self.evaluate(spins, forces=True)
         return replace(known, energy=full.energy, density=full.density)
 

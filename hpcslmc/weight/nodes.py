@@ -1,7 +1,8 @@
 r"""Few positive Matsubara-like nodes that stand for all Matsubara frequencies.
 
 .. math:: \log\cosh\frac{\beta e}{2} = \sum_{n \ge 0} \log\left(1 + \frac{e^2}{\omega_n^2}\right)
-          \approx \sum_{k=1}^{K} a_k \log\left(1 + \frac{e^2}{w_k^2}\right), \qquad \omega_n = (2n+1)\pi/\beta
+          \approx \sum_{k=1}^{K} a_k \log\left(1 + \frac{e^2}{w_k^2}\right), \qquad \omega_n =
+          (2n+1)\pi/\beta
 
 Everything inside this module is in units of 1/beta: x = beta e, nodes beta w_k, range beta R.
 """
@@ -18,23 +19,30 @@ if TYPE_CHECKING:
 
 MAX_NODES = 40
 ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))
-"""What the energy needs beside the nodes of log W, close to where these are Matsubara frequencies: found by hand for beta R = 160."""
+"""What the energy needs beside the nodes of log W, close to where these are Matsubara frequencies.
+
+Found by hand for beta R = 160.
+"""
 FIT_POINTS = 400
 CERTIFY_POINTS = 20_000
-EXTENDED = np.longdouble  # residuals are small differences of large logarithms; plain double where a platform has no more
+# residuals are small differences of large logarithms; plain double where a platform has no more
+EXTENDED = np.longdouble
 
 
 @dataclass(frozen=True)
 class MatsubaraNodes:
     r"""Nodes w_k and weights a_k of the compressed Matsubara sum.
 
-    .. math:: \log(1 + e^{-\beta e}) = -\beta e / 2 + \log 2 + \sum_k a_k \log(1 + e^2 / w_k^2), \qquad
+    .. math::
+
+        \log(1 + e^{-\beta e}) = -\beta e / 2 + \log 2 + \sum_k a_k \log(1 + e^2 / w_k^2), \qquad
               f(e) = \frac12 - \frac1\beta \sum_k \frac{2 a_k e}{e^2 + w_k^2}
 
     Attributes
     ----------
     frequencies : (K,) float64
-        w_k > 0, ascending, in units of energy; the smallest are Matsubara frequencies to many digits.
+        w_k > 0, ascending, in units of energy; the smallest are Matsubara frequencies to many
+        digits.
     weights : (K,) float64
         a_k > 0.
     error : float
@@ -53,7 +61,10 @@ class MatsubaraNodes:
 class EnergySum:
     r"""How the energy follows from the same logarithms as log W, and a few more.
 
-    .. math:: \frac{\beta e}{2} \tanh\frac{\beta e}{2} \approx \sum_k c_k \log\left(1 + \frac{e^2}{w_k^2}\right)
+    .. math::
+
+        \frac{\beta e}{2} \tanh\frac{\beta e}{2} \approx \sum_k c_k \log\left(1
+            + \frac{e^2}{w_k^2}\right)
 
     Attributes
     ----------
@@ -84,10 +95,11 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
 
     Notes
     -----
-    The left side is the derivative d/d log(beta) of that of log W's formula; it has poles at the Matsubara frequencies, where the
-    nodes have logarithms: two more logarithms close to the first of them and three between the next make it up. Weights by
-    linear least squares. tools/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and weights up to 3e4, which
-    magnify rounding. A few milliseconds.
+    The left side is the derivative d/d log(beta) of that of log W's formula; it has poles at the
+    Matsubara frequencies, where the nodes have logarithms: two more logarithms close to the first
+    of them and three between the next make it up. Weights by linear least squares.
+    tools/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and weights up
+    to 3e4, which magnify rounding. A few milliseconds.
     """
     frequencies = np.append(beta * nodes.frequencies, ENERGY_FREQUENCIES)
     x = _grid(beta * radius, FIT_POINTS).astype(float)
@@ -95,13 +107,16 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
     scale = np.linalg.norm(logs, axis=0)
     weights = np.linalg.lstsq(logs / scale, 0.5 * x * np.tanh(0.5 * x), rcond=1e-14)[0] / scale
     x = _grid(beta * radius, CERTIFY_POINTS).astype(float)
-    error = np.abs(0.5 * x * np.tanh(0.5 * x) - np.log1p((x[:, None] / frequencies) ** 2) @ weights).max()
+    error = np.abs(
+        0.5 * x * np.tanh(0.5 * x) - np.log1p((x[:, None] / frequencies) ** 2) @ weights
+    ).max()
     count = len(nodes.frequencies)
     return EnergySum(ENERGY_FREQUENCIES / beta, weights[:count], weights[count:], float(error))
 
 
 def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> MatsubaraNodes:
-    """The nodes by which every method sums log W of a model, to the tolerance of ``model_tolerance``.
+    """The nodes by which every method sums log W of a model, to the tolerance of
+    ``model_tolerance``.
 
     Raises
     ------
@@ -109,13 +124,16 @@ def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> Matsubara
         As ``matsubara_nodes``: beta R is beyond 1.3e4.
     """
     radius = hamiltonian.bound + abs(mu)
-    return matsubara_nodes(beta, radius, model_tolerance(beta * radius, 2 * hamiltonian.lattice.sites))
+    return matsubara_nodes(
+        beta, radius, model_tolerance(beta * radius, 2 * hamiltonian.lattice.sites)
+    )
 
 
 def model_tolerance(reach: float, size: int) -> float:
     """Error per eigenvalue that ``size`` eigenvalues may have: 5e-9 in all, and 1e-11 each.
 
-    Never below three roundings of ``reach`` = beta R, which tools/matsubara_nodes.py finds nodes for up to 1.3e4.
+    Never below three roundings of ``reach`` = beta R, which tools/matsubara_nodes.py finds nodes
+    for up to 1.3e4.
     """
     return min(1e-11, max(5e-9 / size, 3.0 * np.finfo(float).eps * reach))
 
@@ -140,33 +158,41 @@ def matsubara_nodes(beta: float, radius: float, tolerance: float = 1e-11) -> Mat
     Raises
     ------
     ValueError
-        The tolerance is out of reach: below the rounding of the sum itself, 2.2e-16 beta R, or beta R
-        beyond 1.3e4, where the search finds no nodes.
+        The tolerance is out of reach: below the rounding of the sum itself, 2.2e-16 beta R, or beta
+        R beyond 1.3e4, where the search finds no nodes.
 
     Notes
     -----
-    In u = e^2 the derivative of the sum is a Stieltjes function, sum_n 1 / (u + omega_n^2), so the best K
-    nodes form a Gauss-type quadrature: they lie between the Matsubara frequencies, their weights are positive (nothing
-    cancels), and 2K conditions are met by K nodes, half as many as by selecting among Matsubara frequencies.
-    The lowest m frequencies are kept as they are, with weight 1 (the best nodes agree with them to so many digits that
-    fitting them is ill-conditioned); the others and their weights are fitted by Gauss-Newton steps in
-    (log a, log w), from K to K + 1 by stretching the ladder found at K. Deterministic.
+    In u = e^2 the derivative of the sum is a Stieltjes function, sum_n 1 / (u + omega_n^2), so the
+    best K nodes form a Gauss-type quadrature: they lie between the Matsubara frequencies, their
+    weights are positive (nothing cancels), and 2K conditions are met by K nodes, half as many as by
+    selecting among Matsubara frequencies. The lowest m frequencies are kept as they are, with
+    weight 1 (the best nodes agree with them to so many digits that fitting them is
+    ill-conditioned); the others and their weights are fitted by Gauss-Newton steps in (log a, log
+    w), from K to K + 1 by stretching the ladder found at K. Deterministic.
 
-    A further node divides the error by about exp(pi^2 / log(0.18 beta R)) (30, 7, 4 at beta R = 100, 1000, 10^4), so K
-    grows as log(1/tolerance) log(beta R). Measured by tools/matsubara_nodes.py at the default tolerance: K = 1, 2, 5,
-    7, 10, 14, 17, 21, 25 at beta R = 0.1, 1, 10, 30, 100, 300, 1000, 3000, 10^4; adding up the sum in double precision
-    costs 1e-16 beta R per eigenvalue. 0.1 s at beta R = 100, 1 s at 10^4 (2.6 s at worst).
+    A further node divides the error by about exp(pi^2 / log(0.18 beta R)) (30, 7, 4 at beta R =
+    100, 1000, 10^4), so K grows as log(1/tolerance) log(beta R). Measured by
+    tools/matsubara_nodes.py at the default tolerance: K = 1, 2, 5, 7, 10, 14, 17, 21, 25 at beta R
+    = 0.1, 1, 10, 30, 100, 300, 1000, 3000, 10^4; adding up the sum in double precision costs 1e-16
+    beta R per eigenvalue. 0.1 s at beta R = 100, 1 s at 10^4 (2.6 s at worst).
 
-    The error is measured, not proven: on a grid with over a hundred points for each of its at most 2K oscillations, in
-    extended precision where the platform has it. The fit allows about 1e-15 beta R; 3e-13 can be had up to beta R = 1000.
-    The tolerance limits the first error alone. That of the Fermi function was found below 2e-9 for beta R < 1, 3e-10
-    for 1..10, 1.3e-10 for 10..100 and 2e-11 above, at the default tolerance.
+    The error is measured, not proven: on a grid with over a hundred points for each of its at most
+    2K oscillations, in extended precision where the platform has it. The fit allows about 1e-15
+    beta R; 3e-13 can be had up to beta R = 1000. The tolerance limits the first error alone. That
+    of the Fermi function was found below 2e-9 for beta R < 1, 3e-10 for 1..10, 1.3e-10 for 10..100
+    and 2e-11 above, at the default tolerance.
     """
     reach = beta * radius
     if not (math.isfinite(reach) and reach > 0 and tolerance > 0):
-        raise ValueError(f"nodes need positive beta, radius and tolerance, not {beta}, {radius}, {tolerance}")
+        raise ValueError(
+            f"nodes need positive beta, radius and tolerance, not {beta}, {radius}, {tolerance}"
+        )
     if tolerance < np.finfo(float).eps * reach:
-        raise ValueError(f"a tolerance of {tolerance:g} is below the rounding of the Matsubara sum at beta * radius = {reach:g}")
+        raise ValueError(
+            f"a tolerance of {tolerance:g} is below the rounding of the Matsubara sum at beta * "
+            f"radius = {reach:g}"
+        )
     best, in_vain = None, 0
     for fixed in range(0 if reach < 50 else 1, 7):
         found = _grow(reach, tolerance, fixed, MAX_NODES if best is None else len(best[0]) - 1)
@@ -177,7 +203,10 @@ def matsubara_nodes(beta: float, radius: float, tolerance: float = 1e-11) -> Mat
             if in_vain == 3:
                 break
     if best is None:
-        raise ValueError(f"no {MAX_NODES} Matsubara nodes were found with a tolerance of {tolerance:g} at beta * radius = {reach:g}")
+        raise ValueError(
+            f"no {MAX_NODES} Matsubara nodes were found with a tolerance of {tolerance:g} at beta "
+            f"* radius = {reach:g}"
+        )
     w, a, error, derivative_error = best
     return MatsubaraNodes(w / beta, a, error, derivative_error)
 
@@ -189,7 +218,10 @@ def log_cosh(x: np.ndarray) -> np.ndarray:
 
 
 def _grid(reach: float, points: int) -> np.ndarray:
-    """(points - 1,) in (0, reach]: uniform below pi, geometric above, dense towards the end, as the error oscillates."""
+    """(points - 1,) in (0, reach].
+
+    Uniform below pi, geometric above, dense towards the end, as the error oscillates.
+    """
     fraction = np.sin(np.linspace(0.0, math.pi / 2, points)[1:])
     return EXTENDED(math.pi * np.sinh(math.asinh(reach / math.pi) * fraction))
 
@@ -204,8 +236,12 @@ def _certify(w: np.ndarray, a: np.ndarray, reach: float) -> tuple[float, float]:
     return float(error + np.finfo(float).eps * log_cosh(np.array(reach))), float(derivative_error)
 
 
-def _grow(reach: float, tolerance: float, fixed: int, largest: int) -> tuple[np.ndarray, np.ndarray, float, float] | None:
-    """Fewest nodes, at most ``largest``, above ``fixed`` exact Matsubara frequencies; None if there are none."""
+def _grow(
+    reach: float, tolerance: float, fixed: int, largest: int
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+    """Fewest nodes, at most ``largest``, above ``fixed`` exact Matsubara frequencies; None if there
+    are none.
+    """
     x = _grid(reach, FIT_POINTS)
     exact = (2.0 * np.arange(fixed) + 1.0) * math.pi
     target = log_cosh(x) - np.log1p((x[:, None] / exact) ** 2).sum(axis=1)
@@ -233,12 +269,15 @@ def _stretch(w: np.ndarray, a: np.ndarray, fixed: int) -> tuple[np.ndarray, np.n
     order = np.argsort(w)
     new = np.linspace(0.0, count - 1.0, count + 1)
     logs = np.log(np.stack((w[order], a[order])))
-    w, a = np.exp(spline(logs, new) if count >= 4 else [np.interp(new, np.arange(count), row) for row in logs])
+    w, a = np.exp(
+        spline(logs, new) if count >= 4 else [np.interp(new, np.arange(count), row) for row in logs]
+    )
     return w, a * count / (count + 1)
 
 
 def spline(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., at x; no jump of the third derivative at the outermost inner knots.
+    """Cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., at x; no jump of the third
+    derivative at the outermost inner knots.
 
     As scipy's CubicSpline, which takes every rank 0.3 s and 20 MB to import.
     """
@@ -250,16 +289,24 @@ def spline(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     second = np.linalg.solve(system, right).T
     left = np.minimum(x.astype(int), knots - 2)
     t, s = x - left, 1.0 - (x - left)
-    return s * y[:, left] + t * y[:, left + 1] + ((s**3 - s) * second[:, left] + (t**3 - t) * second[:, left + 1]) / 6.0
+    return (
+        s * y[:, left]
+        + t * y[:, left + 1]
+        + ((s**3 - s) * second[:, left] + (t**3 - t) * second[:, left + 1]) / 6.0
+    )
 
 
-def _fit(w: np.ndarray, a: np.ndarray, x: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def _fit(
+    w: np.ndarray, a: np.ndarray, x: np.ndarray, target: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Least squares over (log a, log w) by Gauss-Newton: (largest residual, w, a), nodes ascending.
 
-    Full steps first, which may go uphill a few times (insisting on descent creeps along a curved valley). Close to the
-    tolerance, steps along ill-determined directions carry noise: they are damped more and more from the best point.
+    Full steps first, which may go uphill a few times (insisting on descent creeps along a curved
+    valley). Close to the tolerance, steps along ill-determined directions carry noise: they are
+    damped more and more from the best point.
     """
     damping, uphill, best = 1e-13, 0, math.inf
+    best_w, best_a, system, best_system = w, a, None, None
     for _ in range(200):
         logs = np.log1p((x[:, None] / w) ** 2)
         residual = (target - logs @ a).astype(float)
@@ -280,7 +327,8 @@ def _fit(w: np.ndarray, a: np.ndarray, x: np.ndarray, target: np.ndarray) -> tup
             best, best_w, best_a, best_system = largest, w, a, system
         projected, s, vt, scale = system
         step = vt.T @ (projected * s / (s**2 + (damping * s[0]) ** 2)) / scale
-        # multiplied rather than added to logarithms, whose own rounding would show in the largest weights
+        # multiplied rather than added to logarithms, whose own rounding would show in the largest
+        # weights
         a_factor, w_factor = np.exp(step * min(1.0, 0.5 / np.abs(step).max())).reshape(2, -1)
         a, w = a * a_factor, w * w_factor
     order = np.argsort(best_w)

@@ -1,4 +1,7 @@
-r"""Cyclic block-tridiagonal matrices: determinants, and the same blocks of the inverse, by odd-even reduction."""
+r"""Cyclic block-tridiagonal matrices.
+
+Determinants, and the same blocks of the inverse, by odd-even reduction.
+"""
 
 from dataclasses import dataclass
 
@@ -6,14 +9,18 @@ import torch
 from torch import Tensor
 
 DENSE_ROWS = 3
-"""Rings of up to this many rows are treated as one dense matrix, cheaper there than a further reduction."""
+"""Rings of up to this many rows are treated as one dense matrix, cheaper there than a further
+reduction.
+"""
 
 
 @dataclass(frozen=True)
 class Ring:
-    """A cyclic block-tridiagonal matrix, or those blocks of its inverse: each (rows, batch, n, n) complex128.
+    """A cyclic block-tridiagonal matrix, or those blocks of its inverse: each (rows, batch, n, n)
+    complex128.
 
-    ``right[x]`` is the block (x, x+1) and ``left[x]`` the block (x+1, x), rows counted modulo their number.
+    ``right[x]`` is the block (x, x+1) and ``left[x]`` the block (x+1, x), rows counted modulo their
+    number.
     """
 
     diagonal: Tensor
@@ -21,7 +28,9 @@ class Ring:
     left: Tensor
 
     def dense(self) -> Tensor:
-        """(batch, rows n, rows n), the whole matrix; blocks that coincide on a short ring are added."""
+        """(batch, rows n, rows n), the whole matrix; blocks that coincide on a short ring are
+        added.
+        """
         rows, batch, n, _ = self.diagonal.shape
         matrix = self.diagonal.new_zeros(batch, rows, n, rows, n)
         for x in range(rows):
@@ -54,7 +63,9 @@ class Factors:
 
     def solve(self, right: Tensor) -> Tensor:
         """The inverse times matrices (..., n, n)."""
-        return torch.linalg.lu_solve(self._factors, self._pivots, right.flatten(0, -3)).view(self._shape)
+        return torch.linalg.lu_solve(self._factors, self._pivots, right.flatten(0, -3)).view(
+            self._shape
+        )
 
     def inverse(self) -> Tensor:
         """(..., n, n)."""
@@ -63,35 +74,51 @@ class Factors:
 
 
 def _minus(total: Tensor, first: Tensor, second: Tensor, keep: bool = True) -> None:
-    """Subtracts products of batches (rows, batch, n, n) in place, from zero unless what is there is to ``keep``."""
-    total.flatten(0, 1).baddbmm_(first.flatten(0, 1), second.flatten(0, 1), beta=int(keep), alpha=-1)
+    """Subtracts products of batches (rows, batch, n, n) in place, from zero unless what is there is
+    to ``keep``.
+    """
+    total.flatten(0, 1).baddbmm_(
+        first.flatten(0, 1), second.flatten(0, 1), beta=int(keep), alpha=-1
+    )
 
 
 def interleave(even: Tensor, odd: Tensor, last: Tensor | None = None) -> Tensor:
     """Even and odd rows in their order, and what comes after them."""
     count = 2 * len(odd)
-    rows = even.new_empty(len(even) + len(odd) + (0 if last is None else len(last)), *even.shape[1:])
-    rows[:count:2], rows[1:count:2], rows[count:] = even[:len(odd)], odd, even[len(odd):] if last is None else last
+    rows = even.new_empty(
+        len(even) + len(odd) + (0 if last is None else len(last)), *even.shape[1:]
+    )
+    rows[:count:2], rows[1:count:2], rows[count:] = (
+        even[: len(odd)],
+        odd,
+        even[len(odd) :] if last is None else last,
+    )
     return rows
 
 
 class Reduction:
     r"""Elimination of the odd rows of a ring, and the way back.
 
-    With e an odd row of inverse E, l and r its neighbours, x_l = E A_el, x_r = E A_er, z_l = A_le E, z_r = A_re E:
+    With e an odd row of inverse E, l and r its neighbours, x_l = E A_el, x_r = E A_er, z_l = A_le
+    E, z_r = A_re E:
 
     .. math::
         A'_{ab} &= A_{ab} - A_{ae} x_b, \quad a, b \in \{l, r\} \\
-        G_{eb} &= -\sum_a x_a G_{ab}, \quad G_{be} = -\sum_a G_{ba} z_a, \quad G_{ee} = E - \sum_a G_{ea} z_a
+        G_{eb} &= -\sum_a x_a G_{ab}, \quad G_{be} = -\sum_a G_{ba} z_a, \quad G_{ee} = E - \sum_a
+        G_{ea} z_a
 
-    38 n^3 complex multiplications and additions per odd row, 13 n^3 of them on the way to the determinant.
+    38 n^3 complex multiplications and additions per odd row, 13 n^3 of them on the way to the
+    determinant.
     """
 
     def __init__(self, ring: Ring) -> None:
         odd = self.odd = len(ring.diagonal) // 2
         self.factors = Factors(ring.diagonal[1::2])
-        self.from_left, self.from_right = ring.right[:2 * odd:2].contiguous(), ring.left[1::2].contiguous()
-        self.x_left = self.factors.solve(ring.left[:2 * odd:2])
+        self.from_left, self.from_right = (
+            ring.right[: 2 * odd : 2].contiguous(),
+            ring.left[1::2].contiguous(),
+        )
+        self.x_left = self.factors.solve(ring.left[: 2 * odd : 2])
         self.x_right = self.factors.solve(ring.right[1::2])
         diagonal = ring.diagonal[0::2].clone()
         _minus(diagonal[:odd], self.from_left, self.x_left)
@@ -103,7 +130,7 @@ class Reduction:
         right, left = torch.empty_like(diagonal), torch.empty_like(diagonal)
         _minus(right[:odd], self.from_left, self.x_right, keep=False)
         _minus(left[:odd], self.from_right, self.x_left, keep=False)
-        right[odd:], left[odd:] = ring.right[2 * odd:], ring.left[2 * odd:]
+        right[odd:], left[odd:] = ring.right[2 * odd :], ring.left[2 * odd :]
         self.even = Ring(diagonal, right, left)
 
     def back(self, even: Ring) -> Ring:
@@ -123,8 +150,11 @@ class Reduction:
             _minus(total, third, fourth)
         _minus(inverse, odd_left, z_left)
         _minus(inverse, odd_right, z_right)
-        return Ring(interleave(even.diagonal, inverse), interleave(left_odd, odd_right, even.right[odd:]),
-                    interleave(odd_left, right_odd, even.left[odd:]))
+        return Ring(
+            interleave(even.diagonal, inverse),
+            interleave(left_odd, odd_right, even.right[odd:]),
+            interleave(odd_left, right_odd, even.left[odd:]),
+        )
 
 
 def solve_ring(ring: Ring, wanted: bool) -> tuple[Tensor, Ring | None]:

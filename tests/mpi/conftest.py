@@ -1,7 +1,9 @@
-"""Tests that run inside MPI: mpirun -n 2 python -m pytest --with-mpi tests/mpi
+"""Tests that run inside MPI.
 
-Every rank runs every test. A test hands its verdict to ``agree``, which combines it over all ranks before
-asserting, so that a failing rank cannot leave the others waiting.
+    mpirun -n 2 python -m pytest --with-mpi tests/mpi
+
+Every rank runs every test. A test hands its verdict to ``agree``, which combines it over all ranks
+before asserting, so that a failing rank cannot leave the others waiting.
 """
 
 import os
@@ -14,7 +16,9 @@ from hpcslmc.parallel import MPIWorld, World
 
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--with-mpi") or int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) < 2:
-        pytest.exit("tests/mpi: run them as mpirun -n 2 python -m pytest --with-mpi tests/mpi", returncode=4)
+        pytest.exit(
+            "tests/mpi: run them as mpirun -n 2 python -m pytest --with-mpi tests/mpi", returncode=4
+        )
     if os.environ.get("OMPI_COMM_WORLD_RANK") != "0":
         sys.stdout = open(os.devnull, "w")  # one report is enough; failures count on every rank
         config.pluginmanager.unregister(name="terminalreporter")

@@ -20,17 +20,33 @@ def path(world, tmp_path):
 
 def whole_tree() -> dict:
     rng = np.random.default_rng(0)
-    return {"spins": torch.tensor(rng.normal(size=(CHAINS, 4, 3))), "data": {"forces": rng.normal(size=(CHAINS, 2, 5))},
-            "empty": np.zeros((CHAINS, 0, 3)), "integers": torch.arange(CHAINS)}
+    return {
+        "spins": torch.tensor(rng.normal(size=(CHAINS, 4, 3))),
+        "data": {"forces": rng.normal(size=(CHAINS, 2, 5))},
+        "empty": np.zeros((CHAINS, 0, 3)),
+        "integers": torch.arange(CHAINS),
+    }
 
 
 def of(tree: dict, block: ChainBlock) -> dict:
-    return {key: of(value, block) if isinstance(value, dict) else value[block.first:block.first + block.count]
-            for key, value in tree.items()}
+    return {
+        key: of(value, block)
+        if isinstance(value, dict)
+        else value[block.first : block.first + block.count]
+        for key, value in tree.items()
+    }
 
 
-SHARED = {"phase": "learn", "numbers": [0.1, 1e-300, float("inf")], "nothing": None, "empty": {},
-          "model": {"couplings": torch.tensor([0.1, 0.2], dtype=torch.float64), "step": torch.tensor(3.0)}}
+SHARED = {
+    "phase": "learn",
+    "numbers": [0.1, 1e-300, float("inf")],
+    "nothing": None,
+    "empty": {},
+    "model": {
+        "couplings": torch.tensor([0.1, 0.2], dtype=torch.float64),
+        "step": torch.tensor(3.0),
+    },
+}
 
 
 def same(one, other) -> bool:
@@ -62,7 +78,10 @@ def test_pieces_make_the_same_file_on_any_number_of_ranks(world, agree, path, mo
         checkpoint.save(path.with_name("whole.h5"), whole_tree(), SHARED, alone, World())
     monkeypatch.setattr(checkpoint, "PIECE", piece + 8 * world.rank)
     checkpoint.save(path, of(whole_tree(), block), SHARED, block, world)
-    agree(not world.is_root or path.read_bytes() == path.with_name("whole.h5").read_bytes(), "other bytes")
+    agree(
+        not world.is_root or path.read_bytes() == path.with_name("whole.h5").read_bytes(),
+        "other bytes",
+    )
     agree(same(of(whole_tree(), block), checkpoint.load(path, block, world)[0]), "chains")
 
 
@@ -103,7 +122,9 @@ def test_damage_in_one_ranks_chains_is_seen_by_all(world, agree, path):
     world.barrier()
     with pytest.raises(checkpoint.Damaged, match="checksum of chains/spins"):
         checkpoint.load(path, block, world)
-    (chains, shared), used, remarks = checkpoint.load_newest(path, lambda candidate: checkpoint.load(candidate, block, world))
+    (chains, shared), used, remarks = checkpoint.load_newest(
+        path, lambda candidate: checkpoint.load(candidate, block, world)
+    )
     agree(shared == {"number": 1} and used == checkpoint.previous(path) and len(remarks) == 1)
     agree(same(of(whole_tree(), block), chains), "chains of the previous one")
 
@@ -116,13 +137,17 @@ def test_one_ranks_chains_that_make_no_sense_are_refused_by_all(world, agree, pa
         simulation.rungs[0].spins[-1] *= 2.0
     simulation.save(path, {})
     resumed = Simulation(simulation.job, world, resume=path)
-    agree(resumed.resumed_from == checkpoint.previous(path) and "spins" in resumed.resume_remarks[0], str(resumed.resume_remarks))
+    agree(
+        resumed.resumed_from == checkpoint.previous(path) and "spins" in resumed.resume_remarks[0],
+        str(resumed.resume_remarks),
+    )
 
 
 def test_a_rank_that_cannot_write_leaves_no_rank_waiting(world, agree, path, monkeypatch):
     block = ChainBlock.of(world, CHAINS)
     checkpoint.save(path, of(whole_tree(), block), {"number": 1}, block, world)
     if world.rank == world.size - 1:
+
         def fails(*arguments):
             raise OSError(5, "Input/output error")
 

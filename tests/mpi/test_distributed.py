@@ -68,7 +68,9 @@ def test_many_blocks(world, agree, block):
     rng = np.random.default_rng(0)
     h = rng.normal(size=(50, 50)) + 1j * rng.normal(size=(50, 50))
     h += h.conj().T
-    found = Scalapack(world.communicator, block).eigenvalues(50, lambda rows: (np.tile(np.arange(50), (len(rows), 1)), h[rows]))
+    found = Scalapack(world.communicator, block).eigenvalues(
+        50, lambda rows: (np.tile(np.arange(50), (len(rows), 1)), h[rows])
+    )
     error = np.abs(found - np.linalg.eigvalsh(h)).max()
     agree(error < 1e-12, f"levels differ by {error}")
 
@@ -94,8 +96,12 @@ def test_grids_are_released(world, agree):
 
 
 def test_a_failed_iteration_is_said_on_every_rank(world, agree):
-    with pytest.raises(RuntimeError, match=r"PZHEEV, 40 rows, \d ranks: eigenvalue \d+ did not converge"):
-        Scalapack(world.communicator).eigenvalues(40, lambda rows: (rows[:, None], np.full((len(rows), 1), np.nan + 0j)))
+    with pytest.raises(
+        RuntimeError, match=r"PZHEEV, 40 rows, \d ranks: eigenvalue \d+ did not converge"
+    ):
+        Scalapack(world.communicator).eigenvalues(
+            40, lambda rows: (rows[:, None], np.full((len(rows), 1), np.nan + 0j))
+        )
     agree(True)
 
 
@@ -103,7 +109,9 @@ def test_a_missing_library_is_one_sentence_on_every_rank(world, agree, monkeypat
     hamiltonian = Hamiltonian(Lattice((4, 4)), 1.0, 1.0)
     if world.rank == 1:
         monkeypatch.setenv("HPCSLMC_SCALAPACK", "/nowhere/libscalapack.so")
-    with pytest.raises(UserError, match="needs the ScaLAPACK library .*/nowhere.*HPCSLMC_SCALAPACK"):
+    with pytest.raises(
+        UserError, match="needs the ScaLAPACK library .*/nowhere.*HPCSLMC_SCALAPACK"
+    ):
         Distributed(hamiltonian, 5.0, 0.0, world.communicator)
     agree(True)
 
@@ -117,7 +125,9 @@ def test_a_library_without_scalapack_is_refused(world, agree, monkeypatch):
 
 def test_a_library_on_another_mpi_is_refused(world, agree, monkeypatch, tmp_path):
     source, library = tmp_path / "other.c", tmp_path / "libother.so"
-    source.write_text("void pzheev_(void) {} void sys2blacs_handle_(void) {} void MPI_Comm_size(void) {}")
+    source.write_text(
+        "void pzheev_(void) {} void sys2blacs_handle_(void) {} void MPI_Comm_size(void) {}"
+    )
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     monkeypatch.setenv("HPCSLMC_SCALAPACK", str(library))
     with pytest.raises(UserError, match="libother.so is linked with another MPI than mpi4py"):
@@ -133,7 +143,9 @@ def test_solvers_that_a_build_may_lack(world, agree, solver):
         error = float((levels - Diagonalise(hamiltonian, 5.0, 0.0).spectrum(spins)).abs().max())
         agree(error < 1e-11, f"levels differ by {error}")
     except UserError as refusal:
-        agree(str(refusal) == f"this SLEPc was built without the eigensolver {solver}.", str(refusal))
+        agree(
+            str(refusal) == f"this SLEPc was built without the eigensolver {solver}.", str(refusal)
+        )
 
 
 def test_what_cannot_be_done_is_refused(world, agree, monkeypatch):
@@ -145,7 +157,9 @@ def test_what_cannot_be_done_is_refused(world, agree, monkeypatch):
     with pytest.raises(UserError, match="works over MPI"):
         Distributed(hamiltonian, 5.0, 0.0, None)
     with pytest.raises(UserError, match="diagonalise.*blocks"):
-        Distributed(hamiltonian, 5.0, 0.0, world.communicator).evaluate(random_spins(1, 16), forces=True)
+        Distributed(hamiltonian, 5.0, 0.0, world.communicator).evaluate(
+            random_spins(1, 16), forces=True
+        )
     with pytest.raises(UserError, match="built without the eigensolver nonsense"):
         Slepc(world.communicator, "nonsense")
     monkeypatch.setattr(PETSc, "ScalarType", np.float64)

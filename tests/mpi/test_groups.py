@@ -13,7 +13,10 @@ from hpcslmc.weight.nodes import matsubara_nodes
 @pytest.mark.parametrize("method", ["blocks", "matsubara", "scalapack"])
 def test_a_group_finds_what_one_rank_finds(world, agree, method):
     dense, spins = make_diagonalise((4, 6), 1.0, 20.0, -0.5), random_spins(3, 24)
-    weight, exact = make_weight(method, dense.hamiltonian, 20.0, -0.5, world), dense.evaluate(spins, forces=True)
+    weight, exact = (
+        make_weight(method, dense.hamiltonian, 20.0, -0.5, world),
+        dense.evaluate(spins, forces=True),
+    )
     agree((weight.log_weight(spins) - exact.log_weight).abs().max() < 1e-8, "log W")
     if method != "scalapack":
         shared = weight.evaluate(spins, forces=True)
@@ -28,36 +31,57 @@ def test_a_group_finds_what_one_rank_finds(world, agree, method):
 def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
     copy, group = world.split(2)
     jobs = [make_job(weight) for weight in (method, "diagonalise")]
-    jobs = [job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})}) for job in jobs]
+    jobs = [
+        job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})})
+        for job in jobs
+    ]
     together, alone = run(jobs[0], copy, group), run(jobs[1], World())
     mine = slice(together.block.first, together.block.first + together.block.count)
     agree(abs(together.rungs[0].bins.draws - alone.rungs[0].bins.draws[mine]).max() < 1e-6, "draws")
     agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-6, "spins")
     densities = [run.rungs[0].profiles[-1].chain_means for run in (together, alone)]
-    agree(abs(densities[0] - densities[1][mine]).sum(1).max() < 0.02 * densities[0].sum(1).max(), "density of states")
+    agree(
+        abs(densities[0] - densities[1][mine]).sum(1).max() < 0.02 * densities[0].sum(1).max(),
+        "density of states",
+    )
 
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_more_ranks_than_shifts(world, agree, method):
     dense, spins = make_diagonalise((2, 3), 0.0, 0.5, 0.3), random_spins(1, 6)
     weight = make_weight(method, dense.hamiltonian, 0.5, 0.3, world)
-    assert world.size < 4 or len(matsubara_nodes(0.5, dense.hamiltonian.bound + 0.3).weights) < world.size
+    assert (
+        world.size < 4
+        or len(matsubara_nodes(0.5, dense.hamiltonian.bound + 0.3).weights) < world.size
+    )
     agree((weight.log_weight(spins) - dense.log_weight(spins)).abs().max() < 1e-8, "log W")
-    agree((weight.log_weight_and_forces(spins)[1] - dense.log_weight_and_forces(spins)[1]).abs().max() < 1e-8, "forces")
+    agree(
+        (weight.log_weight_and_forces(spins)[1] - dense.log_weight_and_forces(spins)[1]).abs().max()
+        < 1e-8,
+        "forces",
+    )
 
 
 def test_a_group_sweeps_as_one_rank(world, agree):
     copy, group = world.split(2)
     settings = {"method": "exact", "exact_move": "metropolis"}
-    together, alone = run(make_job("blocks", **settings), copy, group), run(make_job("blocks", **settings), World())
+    together, alone = (
+        run(make_job("blocks", **settings), copy, group),
+        run(make_job("blocks", **settings), World()),
+    )
     mine = slice(together.block.first, together.block.first + together.block.count)
     agree(together.rungs[0].exact.local is not None, "no local sweeps")
     agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-8, "spins")
 
 
 def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
-    monkeypatch.setattr("hpcslmc.simulation.choose_method",
-                        lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"))
+    monkeypatch.setattr(
+        "hpcslmc.simulation.choose_method",
+        lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"),
+    )
     copy, group = world.split(2)
     simulation = Simulation(make_job("auto", ranks_per_chain=2), copy, group=group)
-    agree((simulation.method, simulation.method_reason) == ("blocks", "by rank 0"), simulation.method_reason)
+    agree(
+        (simulation.method, simulation.method_reason) == ("blocks", "by rank 0"),
+        simulation.method_reason,
+    )

@@ -7,18 +7,33 @@ from small_jobs import make_job, run
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
-
 LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
 
 
-@pytest.mark.parametrize("sampling, ensemble", [
-    ({}, None), ({"inner_move": "metropolis"}, None), ({"method": "guided"}, None), ({"method": "exact"}, None),
-    ({"method": "exact", "exact_move": "metropolis"}, None), ({}, LADDER), ({"method": "guided"}, LADDER), ({"method": "exact"}, LADDER)])
+@pytest.mark.parametrize(
+    "sampling, ensemble",
+    [
+        ({}, None),
+        ({"inner_move": "metropolis"}, None),
+        ({"method": "guided"}, None),
+        ({"method": "exact"}, None),
+        ({"method": "exact", "exact_move": "metropolis"}, None),
+        ({}, LADDER),
+        ({"method": "guided"}, LADDER),
+        ({"method": "exact"}, LADDER),
+    ],
+)
 def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
-    together, alone = run(make_job(ensemble=ensemble, **sampling), world), run(make_job(ensemble=ensemble, **sampling), World())
+    together, alone = (
+        run(make_job(ensemble=ensemble, **sampling), world),
+        run(make_job(ensemble=ensemble, **sampling), World()),
+    )
     mine = slice(together.block.first, together.block.first + together.block.count)
     for here, there in zip(together.rungs, alone.rungs, strict=True):
-        agree(abs(here.temperature - there.temperature) < 1e-9 and abs(here.mu - there.mu) < 1e-9, "ensembles differ")
+        agree(
+            abs(here.temperature - there.temperature) < 1e-9 and abs(here.mu - there.mu) < 1e-9,
+            "ensembles differ",
+        )
         apart = np.abs(here.bins.draws - there.bins.draws[mine]).max()
         agree(apart < 1e-7, f"draws differ by {apart}")
         spins = float((here.spins - there.spins[mine]).abs().max())
@@ -27,9 +42,14 @@ def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
         agree(np.array_equal(together.swaps.replica, alone.swaps.replica[mine]), "exchanges differ")
     if together.learns:
         one, other = together.rungs[0].learning, alone.rungs[0].learning
-        parameters = max(float((one.model.state_dict()[k] - v).abs().max()) for k, v in other.model.state_dict().items())
+        parameters = max(
+            float((one.model.state_dict()[k] - v).abs().max())
+            for k, v in other.model.state_dict().items()
+        )
         agree(parameters < 1e-10, f"parameters differ by {parameters}")
-        agree(np.allclose(one.history[0]["mse"], other.history[0]["mse"], rtol=1e-9), "validation MSE")
+        agree(
+            np.allclose(one.history[0]["mse"], other.history[0]["mse"], rtol=1e-9), "validation MSE"
+        )
 
 
 def test_differing_parameters_are_noticed(world, agree):

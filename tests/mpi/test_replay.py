@@ -35,11 +35,24 @@ def path(world, tmp_path):
 def test_configurations_of_all_ranks_in_order(world, agree, path, monkeypatch, piece):
     monkeypatch.setattr(replay, "PIECE", piece)
     write_data(path, data_of(ChainBlock.of(world, CHAINS)), (4, 4), PHYSICS, {}, world)
-    write_data(path.with_name(f"alone-{world.rank}.h5"), data_of(ChainBlock(CHAINS, 0, CHAINS)), (4, 4), PHYSICS, {}, World())
+    write_data(
+        path.with_name(f"alone-{world.rank}.h5"),
+        data_of(ChainBlock(CHAINS, 0, CHAINS)),
+        (4, 4),
+        PHYSICS,
+        {},
+        World(),
+    )
     rows = np.arange(CHAINS * DRAWS)
-    found, expected = (Replay(str(p), PHYSICS).read(rows, "cpu") for p in (path, path.with_name(f"alone-{world.rank}.h5")))
+    found, expected = (
+        Replay(str(p), PHYSICS).read(rows, "cpu")
+        for p in (path, path.with_name(f"alone-{world.rank}.h5"))
+    )
     agree(all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), "other rows")
-    agree(torch.allclose(found[1], found[0].sum((1, 2)), atol=1e-5), "rows that do not belong together")
+    agree(
+        torch.allclose(found[1], found[0].sum((1, 2)), atol=1e-5),
+        "rows that do not belong together",
+    )
 
 
 def test_a_full_disk_leaves_no_rank_waiting(world, agree, path, monkeypatch):

@@ -30,7 +30,9 @@ def kept_data(folder: Path) -> str:
 
 
 def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tensor:
-    """Parameters after some steps on the same chains, shared out over the ranks of a world, and on a replay."""
+    """Parameters after some steps on the same chains, shared out over the ranks of a world, and on
+    a replay.
+    """
     weight, block = make_diagonalise((4, 4), beta=20.0), ChainBlock.of(world, CHAINS)
     model = make_effective(name, Lattice((4, 4)), 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
@@ -43,8 +45,18 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
     twin = on_lattice(model, Lattice((4, 6)))
     twin.precision = torch.float64
     replays = [(Replay(replay, PHYSICS), twin)] if replay else []
-    trainer = Trainer(model, data, world, stream, steps=steps, batch_size=24, rate=0.01, force_weight=0.5, replays=replays,
-                      draws=Stream(1, torch.zeros(1, dtype=torch.int64), "replay"))
+    trainer = Trainer(
+        model,
+        data,
+        world,
+        stream,
+        steps=steps,
+        batch_size=24,
+        rate=0.01,
+        force_weight=0.5,
+        replays=replays,
+        draws=Stream(1, torch.zeros(1, dtype=torch.int64), "replay"),
+    )
     trainer.start_round(fit_linear=True)
     while not trainer.round_finished:
         trainer.train_step()
@@ -61,7 +73,10 @@ def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name):
 def test_any_number_of_ranks_learns_the_same_from_a_replay(world, agree):
     with tempfile.TemporaryDirectory() as folder:
         replay = world.on_root(lambda: kept_data(Path(folder)))
-        together, alone, without = (trained("messages", *rest) for rest in ((world, 50, replay), (World(), 50, replay), (World(), 50)))
+        together, alone, without = (
+            trained("messages", *rest)
+            for rest in ((world, 50, replay), (World(), 50, replay), (World(), 50))
+        )
         world.barrier()
     agree((together - alone).abs().max() < 1e-10, f"{(together - alone).abs().max():.1e}")
     agree((together - without).abs().max() > 1e-3, "the replay changed nothing")

@@ -14,7 +14,9 @@ def launcher(tmp_path: Path) -> Launcher:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output directory of QUIET on 2 ranks, which nothing disturbed; to be compared with or copied, not changed."""
+    """Output directory of QUIET on 2 ranks, which nothing disturbed; to be compared with or copied,
+    not changed.
+    """
     launcher = Launcher(tmp_path_factory.mktemp("whole"))
     launcher.write(QUIET)
     result = launcher.run(2, "job.toml")

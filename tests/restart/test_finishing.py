@@ -159,7 +159,10 @@ def test_one_chain_is_a_run_like_others(launcher: Launcher, capsys):
 def test_samples_that_fill_no_bin_are_said(launcher: Launcher):
     launcher.write(EXACT.replace("samples = 40", "samples = 43"))
     result = launcher.run(2, "job.toml")
-    sentence = "[sampling] samples = 43 in bins of 4: the last 3 fill no bin and enter no mean of an observable; samples = 40 or 44 leaves none over"
+    sentence = (
+        "[sampling] samples = 43 in bins of 4: the last 3 fill no bin and enter no mean of an "
+        "observable; samples = 40 or 44 leaves none over"
+    )
     assert result.returncode == 0 and own_lines(result.stderr) == [f"hpcslmc: {sentence}"]
     assert sentence in " ".join(result.stdout.split())
     launcher.write(EXACT)

@@ -1,4 +1,7 @@
-"""Users' own modules in a job: the examples of the documentation, on two ranks, and what goes wrong."""
+"""Users' own modules in a job.
+
+The examples of the documentation, on two ranks, and what goes wrong.
+"""
 
 import shutil
 from pathlib import Path
@@ -11,9 +14,17 @@ from launcher import QUIET, Launcher
 import hpcslmc
 from hpcslmc.run import main
 
-OWN = QUIET.replace('model = "attention"\nlayers = 1\nshells = 3', 'model = "biquadratic"\nshells = 1').replace("steps = 60", "steps = 20") \
-    .replace("samples = 152", "samples = 40") + '[weight]\nmethod = "autograd"\n'
-IMPORTS = [word for name in ("effective_model", "weight", "observable") for word in ("--import", name)]
+OWN = (
+    QUIET.replace(
+        'model = "attention"\nlayers = 1\nshells = 3', 'model = "biquadratic"\nshells = 1'
+    )
+    .replace("steps = 60", "steps = 20")
+    .replace("samples = 152", "samples = 40")
+    + '[weight]\nmethod = "autograd"\n'
+)
+IMPORTS = [
+    word for name in ("effective_model", "weight", "observable") for word in ("--import", name)
+]
 
 
 @pytest.fixture
@@ -34,18 +45,32 @@ def refusal(result) -> str:
 def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
     whole = examples.run(2, *IMPORTS, "job.toml")
     assert whole.returncode == 0, whole.stderr
-    assert "self-learning with biquadratic (1 shell)" in whole.stdout and "exact weight by autograd" in whole.stdout
-    assert "(bond nematicity / N)^2" in whole.stdout and "imported effective_model, weight, observable" in whole.stdout
+    assert (
+        "self-learning with biquadratic (1 shell)" in whole.stdout
+        and "exact weight by autograd" in whole.stdout
+    )
+    assert (
+        "(bond nematicity / N)^2" in whole.stdout
+        and "imported effective_model, weight, observable" in whole.stdout
+    )
     out = examples.folder / "out"
     with h5py.File(out / "results.h5") as file:
-        assert file["draws/nematicity2"].shape == (8, 10) and file.attrs["imported"] == "effective_model, weight, observable"
-    assert main(["report", str(out), "--to", str(examples.folder / "figures")]) == 0 and "nematicity" in capsys.readouterr().out
+        assert (
+            file["draws/nematicity2"].shape == (8, 10)
+            and file.attrs["imported"] == "effective_model, weight, observable"
+        )
+    assert (
+        main(["report", str(out), "--to", str(examples.folder / "figures")]) == 0
+        and "nematicity" in capsys.readouterr().out
+    )
 
     out.rename(examples.folder / "whole")
     examples.write(OWN.replace("samples = 40", "samples = 20"))
     assert examples.run(2, *IMPORTS, "job.toml").returncode == 0
     examples.write(OWN)
-    assert "[weight] method = 'autograd': did you mean 'auto', or is --import missing?" in refusal(examples.run(2, "job.toml"))
+    assert "[weight] method = 'autograd': did you mean 'auto', or is --import missing?" in refusal(
+        examples.run(2, "job.toml")
+    )
     assert "come with --import" in refusal(examples.run(2, *IMPORTS[:4], "job.toml"))
     resumed = examples.run(2, *IMPORTS, "job.toml")
     assert resumed.returncode == 0 and "going on from" in resumed.stdout
@@ -54,16 +79,28 @@ def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
 
 def test_validate_imports_too(examples):
     assert 'model = "biquadratic"' in examples.run(2, "validate", *IMPORTS, "job.toml").stdout
-    assert "model = 'biquadratic': known are linear" in refusal(examples.run(2, "validate", "--import", "weight", "job.toml"))
+    assert "model = 'biquadratic': known are linear" in refusal(
+        examples.run(2, "validate", "--import", "weight", "job.toml")
+    )
 
 
-FAILING = "import os\nif os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n    raise OSError('not on this node')\n"
+FAILING = (
+    "import os\nif os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n    raise OSError('not on this "
+    "node')\n"
+)
 
 
-@pytest.mark.parametrize("name, expected", [("absent", "--import absent: there is no such module"),
-                                            ("failing", "failing.py, line 3: OSError: not on this node")])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("absent", "--import absent: there is no such module"),
+        ("failing", "failing.py, line 3: OSError: not on this node"),
+    ],
+)
 def test_a_module_that_one_rank_or_none_has_is_one_sentence(examples, name, expected):
     (examples.folder / "failing.py").write_text(FAILING)
     before = sorted(examples.folder.glob("*"))
     assert expected in refusal(examples.run(2, "--import", name, "job.toml"))
-    assert [path for path in sorted(examples.folder.glob("*")) if path.name != "__pycache__"] == before
+    assert [
+        path for path in sorted(examples.folder.glob("*")) if path.name != "__pycache__"
+    ] == before

@@ -1,4 +1,7 @@
-"""Malformed job files: tools/fuzz_jobs.py runs all of them under mpirun; here the parser gets them, and a few are run."""
+"""Malformed job files.
+
+Tools/fuzz_jobs.py runs all of them under mpirun; here the parser gets them, and a few are run.
+"""
 
 import random
 
@@ -24,7 +27,15 @@ def test_the_parser_refuses_every_one_in_one_sentence(tmp_path, ranks):
     assert problems == [] and refused > 130
 
 
-@pytest.mark.parametrize("what, ranks", [("text: a word", 4), ("no file: a fifo", 4), ("directory: below a file", 4), ("start_from: other parameters", 1)])
+@pytest.mark.parametrize(
+    "what, ranks",
+    [
+        ("text: a word", 4),
+        ("no file: a fifo", 4),
+        ("directory: below a file", 4),
+        ("start_from: other parameters", 1),
+    ],
+)
 def test_a_job_ends_in_time_and_writes_nothing(tmp_path, what, ranks):
     (case,) = [case for case in other_cases() if name(case) == what]
     problem, _ = run(case, tmp_path, ranks)

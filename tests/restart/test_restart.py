@@ -68,7 +68,9 @@ def test_a_damaged_newest_checkpoint_is_kept_aside_and_the_previous_used(launche
     path = launcher.folder / "out/checkpoint.h5"
     path.write_bytes(path.read_bytes()[:1000])
     result = launcher.run(2, "job.toml")
-    assert result.returncode == 0 and own_lines(result.stderr) == ["hpcslmc: out/checkpoint.h5 is truncated"]
+    assert result.returncode == 0 and own_lines(result.stderr) == [
+        "hpcslmc: out/checkpoint.h5 is truncated"
+    ]
     assert "going on from out/checkpoint.previous.h5" in result.stdout
     assert (launcher.folder / "out/checkpoint.damaged-1.h5").stat().st_size == 1000
     assert_same_bits(whole / "results.h5", launcher.folder / "out/results.h5")
@@ -103,7 +105,11 @@ def test_a_second_job_in_the_same_directory_is_refused(launcher):
     while not stamp(launcher) and process.poll() is None:
         time.sleep(0.01)
     second = launcher.run(1, "job.toml")
-    assert second.returncode == 2 and len(own_lines(second.stderr)) == 1 and "in use by another job" in second.stderr
+    assert (
+        second.returncode == 2
+        and len(own_lines(second.stderr)) == 1
+        and "in use by another job" in second.stderr
+    )
     launcher.kill(process)
     launcher.write(QUIET.replace("samples = 152", "samples = 40"))
     third = launcher.run(2, "job.toml")
@@ -117,10 +123,17 @@ def undisturbed() -> dict[int, Path]:
     return {}
 
 
-@pytest.mark.parametrize("kills, single, full, damages, elastic", [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 20, 0), (0, 0, 0, 0, 1)])
+@pytest.mark.parametrize(
+    "kills, single, full, damages, elastic",
+    [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 20, 0), (0, 0, 0, 0, 1)],
+)
 def test_a_short_campaign_of_faults(tmp_path, undisturbed, kills, single, full, damages, elastic):
     """tools/faults.py runs the long one."""
-    tallies = campaign(tmp_path / "campaign", kills, single, full, damages, elastic, seed=1, whole=undisturbed)
+    tallies = campaign(
+        tmp_path / "campaign", kills, single, full, damages, elastic, seed=1, whole=undisturbed
+    )
     assert [problem for tally in tallies.values() for problem in tally.problems] == []
-    assert sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages + elastic
+    assert (
+        sum(tally.faults for tally in tallies.values()) >= kills + single + full + damages + elastic
+    )
     assert sum(tally.compared for tally in tallies.values()) >= 1

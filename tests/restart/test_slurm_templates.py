@@ -24,19 +24,29 @@ def test_signal_requeues_and_the_second_life_finishes(tmp_path, template):
     (tmp_path / "job.toml").write_text(JOB.replace("samples = 152", "samples = 100"))
     commands = tmp_path / "commands"
     commands.mkdir()
-    executable(commands / "scontrol", f"""case $1 in
+    executable(
+        commands / "scontrol",
+        f"""case $1 in
 show) echo JobId=$3 JobState=$(cat {tmp_path}/state) ;;
 *) echo $@ >> {tmp_path}/scontrol.log ;;
-esac""")
+esac""",
+    )
     (tmp_path / "state").write_text("RUNNING")
-    executable(commands / "mpirun", f'exec {shutil.which("mpirun")} -n 2 "$@"')  # Slurm would tell mpirun the ranks
+    # Slurm would tell mpirun the ranks
+    executable(commands / "mpirun", f'exec {shutil.which("mpirun")} -n 2 "$@"')
     environment = os.environ | MPI | {"HPCSLMC_VENV": sys.prefix, "SLURM_JOB_ID": "123"}
     # the environment's activation puts its own folder first in PATH, and mpirun is not there
     environment["PATH"] = f"{commands}:{environment['PATH']}"
 
     def start() -> subprocess.Popen:
-        return subprocess.Popen(["bash", str(JOBS / template), "job.toml"], cwd=tmp_path, env=environment,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            ["bash", str(JOBS / template), "job.toml"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     process = start()
     while not (tmp_path / "out/checkpoint.h5").exists() and process.poll() is None:

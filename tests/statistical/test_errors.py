@@ -1,4 +1,6 @@
-"""Quoted errors against the spread of many short runs, and responses to T and mu against fluctuations."""
+"""Quoted errors against the spread of many short runs, and responses to T and mu against
+fluctuations.
+"""
 
 from collections.abc import Callable
 
@@ -27,7 +29,9 @@ ONE_SIGMA = 0.683
 
 
 def check_errors(runs: list[Estimate], exact: float) -> None:
-    """Root mean square error within 10 % of the spread of the means, which cover the exact value in 68 +- 5 % of the runs."""
+    """Root mean square error within 10 % of the spread of the means, which cover the exact value in
+    68 +- 5 % of the runs.
+    """
     means, errors = np.array([(run.mean, run.error) for run in runs]).T
     assert np.sqrt(np.square(errors).mean()) == pytest.approx(means.std(ddof=1), rel=0.1)
     assert (np.abs(means - exact) < errors).mean() == pytest.approx(ONE_SIGMA, abs=0.05)
@@ -35,7 +39,9 @@ def check_errors(runs: list[Estimate], exact: float) -> None:
 
 
 def autoregressive(memory: float, shape: tuple[int, int, int]) -> np.ndarray:
-    """(runs, chains, draws) of x' = r x + noise in its stationary state, variance 1; tau = (1 + r) / (1 - r) / 2."""
+    """(runs, chains, draws) of x' = r x + noise in its stationary state, variance 1; tau = (1 + r)
+    / (1 - r) / 2.
+    """
     rng = np.random.default_rng(7)
     noise = rng.normal(size=shape) * np.sqrt(1.0 - memory**2)
     noise[:, :, 0] /= np.sqrt(1.0 - memory**2)
@@ -44,8 +50,10 @@ def autoregressive(memory: float, shape: tuple[int, int, int]) -> np.ndarray:
     return noise
 
 
-@pytest.mark.parametrize(("memory", "chains", "draws"), [
-    (0.0, 4, 200), (0.5, 4, 200), (0.8, 2, 1000), (0.8, 16, 100), (0.95, 8, 1000), (0.95, 64, 60)])
+@pytest.mark.parametrize(
+    ("memory", "chains", "draws"),
+    [(0.0, 4, 200), (0.5, 4, 200), (0.8, 2, 1000), (0.8, 16, 100), (0.95, 8, 1000), (0.95, 64, 60)],
+)
 def test_errors_of_autoregressive_chains(memory, chains, draws):
     """Of the mean, and of the variance by jackknife; the last are 64 chains of 3 tau each."""
     means, variances = [], []
@@ -53,7 +61,9 @@ def test_errors_of_autoregressive_chains(memory, chains, draws):
         series = {"x": x, "x2": x * x}
         estimates = {name: estimate_quickly(values) for name, values in series.items()}
         means.append(estimates["x"])
-        variances.append(derived_estimate(lambda mean: mean["x2"] - mean["x"] ** 2, series, estimates))
+        variances.append(
+            derived_estimate(lambda mean: mean["x2"] - mean["x"] ** 2, series, estimates)
+        )
     check_errors(means, 0.0)
     check_errors(variances, 1.0)
 
@@ -68,8 +78,20 @@ def estimate_quickly(draws: np.ndarray) -> Estimate:
 
 SHAPE, J, BETA, MU = (2, 2), 4.0, 1.5, -0.5
 RUNS, CHAINS, DRAWS, BURN_IN = 400, 4, 150, 30
-OBSERVABLES = ("log_weight", "energy", "density", "energy2", "energy_density", "density2", "m2_staggered", "m4_staggered", "m2_next_staggered",
-               "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation")
+OBSERVABLES = (
+    "log_weight",
+    "energy",
+    "density",
+    "energy2",
+    "energy_density",
+    "density2",
+    "m2_staggered",
+    "m4_staggered",
+    "m2_next_staggered",
+    "energy_fluctuation",
+    "energy_number_fluctuation",
+    "number_fluctuation",
+)
 
 
 def make_measure(weight: Diagonalise) -> Callable:
@@ -81,7 +103,10 @@ def make_measure(weight: Diagonalise) -> Callable:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, np.ndarray]:
-    """Draws (runs, chains, draws) of every observable: all chains of all runs at once, by exact Metropolis."""
+    """Draws (runs, chains, draws) of every observable.
+
+    All chains of all runs at once, by exact Metropolis.
+    """
     weight, chains = make_diagonalise(SHAPE, J, BETA, MU), torch.arange(RUNS * CHAINS)
     measure = make_measure(weight)
     move = Metropolis(weight, Stream(21, chains, "move"), 1.0)
@@ -102,7 +127,12 @@ def quadrature(beta: float, mu: float) -> dict[str, np.ndarray]:
     weight = make_diagonalise(SHAPE, J, beta, mu)
     evaluation = weight.evaluate(spins)
     weights = weights * torch.exp(evaluation.log_weight - evaluation.log_weight.max())
-    return dict(zip(OBSERVABLES, (make_measure(weight)(spins, evaluation) @ (weights / weights.sum())).numpy()))
+    return dict(
+        zip(
+            OBSERVABLES,
+            (make_measure(weight)(spins, evaluation) @ (weights / weights.sum())).numpy(),
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -111,28 +141,49 @@ def exact() -> dict[str, np.ndarray]:
     return quadrature(BETA, MU)
 
 
-@pytest.mark.parametrize("name", ["log_weight", "energy", "density", "m2_staggered", "number_fluctuation"])
+@pytest.mark.parametrize(
+    "name", ["log_weight", "energy", "density", "m2_staggered", "number_fluctuation"]
+)
 def test_errors_of_observables_in_short_runs(runs, exact, name):
     check_errors([estimate(run) for run in runs[name]], exact[name])
 
 
-@pytest.mark.parametrize("quantity", derived_quantities(OBSERVABLES, Lattice(SHAPE), BETA, MU), ids=lambda quantity: quantity.name)
+@pytest.mark.parametrize(
+    "quantity",
+    derived_quantities(OBSERVABLES, Lattice(SHAPE), BETA, MU),
+    ids=lambda quantity: quantity.name,
+)
 def test_errors_of_derived_quantities_in_short_runs(runs, exact, quantity):
-    """Against quadrature: specific heat, compressibility, susceptibility, Binder ratio, correlation length."""
-    estimates = [{name: estimate_quickly(runs[name][k]) for name in quantity.inputs} for k in range(RUNS)]
-    results = [derived_estimate(quantity.value, {name: runs[name][k] for name in quantity.inputs}, estimates[k]) for k in range(RUNS)]
+    """Against quadrature.
+
+    Specific heat, compressibility, susceptibility, Binder ratio, correlation length.
+    """
+    estimates = [
+        {name: estimate_quickly(runs[name][k]) for name in quantity.inputs} for k in range(RUNS)
+    ]
+    results = [
+        derived_estimate(
+            quantity.value, {name: runs[name][k] for name in quantity.inputs}, estimates[k]
+        )
+        for k in range(RUNS)
+    ]
     check_errors(results, float(quantity.value(exact)))
 
 
-@pytest.mark.parametrize(("quantity", "slope_of", "below", "above"), [
-    (SpecificHeat, "energy", (1.0 / (1.0 / BETA - 0.02), MU), (1.0 / (1.0 / BETA + 0.02), MU)),
-    (Compressibility, "density", (BETA, MU - 0.02), (BETA, MU + 0.02)),
-])
+@pytest.mark.parametrize(
+    ("quantity", "slope_of", "below", "above"),
+    [
+        (SpecificHeat, "energy", (1.0 / (1.0 / BETA - 0.02), MU), (1.0 / (1.0 / BETA + 0.02), MU)),
+        (Compressibility, "density", (BETA, MU - 0.02), (BETA, MU + 0.02)),
+    ],
+)
 def test_fluctuations_of_the_runs_are_exact_slopes(runs, quantity, slope_of, below, above):
     """All runs as one, against exact means at the next temperatures and chemical potentials."""
     made, step = quantity(Lattice(SHAPE), BETA, MU), 0.04
     draws = {name: runs[name].reshape(RUNS * CHAINS, DRAWS) for name in made.inputs}
-    result = derived_estimate(made.value, draws, {name: estimate_quickly(x) for name, x in draws.items()})
+    result = derived_estimate(
+        made.value, draws, {name: estimate_quickly(x) for name, x in draws.items()}
+    )
     slope = (quadrature(*above)[slope_of] - quadrature(*below)[slope_of]) / step
     assert abs(result.mean - slope) < 4.0 * result.error < 0.02 * slope
 
@@ -144,15 +195,22 @@ def test_errors_of_binned_draws(runs, exact):
         estimate(run.reshape(CHAINS, -1, 5).mean(2), 5, run.reshape(CHAINS, -1, 5).var(2).mean())
         for run in runs["energy"][:100]
     ]
-    for quantity, tolerance in (("error", 0.05), ("tau", 0.1)):  # tau goes with the square of the error
-        one, five = (np.mean([getattr(e, quantity) for e in estimates]) for estimates in (fine, coarse))
+    for quantity, tolerance in (
+        ("error", 0.05),
+        ("tau", 0.1),
+    ):  # tau goes with the square of the error
+        one, five = (
+            np.mean([getattr(e, quantity) for e in estimates]) for estimates in (fine, coarse)
+        )
         assert five == pytest.approx(one, rel=tolerance)
 
 
 def ensemble(beta: float, mu: float, J: float = 4.0) -> dict[str, np.ndarray]:
-    """Means over a fixed set of spins on a 4x3 lattice with their exact weights, from the eigenvalues alone.
+    """Means over a fixed set of spins on a 4x3 lattice with their exact weights, from the
+    eigenvalues alone.
 
-    Any set will do: fluctuations and responses of the same ensemble agree, whatever the spins' own measure.
+    Any set will do: fluctuations and responses of the same ensemble agree, whatever the spins' own
+    measure.
     """
     weight = make_diagonalise((4, 3), J=J)
     levels = weight.spectrum(Stream(3, torch.arange(1000), "set").directions(12)).numpy()
@@ -182,8 +240,11 @@ def test_specific_heat_is_the_slope_of_the_energy(mu):
     temperature, step = 0.2, 2e-4
     below, here, above = (ensemble(1.0 / (temperature + k * step), mu) for k in (-1, 0, 1))
     heat = SpecificHeat(Lattice((4, 3)), 1.0 / temperature, mu)
-    assert heat.value(here) == pytest.approx((above["energy"] - below["energy"]) / (2 * step), rel=1e-4)
-    assert 0.3 < heat.value({**here, "energy_fluctuation": 0.0}) / heat.value(here) < 0.8  # both parts are seen
+    assert heat.value(here) == pytest.approx(
+        (above["energy"] - below["energy"]) / (2 * step), rel=1e-4
+    )
+    # both parts are seen
+    assert 0.3 < heat.value({**here, "energy_fluctuation": 0.0}) / heat.value(here) < 0.8
 
 
 @pytest.mark.parametrize("J", [0.0, 4.0])
@@ -225,5 +286,10 @@ def test_compressibility_is_the_slope_of_the_density():
     beta, mu, step = 5.0, -0.8, 2e-4
     below, here, above = (ensemble(beta, mu + k * step) for k in (-1, 0, 1))
     compressibility = Compressibility(Lattice((4, 3)), beta, mu)
-    assert compressibility.value(here) == pytest.approx((above["density"] - below["density"]) / (2 * step), rel=1e-4)
-    assert compressibility.value({**here, "number_fluctuation": 0.0}) / compressibility.value(here) > 0.05
+    assert compressibility.value(here) == pytest.approx(
+        (above["density"] - below["density"]) / (2 * step), rel=1e-4
+    )
+    assert (
+        compressibility.value({**here, "number_fluctuation": 0.0}) / compressibility.value(here)
+        > 0.05
+    )

@@ -14,9 +14,8 @@ from exact_moves import MOVES, make_moves
 from helpers import make_diagonalise, z_score
 
 from hpcslmc.measure.observables import observables
-from hpcslmc.sampling import HMC, SLMC, Exchange, Metropolis, Move
+from hpcslmc.sampling import HMC, Exchange, Move
 from hpcslmc.streams import Stream
-from hpcslmc.weight.diagonalise import Diagonalise
 
 CHAINS = 400
 
@@ -42,7 +41,9 @@ def test_free_spins(name):
     lattice = weight.hamiltonian.lattice
     kept, acceptance = sample(make_moves(weight, CHAINS)[name], lattice.sites, 5, 25)
     assert acceptance > 0.2
-    phases = np.exp(2j * np.pi * (lattice.coordinates[:, None] * lattice.coordinates / np.array(shape)).sum(-1))
+    phases = np.exp(
+        2j * np.pi * (lattice.coordinates[:, None] * lattice.coordinates / np.array(shape)).sum(-1)
+    )
     spins = torch.stack([s for s, _ in kept], 1).numpy()
     modes = np.einsum("qi,cdia->cdqa", phases / lattice.sites, spins)
     power = np.square(np.abs(modes)).sum(-1)
@@ -55,7 +56,8 @@ def test_free_spins(name):
 def exact_means(beta: float) -> dict[str, float]:
     """On the 2x2 lattice: Gauss-Legendre in cos(theta) and the trapezoidal rule in phi.
 
-    O(3) invariance fixes the first spin along z and the second in the xz half plane; five angles remain.
+    O(3) invariance fixes the first spin along z and the second in the xz half plane; five angles
+    remain.
     """
     weight = make_diagonalise((2, 2), J=4.0, beta=beta, mu=-0.5)
     nodes, node_weights = np.polynomial.legendre.leggauss(14)
@@ -68,16 +70,25 @@ def exact_means(beta: float) -> dict[str, float]:
         w = (w2 * w3 * np.broadcast_to(node_weights[None, :, None], phi3.shape)).ravel()
         phi3, c4, phi4 = phi3.ravel(), c4.ravel(), phi4.ravel()
         one, zero = np.ones_like(c4), np.zeros_like(c4)
-        spins = [np.stack((zero, zero, one), -1), np.stack((math.sqrt(1 - c2 * c2) * one, zero, c2 * one), -1)]
+        spins = [
+            np.stack((zero, zero, one), -1),
+            np.stack((math.sqrt(1 - c2 * c2) * one, zero, c2 * one), -1),
+        ]
         for c, phi in ((c3 * one, phi3), (c4, phi4)):
-            spins.append(np.stack((np.sqrt(1 - c * c) * np.cos(phi), np.sqrt(1 - c * c) * np.sin(phi), c), -1))
+            spins.append(
+                np.stack(
+                    (np.sqrt(1 - c * c) * np.cos(phi), np.sqrt(1 - c * c) * np.sin(phi), c), -1
+                )
+            )
         spins = torch.as_tensor(np.stack(spins, 1))
         evaluation = weight.evaluate(spins)
         reference = float(evaluation.log_weight.mean()) if reference is None else reference
         w = torch.as_tensor(w) * torch.exp(evaluation.log_weight - reference)
         norm += float(w.sum())
         for o in measures:
-            totals[o.name] = totals.get(o.name, 0.0) + float((w * o.measure(spins, evaluation)).sum())
+            totals[o.name] = totals.get(o.name, 0.0) + float(
+                (w * o.measure(spins, evaluation)).sum()
+            )
     return {name: total / norm for name, total in totals.items()}
 
 
@@ -94,36 +105,52 @@ def test_four_sites_against_quadrature(name, quadrature):
     assert acceptance > 0.1
     for o in observables(weight.hamiltonian.lattice):
         draws = torch.stack([o.measure(s, e) for s, e in kept], 1).numpy()
-        assert abs(z_score(draws, quadrature[o.name])) < 4.0, (o.name, draws.mean(), quadrature[o.name])
+        assert abs(z_score(draws, quadrature[o.name])) < 4.0, (
+            o.name,
+            draws.mean(),
+            quadrature[o.name],
+        )
         assert abs(draws.mean() - quadrature[o.name]) < 0.02 * max(1.0, abs(quadrature[o.name]))
 
 
 def test_exchange_alone_carries_the_other_temperatures():
-    """Only the hottest rung moves by itself; all others get every configuration by exchange. Each against its own quadrature."""
+    """Only the hottest rung moves by itself; all others get every configuration by exchange.
+
+    Each against its own quadrature.
+    """
     betas = (0.5, 1.0, 1.5)
     weights = [make_diagonalise((2, 2), J=4.0, beta=beta, mu=-0.5) for beta in betas]
     hmc = HMC(weights[0], Stream(11, torch.arange(CHAINS), "hmc"), 1.5, 0.5)
     swaps = Exchange(Stream(11, torch.arange(CHAINS), "exchange"), 3, CHAINS)
     spins = [Stream(12 + k, torch.arange(CHAINS), "start").directions(4) for k in range(3)]
-    evaluations = [weight.evaluate(s, forces=True) for weight, s in zip(weights, spins, strict=True)]
+    evaluations = [
+        weight.evaluate(s, forces=True) for weight, s in zip(weights, spins, strict=True)
+    ]
     measures = observables(weights[0].hamiltonian.lattice)
     draws: dict[tuple[int, str], list] = {}
     for k in range(100):
         step = hmc.move(spins[0], evaluations[0])
         spins[0], evaluations[0] = step.spins, step.evaluation
-        spins, evaluations, exchanged = swaps.move(weights, spins, evaluations, forces=k % 3 == 0)
+        spins, evaluations, _ = swaps.move(weights, spins, evaluations, forces=k % 3 == 0)
         if k % 3:
             evaluations[0] = weights[0].evaluate(spins[0], forces=True)
         for rung, weight in enumerate(weights):
-            assert torch.allclose(evaluations[rung].log_weight, weight.log_weight(spins[rung]), atol=1e-9)
+            assert torch.allclose(
+                evaluations[rung].log_weight, weight.log_weight(spins[rung]), atol=1e-9
+            )
             for o in measures if k >= 25 else ():
-                draws.setdefault((rung, o.name), []).append(o.measure(spins[rung], evaluations[rung]))
+                draws.setdefault((rung, o.name), []).append(
+                    o.measure(spins[rung], evaluations[rung])
+                )
     for (rung, name), values in draws.items():
         found, exact = torch.stack(values, 1).numpy(), exact_means(betas[rung])[name]
         assert abs(z_score(found, exact)) < 4.0, (rung, name, found.mean(), exact)
     assert abs(exact_means(0.5)["m2_staggered"] - exact_means(1.5)["m2_staggered"]) > 0.02
     assert 0.2 < swaps.accepted.sum() / (swaps.tried.sum() * CHAINS) < 0.98
-    assert np.array_equal(np.sort(swaps.replica, 1), np.tile(np.arange(3), (CHAINS, 1))) and swaps.trips.sum() > CHAINS
+    assert (
+        np.array_equal(np.sort(swaps.replica, 1), np.tile(np.arange(3), (CHAINS, 1)))
+        and swaps.trips.sum() > CHAINS
+    )
 
 
 def test_the_quadrature_sees_an_interaction(quadrature):
@@ -134,6 +161,8 @@ def test_the_quadrature_sees_an_interaction(quadrature):
 @pytest.mark.validate
 @pytest.mark.timeout(3600)
 def test_the_6x6_benchmark_by_four_samplers():
-    """Attention, linear, exact HMC and exact Metropolis, each within 3 standard errors of the reference."""
+    """Attention, linear, exact HMC and exact Metropolis, each within 3 standard errors of the
+    reference.
+    """
     tool = Path(__file__).parents[2] / "tools/verify_6x6.py"
     assert subprocess.run([sys.executable, str(tool)]).returncode == 0

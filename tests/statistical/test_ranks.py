@@ -1,8 +1,10 @@
-"""Every move is reversible: the rank of an exact draw among the configurations before and after it is uniform.
+"""Every move is reversible: the rank of an exact draw among the configurations before and after it
+is uniform.
 
-From a draw of the weight, made without a Markov chain, a move is repeated some times, and as many times again from the same draw. Joined at it, the
-two are one stationary chain, with the draw at any place of it, if and only if the move leaves the weight invariant and is reversible;
-self-learning Monte Carlo needs both of the moves under its model. Gandy and Scott, arXiv:2001.06465 (2020).
+From a draw of the weight, made without a Markov chain, a move is repeated some times, and as many
+times again from the same draw. Joined at it, the two are one stationary chain, with the draw at any
+place of it, if and only if the move leaves the weight invariant and is reversible; self-learning
+Monte Carlo needs both of the moves under its model. Gandy and Scott, arXiv:2001.06465 (2020).
 """
 
 import functools
@@ -36,7 +38,10 @@ def made() -> tuple[Diagonalise, Tensor]:
     weight = make_diagonalise((2, 2), J=4.0, beta=1.5, mu=-0.5)
     candidates = Stream(21, torch.arange(CANDIDATES), "candidates").directions(4)
     log_weight = weight.log_weight(candidates)
-    taken = torch.log(Stream(21, torch.arange(CANDIDATES), "rejection").uniform()) < log_weight - log_weight.max()
+    taken = (
+        torch.log(Stream(21, torch.arange(CANDIDATES), "rejection").uniform())
+        < log_weight - log_weight.max()
+    )
     assert taken.sum() >= CHAINS
     return weight, candidates[taken][:CHAINS]
 
@@ -63,10 +68,17 @@ def chances(move: Move) -> dict[str, float]:
     found = {}
     for name in FUNCTIONS:
         start = after[name][:, :1]
-        others = torch.cat((torch.where(steps <= LENGTH - 1 - place, after[name][:, 1:], torch.nan),
-                            torch.where(steps <= place, before[name][:, 1:], torch.nan)), 1)
+        others = torch.cat(
+            (
+                torch.where(steps <= LENGTH - 1 - place, after[name][:, 1:], torch.nan),
+                torch.where(steps <= place, before[name][:, 1:], torch.nan),
+            ),
+            1,
+        )
         ranks = (others < start).sum(1) + (numbers[:, 1] * ((others == start).sum(1) + 1)).floor()
-        found[name] = float(chisquare(torch.bincount(ranks.long(), minlength=LENGTH).numpy()).pvalue)
+        found[name] = float(
+            chisquare(torch.bincount(ranks.long(), minlength=LENGTH).numpy()).pvalue
+        )
     return found
 
 
@@ -77,13 +89,18 @@ def test_ranks_are_uniform(name):
 
 
 class Turn:
-    """Turns all spins about an axis, always the same way: leaves the weight invariant, and is not reversible."""
+    """Turns all spins about an axis, always the same way.
+
+    Leaves the weight invariant, and is not reversible.
+    """
 
     def evaluate(self, spins: Tensor) -> Evaluation:
         return made()[0].evaluate(spins)
 
     def move(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        turn = torch.linalg.matrix_exp(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -0.2], [0.0, 0.2, 0.0]], dtype=torch.float64))
+        turn = torch.linalg.matrix_exp(
+            torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -0.2], [0.0, 0.2, 0.0]], dtype=torch.float64)
+        )
         return Step(spins @ turn.T, evaluation, torch.ones(CHAINS), torch.ones(CHAINS, 1))
 
 

@@ -32,7 +32,9 @@ def make_pair(shape: tuple[int, int], J: float, beta: float, mu: float, t: float
     return Blocks(dense.hamiltonian, beta, mu), dense
 
 
-def check_against_diagonalisation(shape: tuple[int, int], J: float, beta: float, mu: float, t: float = 1.0) -> None:
+def check_against_diagonalisation(
+    shape: tuple[int, int], J: float, beta: float, mu: float, t: float = 1.0
+) -> None:
     weight, dense = make_pair(shape, J, beta, mu, t)
     spins = ordered_and_random(shape)
     exact, evaluation = dense.evaluate(spins, forces=True), weight.evaluate(spins, forces=True)
@@ -48,11 +50,17 @@ def check_against_diagonalisation(shape: tuple[int, int], J: float, beta: float,
 @pytest.mark.parametrize(("J", "beta"), [(0.0, 20.0), (1.0, 2.0), (1.0, 400.0), (16.0, 20.0)])
 def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monkeypatch):
     dense = make_diagonalise(shape, J, beta, 0.0)
-    weight, spins = make_weight(method, dense.hamiltonian, beta, 0.0, World()), ordered_and_random(shape)
+    weight, spins = (
+        make_weight(method, dense.hamiltonian, beta, 0.0, World()),
+        ordered_and_random(shape),
+    )
     monkeypatch.setattr(Blocks, "_forces", None)
     exact, known = dense.evaluate(spins), weight.evaluate(spins)
     bound = 2.0 * weight.energies.error / beta + 1e-10
-    for found in (weight.with_energy(spins, known), weight.with_energy(spins, Evaluation(known.log_weight))):
+    for found in (
+        weight.with_energy(spins, known),
+        weight.with_energy(spins, Evaluation(known.log_weight)),
+    ):
         assert torch.equal(found.log_weight, known.log_weight)
         assert (found.energy - exact.energy).abs().max() < bound < 1e-7 / beta + 1.1e-10
         assert (found.density - exact.density).abs().max() < 1e-12
@@ -79,7 +87,10 @@ def test_elsewhere_the_energy_comes_with_forces(shape, mu):
 
 
 @pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)
-@pytest.mark.parametrize(("J", "mu", "beta"), [(0.0, 0.0, 20.0), (1.0, 0.0, 400.0), (1.0, -1.5, 100.0), (16.0, 3.0, 20.0)])
+@pytest.mark.parametrize(
+    ("J", "mu", "beta"),
+    [(0.0, 0.0, 20.0), (1.0, 0.0, 400.0), (1.0, -1.5, 100.0), (16.0, 3.0, 20.0)],
+)
 def test_every_shape_against_diagonalisation(shape, J, mu, beta):
     check_against_diagonalisation(shape, J, beta, mu)
 
@@ -107,8 +118,11 @@ def test_forces_are_the_gradient(shape):
         shift = torch.zeros_like(spins)
         shift[:, site, axis] = step
         # fourth-order central difference
-        difference = (8 * (weight.log_weight(spins + shift) - weight.log_weight(spins - shift))
-                      - weight.log_weight(spins + 2 * shift) + weight.log_weight(spins - 2 * shift)) / (12 * step)
+        difference = (
+            8 * (weight.log_weight(spins + shift) - weight.log_weight(spins - shift))
+            - weight.log_weight(spins + 2 * shift)
+            + weight.log_weight(spins - 2 * shift)
+        ) / (12 * step)
         assert torch.allclose(forces[:, site, axis], difference, rtol=0, atol=1e-6)
 
 

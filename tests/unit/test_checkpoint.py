@@ -1,4 +1,7 @@
-"""Checkpoints that are damaged, foreign or hostile: named in one sentence, never loaded, nothing touched."""
+"""Checkpoints that are damaged, foreign or hostile.
+
+Named in one sentence, never loaded, nothing touched.
+"""
 
 import errno
 import json
@@ -22,12 +25,23 @@ WORLD = World()
 
 
 def save(path: Path, number: int = 1) -> None:
-    chains = {"spins": torch.full((8, 4, 3), float(number)), "data": {"forces": torch.ones(8, 5), "none": torch.zeros(8, 0)}}
-    checkpoint.save(path, chains, {"number": number, "model": {"w": torch.ones(7), "step": torch.tensor(2.0)}}, BLOCK, WORLD)
+    chains = {
+        "spins": torch.full((8, 4, 3), float(number)),
+        "data": {"forces": torch.ones(8, 5), "none": torch.zeros(8, 0)},
+    }
+    checkpoint.save(
+        path,
+        chains,
+        {"number": number, "model": {"w": torch.ones(7), "step": torch.tensor(2.0)}},
+        BLOCK,
+        WORLD,
+    )
 
 
 def load_newest(path: Path) -> tuple[int, Path, list[str]]:
-    (_, shared), used, remarks = checkpoint.load_newest(path, lambda candidate: checkpoint.load(candidate, BLOCK, WORLD))
+    (_, shared), used, remarks = checkpoint.load_newest(
+        path, lambda candidate: checkpoint.load(candidate, BLOCK, WORLD)
+    )
     return shared["number"], used, remarks
 
 
@@ -39,11 +53,18 @@ def path(tmp_path: Path) -> Path:
 def test_the_last_two_are_kept_and_hdf5_reads_them(path):
     for number in (1, 2, 3):
         save(path, number)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["checkpoint.h5", "checkpoint.previous.h5"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "checkpoint.h5",
+        "checkpoint.previous.h5",
+    ]
     for file_path, number in ((path, 3), (checkpoint.previous(path), 2)):
         assert checkpoint.load(file_path, BLOCK, WORLD)[1]["number"] == number
         with h5py.File(file_path) as file:
-            assert np.all(file["chains/spins"][()] == number) and file["chains/spins"].shape == (8, 4, 3)
+            assert np.all(file["chains/spins"][()] == number) and file["chains/spins"].shape == (
+                8,
+                4,
+                3,
+            )
 
 
 def test_every_flipped_bit_and_every_truncation_is_noticed(path):
@@ -64,8 +85,12 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(path):
     assert checkpoint.load(path, BLOCK, WORLD)[1]["number"] == 1
 
 
-NO_FILES = {"a fifo": os.mkfifo, "a folder": os.mkdir, "endless zeros": lambda path: path.symlink_to("/dev/zero"),
-            "a link to itself": lambda path: path.symlink_to(path.name)}
+NO_FILES = {
+    "a fifo": os.mkfifo,
+    "a folder": os.mkdir,
+    "endless zeros": lambda path: path.symlink_to("/dev/zero"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
 
 
 @pytest.mark.parametrize("case", NO_FILES)
@@ -75,7 +100,9 @@ def test_something_else_in_place_of_the_file(path, case):
     path.rename(checkpoint.previous(path))
     NO_FILES[case](path)
     number, used, remarks = load_newest(path)
-    assert (number, used, len(remarks)) == (1, checkpoint.previous(path), 1) and str(path) in remarks[0]
+    assert (number, used, len(remarks)) == (1, checkpoint.previous(path), 1) and str(
+        path
+    ) in remarks[0]
     path.rename(path.with_suffix(".aside"))
     save(path, 2)
     assert load_newest(path)[0] == 2
@@ -97,9 +124,14 @@ def test_something_else_in_the_way_of_a_new_one(path, case):
 
 
 FOREIGN = {
-    "nothing": b"", "text": b"not HDF5", "a zip": b"PK\x03\x04" + bytes(5000), "zeros": bytes(10_000),
-    "an earlier format": b"hpcslmc checkpoint 2" + bytes(100), "only the first line": b"hpcslmc checkpoint 3      2048 02d6ec39\n",
-    "a pickle": b"\x80\x04\x95\x1b\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
+    "nothing": b"",
+    "text": b"not HDF5",
+    "a zip": b"PK\x03\x04" + bytes(5000),
+    "zeros": bytes(10_000),
+    "an earlier format": b"hpcslmc checkpoint 2" + bytes(100),
+    "only the first line": b"hpcslmc checkpoint 3      2048 02d6ec39\n",
+    "a pickle": b"\x80\x04\x95\x1b\x00\x00\x00\x00\x00\x00\x00"
+    b"\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
 }
 
 
@@ -126,7 +158,9 @@ def test_none_is_good(path):
     for file_path in (path, checkpoint.previous(path)):
         file_path.write_bytes(file_path.read_bytes()[:-1])
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
-    with pytest.raises(UserError, match="there is no good checkpoint .*truncated.*truncated") as error:
+    with pytest.raises(
+        UserError, match="there is no good checkpoint .*truncated.*truncated"
+    ) as error:
         load_newest(path)
     assert "\n" not in str(error.value)
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
@@ -142,12 +176,16 @@ def test_another_programs_hdf5_file(path):
 def forge(path: Path, change) -> None:
     """Rewrite the index of a checkpoint, with a right checksum."""
     whole = path.read_bytes()
-    room = int(whole[len(checkpoint.FORMAT):-1][:10])
-    index = json.loads(whole[checkpoint.FIRST_LINE:room])
+    room = int(whole[len(checkpoint.FORMAT) : -1][:10])
+    index = json.loads(whole[checkpoint.FIRST_LINE : room])
     body = change(index)
-    body = (json.dumps(index).encode() if not isinstance(body, bytes) else body).ljust(room - checkpoint.FIRST_LINE)
+    body = (json.dumps(index).encode() if not isinstance(body, bytes) else body).ljust(
+        room - checkpoint.FIRST_LINE
+    )
     assert len(body) == room - checkpoint.FIRST_LINE
-    path.write_bytes(f"{checkpoint.FORMAT} {room:9d} {zlib.crc32(body):08x}\n".encode() + body + whole[room:])
+    path.write_bytes(
+        f"{checkpoint.FORMAT} {room:9d} {zlib.crc32(body):08x}\n".encode() + body + whole[room:]
+    )
 
 
 def entry(place: int, value: object):
@@ -161,15 +199,36 @@ def renamed(name: str):
 
 
 HOSTILE = {
-    "objects": entry(0, "|O"), "a structure": entry(0, "f8,f8"), "text": entry(0, "<U8"), "no type": entry(0, "?!"), "a list": entry(0, ["<f8"]),
-    "huge": entry(1, [8, 10**12, 3]), "negative": entry(1, [8, -4, 3]), "a fraction": entry(1, [8, 4.5, 3]), "no axes": entry(1, []),
-    "other chains": entry(1, [4, 8, 3]), "beyond the end": entry(3, 10**9), "before the start": entry(3, -8), "on the index": entry(3, 0),
-    "text for a place": entry(3, "7"), "overlap": lambda index: index["arrays"].update({"shared/again": index["arrays"]["chains/spins"]}),
-    "an array for a group": lambda index: index["arrays"].update({"shared/model": index["arrays"].pop("shared/model/w")}),
-    "no arrays": lambda index: index.pop("arrays"), "no plain values": lambda index: index["arrays"].pop("shared/plain_json"),
-    "a path with dots": renamed("shared/./w"), "a path without a name": renamed("shared/model/"), "a deep path": renamed("shared" + 20 * "/a"),
-    "an array for a plain value": renamed("shared/number"), "no number of chains": lambda index: index.pop("chains"),
-    "not an object": lambda index: b"[1, 2, 3]", "not JSON": lambda index: b"import os", "deep": lambda index: b"[" * 900,
+    "objects": entry(0, "|O"),
+    "a structure": entry(0, "f8,f8"),
+    "text": entry(0, "<U8"),
+    "no type": entry(0, "?!"),
+    "a list": entry(0, ["<f8"]),
+    "huge": entry(1, [8, 10**12, 3]),
+    "negative": entry(1, [8, -4, 3]),
+    "a fraction": entry(1, [8, 4.5, 3]),
+    "no axes": entry(1, []),
+    "other chains": entry(1, [4, 8, 3]),
+    "beyond the end": entry(3, 10**9),
+    "before the start": entry(3, -8),
+    "on the index": entry(3, 0),
+    "text for a place": entry(3, "7"),
+    "overlap": lambda index: index["arrays"].update(
+        {"shared/again": index["arrays"]["chains/spins"]}
+    ),
+    "an array for a group": lambda index: index["arrays"].update(
+        {"shared/model": index["arrays"].pop("shared/model/w")}
+    ),
+    "no arrays": lambda index: index.pop("arrays"),
+    "no plain values": lambda index: index["arrays"].pop("shared/plain_json"),
+    "a path with dots": renamed("shared/./w"),
+    "a path without a name": renamed("shared/model/"),
+    "a deep path": renamed("shared" + 20 * "/a"),
+    "an array for a plain value": renamed("shared/number"),
+    "no number of chains": lambda index: index.pop("chains"),
+    "not an object": lambda index: b"[1, 2, 3]",
+    "not JSON": lambda index: b"import os",
+    "deep": lambda index: b"[" * 900,
 }
 
 
@@ -187,7 +246,13 @@ def test_a_huge_sparse_file_takes_no_memory(path):
     """A terabyte that is not there: refused by its index, without reading or allocating it."""
     save(path)
     shape, more = [8, 2**30, 16], 2**40
-    forge(path, lambda index: (index["arrays"].update({"chains/more": ["<f8", shape, 0, index["size"]]}), index.update(size=index["size"] + more)))
+    forge(
+        path,
+        lambda index: (
+            index["arrays"].update({"chains/more": ["<f8", shape, 0, index["size"]]}),
+            index.update(size=index["size"] + more),
+        ),
+    )
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size + more)
     with pytest.raises(checkpoint.Damaged, match="more than this machine's memory"):
@@ -198,7 +263,10 @@ def test_the_callers_verdict_comes_before_the_arrays(path, monkeypatch):
     save(path)
 
     def refuse(chains, shared):
-        assert chains == {"spins": ("<f4", (4, 3)), "data": {"forces": ("<f4", (5,)), "none": ("<f4", (0,))}}
+        assert chains == {
+            "spins": ("<f4", (4, 3)),
+            "data": {"forces": ("<f4", (5,)), "none": ("<f4", (0,))},
+        }
         raise UserError(f"number is {shared['number']}, {shared['model']}")
 
     def never(*arguments):
@@ -221,7 +289,9 @@ def test_a_full_disk_leaves_what_was_there(path, monkeypatch):
     with pytest.raises(UserError, match="cannot be written .No space left on device.") as error:
         save(path, 2)
     assert "\n" not in str(error.value)
-    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.h5"] and path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [
+        "checkpoint.h5"
+    ] and path.read_bytes() == before
 
 
 def test_a_file_that_may_not_grow_to_its_size(path, capfd):
@@ -237,14 +307,19 @@ def test_a_file_that_may_not_grow_to_its_size(path, capfd):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "\n" not in str(error.value)
-        assert [p.name for p in path.parent.iterdir()] == ["checkpoint.h5"] and path.read_bytes() == before
+        assert [p.name for p in path.parent.iterdir()] == [
+            "checkpoint.h5"
+        ] and path.read_bytes() == before
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", [OSError, RuntimeError])
 def test_what_hdf5_says_of_a_full_disk_is_cut_to_its_reason(path, monkeypatch, kind):
     def story(*arguments):
-        raise kind("Can't flush (file write failed: time = now\n, errno = 28, error message = 'No space left on device', buf = 0x1)")
+        raise kind(
+            "Can't flush (file write failed: time = now\n, errno = 28, error message = 'No space "
+            "left on device', buf = 0x1)"
+        )
 
     monkeypatch.setattr(checkpoint, "reserve", story)
     with pytest.raises(UserError, match="cannot be written .No space left on device.;"):
@@ -252,15 +327,26 @@ def test_what_hdf5_says_of_a_full_disk_is_cut_to_its_reason(path, monkeypatch, k
 
 
 def awkward() -> dict:
-    """Arrays that do not lie in memory as they are written, of few and of many bytes a chain, and empty ones."""
+    """Arrays that do not lie in memory as they are written, of few and of many bytes a chain, and
+    empty ones.
+    """
     rng = np.random.default_rng(3)
-    return {"plain": rng.random((8, 5, 7)), "turned": rng.random((7, 8)).T, "part": rng.random((8, 9, 4))[:, :5], "one": np.arange(8),
-            "empty": np.zeros((8, 0, 3)), "bits": rng.random((8, 41)) > 0.5, "deep": torch.tensor(rng.random((8, 2, 3, 4, 5)))}
+    return {
+        "plain": rng.random((8, 5, 7)),
+        "turned": rng.random((7, 8)).T,
+        "part": rng.random((8, 9, 4))[:, :5],
+        "one": np.arange(8),
+        "empty": np.zeros((8, 0, 3)),
+        "bits": rng.random((8, 41)) > 0.5,
+        "deep": torch.tensor(rng.random((8, 2, 3, 4, 5))),
+    }
 
 
 @pytest.mark.parametrize("piece", [8, 24, 100, 1000])
 def test_pieces_make_the_same_file(path, monkeypatch, piece):
-    """No call has more than a piece, whatever the shape, and the bytes on the disk are those of one call."""
+    """No call has more than a piece, whatever the shape, and the bytes on the disk are those of one
+    call.
+    """
     shared = {"w": np.arange(50.0).reshape(5, 10).T, "number": torch.tensor(2.0)}
     checkpoint.save(path, awkward(), shared, BLOCK, WORLD)
     whole, lengths, write = path.read_bytes(), [], checkpoint.h5py.Dataset.__setitem__
@@ -275,7 +361,10 @@ def test_pieces_make_the_same_file(path, monkeypatch, piece):
     assert path.read_bytes() == whole and 0 < max(lengths) <= piece
     chains, _ = checkpoint.load(path, BLOCK, WORLD)
     for name, array in awkward().items():
-        assert chains[name].numpy().tobytes() == np.asarray(array).tobytes() and tuple(chains[name].shape) == array.shape
+        assert (
+            chains[name].numpy().tobytes() == np.asarray(array).tobytes()
+            and tuple(chains[name].shape) == array.shape
+        )
         assert chains[name].data_ptr() % 64 == 0
 
 
@@ -284,14 +373,21 @@ def test_an_error_that_is_not_the_disks_is_not_blamed_on_it(path, monkeypatch):
         raise OSError("Can't write data\n(can't convert from size to size_i)")
 
     monkeypatch.setattr(checkpoint, "_write", fails)
-    with pytest.raises(UserError, match="size_i.+; .* the disk did not refuse it, but HDF5, MPI or this program failed") as error:
+    with pytest.raises(
+        UserError,
+        match="size_i.+; .* the disk did not refuse it, but HDF5, MPI or this program failed",
+    ) as error:
         save(path)
     assert "see to the disk" not in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("number", ["EOPNOTSUPP", "EINVAL", "ENOSYS"])
 def test_a_file_system_that_promises_no_room(path, monkeypatch, number, capfd):
-    """Zeros take it: there is room for all when the chains are written, and a full disk is noticed as in time as elsewhere."""
+    """Zeros take it.
+
+    There is room for all when the chains are written, and a full disk is noticed as in time as
+    elsewhere.
+    """
     save(path, 1)
     whole = path.read_bytes()
 

@@ -104,7 +104,9 @@ def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):
     first = Simulation(job, World())
     first.advance()
     first.save(tmp_path / "checkpoint.h5", {})
-    monkeypatch.setattr(simulation, "choose_method", lambda *arguments: ("blocks", "the table has changed"))
+    monkeypatch.setattr(
+        simulation, "choose_method", lambda *arguments: ("blocks", "the table has changed")
+    )
     resumed = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
     assert (resumed.method, resumed.method_reason) == (first.method, "as before")
     assert (first.method, Simulation(job, World()).method) == ("diagonalise", "blocks")
@@ -114,7 +116,12 @@ def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):
 
 
 def test_predictions_meet_the_table_and_go_on_as_powers():
-    costs = {"sites": [10, 100, 1000], "log_weight": [1.0, 10.0, 1000.0], "forces": [2.0, 20.0], "shifts": [10, 10, 20]}
+    costs = {
+        "sites": [10, 100, 1000],
+        "log_weight": [1.0, 10.0, 1000.0],
+        "forces": [2.0, 20.0],
+        "shifts": [10, 10, 20],
+    }
     assert predict(costs, 100, False) == pytest.approx(1.0)
     assert predict(costs, 10_000, False) == pytest.approx(50.0**2 * 1.0)
     assert predict(costs, 1000, True) == pytest.approx(20.0)
@@ -125,7 +132,9 @@ def test_predictions_meet_the_table_and_go_on_as_powers():
 def test_the_choice_is_near_the_best_measured(petsc, forces):
     key = "forces" if forces else "log_weight"
     for device, table in cost_table().items():
-        methods = {name: dict(zip(c["sites"], c[key])) for name, c in table.items() if isinstance(c, dict)}
+        methods = {
+            name: dict(zip(c["sites"], c[key])) for name, c in table.items() if isinstance(c, dict)
+        }
         for sites in sorted(set().union(*methods.values())):
             length = math.isqrt(sites)
             best = min(times[sites] for times in methods.values() if sites in times)
@@ -139,6 +148,9 @@ def test_the_table_is_complete():
         assert "made" in table
         for method, costs in table.items():
             if isinstance(costs, dict):
-                assert costs["sites"] == sorted(costs["sites"]) and len(costs["log_weight"]) == len(costs["sites"]) >= 2
+                assert (
+                    costs["sites"] == sorted(costs["sites"])
+                    and len(costs["log_weight"]) == len(costs["sites"]) >= 2
+                )
                 assert 2 <= len(costs["forces"]) <= len(costs["sites"])
                 assert method == "diagonalise" or all(abs(k - shifts) <= 3 for k in costs["shifts"])

@@ -23,7 +23,11 @@ def runs(tmp_path_factory) -> Path:
     """A folder with the job file and the output of two finished runs."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
-        job = make_job(samples=40, method="exact", seed=seed).toml().replace('directory = "out"', f'directory = "{folder}/out{seed}"')
+        job = (
+            make_job(samples=40, method="exact", seed=seed)
+            .toml()
+            .replace('directory = "out"', f'directory = "{folder}/out{seed}"')
+        )
         (folder / "job.toml").write_text(job)
         assert main([str(folder / "job.toml"), "--quiet"]) == 0
     return folder
@@ -34,13 +38,29 @@ def with_a_closed_pipe(folder: Path, *arguments: str) -> subprocess.CompletedPro
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        return subprocess.run((*COMMAND, *arguments), cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        return subprocess.run(
+            (*COMMAND, *arguments),
+            cwd=folder,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
     finally:
         os.close(writer)
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("status", "--help"), ("validate", "job.toml"), ("status", "out1", "out2"),
-                                       ("report", "out1", "--to", "figures"), ("merge", "both", "out1", "out2")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("status", "--help"),
+        ("validate", "job.toml"),
+        ("status", "out1", "out2"),
+        ("report", "out1", "--to", "figures"),
+        ("merge", "both", "out1", "out2"),
+    ],
+)
 def test_a_command_into_head_does_its_work_and_says_nothing(runs, arguments):
     result = with_a_closed_pipe(runs, *arguments)
     assert (result.returncode, result.stderr) == (0, "")
@@ -64,7 +84,9 @@ def test_a_run_whose_output_goes_away_can_be_run_again(tmp_path, stream):
         process.stderr.readline()
     getattr(process, stream).close()
     assert process.wait(60) == 75 and (tmp_path / "out/checkpoint.h5").exists()
-    assert '"state": "nobody reads its output any more"' in (tmp_path / "out/status.json").read_text()
+    assert (
+        '"state": "nobody reads its output any more"' in (tmp_path / "out/status.json").read_text()
+    )
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -75,7 +97,14 @@ def test_a_hangup_is_a_signal_like_others_but_not_under_nohup(tmp_path, ignored)
     def prepare() -> None:
         signal.signal(signal.SIGHUP, action)
 
-    process = subprocess.Popen((*COMMAND, "job.toml"), cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare)
+    process = subprocess.Popen(
+        (*COMMAND, "job.toml"),
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=prepare,
+    )
     for line in process.stderr:
         if line.startswith("sample: ") and not line.startswith("sample: 0"):
             break
@@ -89,25 +118,48 @@ def test_a_hangup_is_a_signal_like_others_but_not_under_nohup(tmp_path, ignored)
     assert process.returncode == 75 and "stopped, a signal came" in out
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "> /dev/full", "2> /dev/full"])
+@pytest.mark.parametrize(
+    "closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "> /dev/full", "2> /dev/full"]
+)
 def test_a_run_with_closed_or_full_streams_ends_as_others(tmp_path, closed):
     job = make_job(samples=8, method="exact").toml()
     (tmp_path / "job.toml").write_text(job)
-    result = subprocess.run(["sh", "-c", f"{sys.executable} -m hpcslmc.run job.toml {closed}"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0 and "Traceback" not in result.stderr and (tmp_path / "out/results.h5").exists()
+    result = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m hpcslmc.run job.toml {closed}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        result.returncode == 0
+        and "Traceback" not in result.stderr
+        and (tmp_path / "out/results.h5").exists()
+    )
 
 
 def test_what_an_encoding_lacks_is_written_as_an_escape(tmp_path):
-    result = subprocess.run((*COMMAND, "status", "d\u00e9pot"), cwd=tmp_path, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    result = subprocess.run(
+        (*COMMAND, "status", "d\u00e9pot"),
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     assert result.returncode == 2 and b"d\\xe9pot holds no run" in result.stderr
     (tmp_path / "d\u00e9pot").mkdir()
     (tmp_path / "d\u00e9pot/checkpoint.h5").touch()
-    result = subprocess.run((*COMMAND, "status", "d\u00e9pot"), cwd=tmp_path, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    result = subprocess.run(
+        (*COMMAND, "status", "d\u00e9pot"),
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     assert result.returncode == 0 and b"d\\xe9pot: does not run" in result.stdout
 
 
 def test_only_a_reader_that_is_gone_counts_as_gone():
     """A log on a full disk does not end a run."""
+
     class Failing(io.StringIO):
         def write(self, text):
             raise OSError(number, "")
@@ -115,7 +167,8 @@ def test_only_a_reader_that_is_gone_counts_as_gone():
         def fileno(self):
             raise io.UnsupportedOperation
 
-    for number, gone in ((errno.EPIPE, True), (errno.EIO, True), (errno.ENOSPC, False)):
+    cases = ((errno.EPIPE, True), (errno.EIO, True), (errno.ENOSPC, False))
+    for number, gone in cases:  # noqa: B007, the class above reads it
         stream = LastingStream(Failing())
         print("text", file=stream)
         assert stream.gone == gone

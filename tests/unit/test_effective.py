@@ -16,7 +16,9 @@ def trained_like(name: str, shape: tuple[int, int], shells: int = 3) -> Effectiv
     numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0])
+            parameter.copy_(
+                0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0]
+            )
     return model
 
 
@@ -59,12 +61,18 @@ def test_correlations_are_what_the_couplings_multiply(name):
     model = make_effective(name, Lattice((4, 6)), 4, layers=2)
     spins = random_spins(3, 24)
     with torch.no_grad():
-        model.couplings.copy_(torch.tensor([0.5, -0.2, 0.1, 0.3, 0.2, -0.3, 0.1, 0.4, -0.1])[:len(model.couplings)])
+        model.couplings.copy_(
+            torch.tensor([0.5, -0.2, 0.1, 0.3, 0.2, -0.3, 0.1, 0.4, -0.1])[: len(model.couplings)]
+        )
         assert torch.allclose(model(spins), model.correlations(spins) @ model.couplings, atol=1e-12)
 
 
 def test_parameter_counts_of_the_benchmark():
-    """7, 28, 49, 70 for the linear model and 1, 2, 3 layers of attention on 6 shells, the constant counted."""
-    counts = [1 + sum(p.numel() for p in make_effective(name, Lattice((6, 6)), 6, layers).parameters())
-              for name, layers in (("linear", 0), ("attention", 1), ("attention", 2), ("attention", 3))]
+    """7, 28, 49, 70 for the linear model and 1, 2, 3 layers of attention on 6 shells, the constant
+    counted.
+    """
+    counts = [
+        1 + sum(p.numel() for p in make_effective(name, Lattice((6, 6)), 6, layers).parameters())
+        for name, layers in (("linear", 0), ("attention", 1), ("attention", 2), ("attention", 3))
+    ]
     assert counts == [7, 28, 49, 70]

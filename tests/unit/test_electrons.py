@@ -11,7 +11,9 @@ SHAPE = (4, 6)
 
 
 def momenta() -> np.ndarray:
-    x, y = np.meshgrid(*(2.0 * np.pi * np.arange(length) / length for length in SHAPE), indexing="ij")
+    x, y = np.meshgrid(
+        *(2.0 * np.pi * np.arange(length) / length for length in SHAPE), indexing="ij"
+    )
     return np.stack((x.flatten(), y.flatten()), 1)
 
 
@@ -43,7 +45,9 @@ def test_scales_are_those_of_a_large_lattice():
 
 
 def test_frequencies():
-    assert FreeElectrons(1.0, 0.0, 20.0).frequencies == pytest.approx([0.15708, 0.35286, 0.79266, 1.78063, 4.0], rel=1e-4)
+    assert FreeElectrons(1.0, 0.0, 20.0).frequencies == pytest.approx(
+        [0.15708, 0.35286, 0.79266, 1.78063, 4.0], rel=1e-4
+    )
     hot = FreeElectrons(1.0, 0.0, 0.1).frequencies
     assert hot[0] == pytest.approx(10.0 * math.pi) and (np.diff(hot) > 0).all()
     assert np.isfinite(FreeElectrons(0.0, 0.0, 1.0).propagators(SHAPE)).all()

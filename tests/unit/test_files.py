@@ -6,14 +6,18 @@ from pathlib import Path
 import h5py
 import pytest
 
-from hpcslmc.errors import UserError
 from hpcslmc.environment import expanded
+from hpcslmc.errors import UserError
 from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing, reserve
 from hpcslmc.hdf5 import open_hdf5
 
-OBSTACLES = {"a fifo": os.mkfifo, "a link to a device": lambda path: path.symlink_to("/dev/full"),
-             "a link to itself": lambda path: path.symlink_to(path.name),
-             "a link to another file": lambda path: path.symlink_to("other"), "a link to a folder": lambda path: path.symlink_to(".")}
+OBSTACLES = {
+    "a fifo": os.mkfifo,
+    "a link to a device": lambda path: path.symlink_to("/dev/full"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to another file": lambda path: path.symlink_to("other"),
+    "a link to a folder": lambda path: path.symlink_to("."),
+}
 
 
 @pytest.fixture
@@ -44,19 +48,30 @@ def test_a_folder_in_the_way_is_named(path, place):
     for attempt in (lambda: check_places([path]), lambda: write(path, "new")):
         with pytest.raises(UserError, match="is a folder|Is a directory") as error:
             attempt()
-        assert "\n" not in str(error.value) and place(path).is_dir() and (place(path) == beside(path) or not beside(path).exists())
+        assert (
+            "\n" not in str(error.value)
+            and place(path).is_dir()
+            and (place(path) == beside(path) or not beside(path).exists())
+        )
 
 
 def test_what_was_there_stays_where_the_disk_is_full(path):
     write(path, "old")
-    with pytest.raises(UserError, match="results.h5 cannot be written .No space left on device."), publishing(path) as part:
+    with (
+        pytest.raises(UserError, match="results.h5 cannot be written .No space left on device."),
+        publishing(path) as part,
+    ):
         part.symlink_to("/dev/full")
         part.write_text("new")
     assert path.read_text() == "old" and not os.path.lexists(beside(path))
 
 
 def test_a_file_that_hdf5_cannot_write(path):
-    with pytest.raises(UserError, match="results.h5 cannot be written .disk gone."), publishing(path) as part, h5py.File(part, "w") as file:
+    with (
+        pytest.raises(UserError, match="results.h5 cannot be written .disk gone."),
+        publishing(path) as part,
+        h5py.File(part, "w") as file,
+    ):
         file["x"] = 1.0
         raise RuntimeError("Can't flush (errno = 5, error message = 'disk gone', buf = 0x1)")
     assert not path.exists() and not beside(path).exists()
@@ -71,19 +86,42 @@ def test_a_file_in_place_of_a_folder(path):
 def test_room_is_on_the_disk_and_what_is_there_stays(path):
     path.write_bytes(b"kept")
     reserve(path, 3_000_000)
-    assert path.stat().st_blocks * 512 >= 3_000_000 and path.read_bytes()[:5] == b"kept\0" and path.stat().st_size == 3_000_000
+    assert (
+        path.stat().st_blocks * 512 >= 3_000_000
+        and path.read_bytes()[:5] == b"kept\0"
+        and path.stat().st_size == 3_000_000
+    )
 
 
-@pytest.mark.parametrize("written, meant", [("out", "out"), ("~/out", "/home/me/out"), ("~", "/home/me"), ("out/~", "out/~"), ("./~", "~"),
-                                            ("$A_B/x", "/a/x"), ("${A_B}c/$A_B", "/ac//a"), ("50$", "50$"), ("a$-b", "a$-b")])
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        ("out", "out"),
+        ("~/out", "/home/me/out"),
+        ("~", "/home/me"),
+        ("out/~", "out/~"),
+        ("./~", "~"),
+        ("$A_B/x", "/a/x"),
+        ("${A_B}c/$A_B", "/ac//a"),
+        ("50$", "50$"),
+        ("a$-b", "a$-b"),
+    ],
+)
 def test_what_a_path_stands_for(monkeypatch, written, meant):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("A_B", "/a")
     assert expanded(written, "key") == Path(meant)
 
 
-@pytest.mark.parametrize("written, named", [("$ABSENT/x", "variable ABSENT is not set"), ("x/${ABSENT}", "variable ABSENT is not set"),
-                                            ("$EMPTY/x", "variable EMPTY is not set"), ("~no-such-user/x", "home folder ~no-such-user is not known")])
+@pytest.mark.parametrize(
+    "written, named",
+    [
+        ("$ABSENT/x", "variable ABSENT is not set"),
+        ("x/${ABSENT}", "variable ABSENT is not set"),
+        ("$EMPTY/x", "variable EMPTY is not set"),
+        ("~no-such-user/x", "home folder ~no-such-user is not known"),
+    ],
+)
 def test_what_a_path_cannot_stand_for(monkeypatch, written, named):
     monkeypatch.delenv("ABSENT", raising=False)
     monkeypatch.setenv("EMPTY", "")

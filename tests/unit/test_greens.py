@@ -64,7 +64,9 @@ def test_patch_of_all_sites():
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("J", "mu", "beta"), [(0.5, 0.0, 100.0), (1.0, -1.5, 20.0), (16.0, -1.5, 5.0), (4.0, 0.0, 20.0)])
+@pytest.mark.parametrize(
+    ("J", "mu", "beta"), [(0.5, 0.0, 100.0), (1.0, -1.5, 20.0), (16.0, -1.5, 5.0), (4.0, 0.0, 20.0)]
+)
 def test_visited_patch_is_the_changed_green_function(shape, J, mu, beta):
     """One visit of every site of a patch, in turn, against diagonalisation after each of them."""
     functions, dense = make_pair(shape, J, mu, beta)
@@ -74,27 +76,44 @@ def test_visited_patch_is_the_changed_green_function(shape, J, mu, beta):
     patch, _ = functions.patch(spins, sites)
     blocks = functions.turned(turns)
     for k in range(4):
-        exact = dense.log_weight(spins + spread(turns[:, k:k + 1], sites[:, k:k + 1], spins)) - dense.log_weight(spins)
+        exact = dense.log_weight(
+            spins + spread(turns[:, k : k + 1], sites[:, k : k + 1], spins)
+        ) - dense.log_weight(spins)
         threshold = exact + torch.tensor([-1e-8, 1e-8, -1e-8])
         accepted, log_det = patch.visit(k, blocks[:, :, k], threshold)
         assert accepted.tolist() == [1.0, 0.0, 1.0]
         assert (functions.change(log_det) - accepted * exact).abs().max() < 1e-9
-        spins = spins + spread(accepted[:, None, None] * turns[:, k:k + 1], sites[:, k:k + 1], spins)
+        spins = spins + spread(
+            accepted[:, None, None] * turns[:, k : k + 1], sites[:, k : k + 1], spins
+        )
 
 
 @pytest.mark.parametrize("patch_sites", [1, 5, 16, 64])
-@pytest.mark.parametrize(("shape", "J", "mu", "beta"), [
-    ((2, 2), 1.0, 0.0, 20.0), ((2, 6), 16.0, -1.5, 20.0), ((3, 5), 4.0, -1.5, 100.0), ((4, 6), 0.5, 0.0, 100.0),
-    ((5, 5), 1.0, 0.7, 20.0)])
+@pytest.mark.parametrize(
+    ("shape", "J", "mu", "beta"),
+    [
+        ((2, 2), 1.0, 0.0, 20.0),
+        ((2, 6), 16.0, -1.5, 20.0),
+        ((3, 5), 4.0, -1.5, 100.0),
+        ((4, 6), 0.5, 0.0, 100.0),
+        ((5, 5), 1.0, 0.7, 20.0),
+    ],
+)
 def test_sweeps_are_those_by_evaluations(monkeypatch, shape, J, mu, beta, patch_sites):
     monkeypatch.setattr(greens, "PATCH_SITES", patch_sites)
     monkeypatch.setattr(greens, "DRIFT_LIMIT", 1e-8)
     functions, dense = make_pair(shape, J, mu, beta)
-    moves = [Metropolis(dense, Stream(2, torch.arange(CHAINS), "sweep"), 0.7, local) for local in (None, functions)]
+    moves = [
+        Metropolis(dense, Stream(2, torch.arange(CHAINS), "sweep"), 0.7, local)
+        for local in (None, functions)
+    ]
     states = [random_spins(CHAINS, shape[0] * shape[1])] * 2
     evaluations = [dense.evaluate(states[0])] * 2
     for _ in range(3):
-        steps = [move.move(*given) for move, given in zip(moves, zip(states, evaluations, strict=True), strict=True)]
+        steps = [
+            move.move(*given)
+            for move, given in zip(moves, zip(states, evaluations, strict=True), strict=True)
+        ]
         states, evaluations = [step.spins for step in steps], [step.evaluation for step in steps]
         assert torch.equal(steps[0].acceptance, steps[1].acceptance)
         assert (states[0] - states[1]).abs().max() < 1e-9
@@ -103,11 +122,15 @@ def test_sweeps_are_those_by_evaluations(monkeypatch, shape, J, mu, beta, patch_
     assert 0.0 < float(steps[0].acceptance.mean()) < 1.0
 
 
-def one_sweep(functions: GreensFunctions, dense, chains: int = CHAINS, log_weight_error: float = 0.0):
+def one_sweep(
+    functions: GreensFunctions, dense, chains: int = CHAINS, log_weight_error: float = 0.0
+):
     spins = random_spins(chains, dense.hamiltonian.lattice.sites)
     evaluation = dense.evaluate(spins)
     evaluation.log_weight[-1] += log_weight_error
-    return Metropolis(dense, Stream(2, torch.arange(chains), "sweep"), 0.7, functions).move(spins, evaluation)
+    return Metropolis(dense, Stream(2, torch.arange(chains), "sweep"), 0.7, functions).move(
+        spins, evaluation
+    )
 
 
 def test_batches_change_nothing(monkeypatch):
@@ -119,7 +142,9 @@ def test_batches_change_nothing(monkeypatch):
         apart = one_sweep(functions, dense, 5)
         assert torch.equal(together.acceptance, apart.acceptance)
         assert torch.allclose(together.spins, apart.spins, rtol=0, atol=1e-12)
-        assert torch.allclose(together.evaluation.log_weight, apart.evaluation.log_weight, rtol=0, atol=1e-10)
+        assert torch.allclose(
+            together.evaluation.log_weight, apart.evaluation.log_weight, rtol=0, atol=1e-10
+        )
 
 
 def test_a_wrong_log_weight_or_another_weight_stops_the_sweep():
@@ -168,11 +193,18 @@ def test_ranks_of_a_group_share_the_frequencies(size):
     functions, dense = make_pair((3, 5))
     alone = one_sweep(functions, dense)
     barrier, board = threading.Barrier(size), [None] * size
-    ranks = [GreensFunctions(dense.hamiltonian, 20.0, 0.0, Rank(rank, barrier, board)) for rank in range(size)]
+    ranks = [
+        GreensFunctions(dense.hamiltonian, 20.0, 0.0, Rank(rank, barrier, board))
+        for rank in range(size)
+    ]
     with ThreadPoolExecutor(size) as pool:
         steps = list(pool.map(lambda rank: one_sweep(rank, dense), ranks))
     for step in steps:
-        assert torch.equal(step.spins, steps[0].spins) and torch.equal(step.evaluation.log_weight, steps[0].evaluation.log_weight)
+        assert torch.equal(step.spins, steps[0].spins) and torch.equal(
+            step.evaluation.log_weight, steps[0].evaluation.log_weight
+        )
         assert torch.equal(step.acceptance, alone.acceptance)
         assert torch.allclose(step.spins, alone.spins, rtol=0, atol=1e-12)
-        assert torch.allclose(step.evaluation.log_weight, alone.evaluation.log_weight, rtol=0, atol=1e-10)
+        assert torch.allclose(
+            step.evaluation.log_weight, alone.evaluation.log_weight, rtol=0, atol=1e-10
+        )

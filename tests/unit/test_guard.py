@@ -42,7 +42,9 @@ def test_the_chain_is_named_and_its_configuration_kept(tmp_path, way):
     guarded = Guarded(Broken(spins[2], way), torch.arange(8, 12), tmp_path)
     with pytest.raises(Failure, match="chain 10 failed"):
         guarded.evaluate(spins, forces=True)
-    assert np.array_equal(np.load(tmp_path / "failed_chain_10.npy", allow_pickle=False), spins[2].numpy())
+    assert np.array_equal(
+        np.load(tmp_path / "failed_chain_10.npy", allow_pickle=False), spins[2].numpy()
+    )
 
 
 def test_a_failed_sweep_names_its_chain_too(tmp_path):
@@ -50,10 +52,17 @@ def test_a_failed_sweep_names_its_chain_too(tmp_path):
     spins, local = random_spins(4, 16), GreensFunctions(exact.hamiltonian, exact.beta, exact.mu)
     wrong = exact.log_weight(spins)
     wrong[1] += 0.5
-    move = Metropolis(exact, Stream(1, torch.arange(4), "move"), 0.5, GuardedSweeps(local, Guarded(exact, torch.arange(8, 12), tmp_path)))
+    move = Metropolis(
+        exact,
+        Stream(1, torch.arange(4), "move"),
+        0.5,
+        GuardedSweeps(local, Guarded(exact, torch.arange(8, 12), tmp_path)),
+    )
     with pytest.raises(Failure, match="chain 9 failed"):
         move.move(spins, Evaluation(wrong))
-    assert np.array_equal(np.load(tmp_path / "failed_chain_9.npy", allow_pickle=False), spins[1].numpy())
+    assert np.array_equal(
+        np.load(tmp_path / "failed_chain_9.npy", allow_pickle=False), spins[1].numpy()
+    )
 
 
 def test_in_a_group_nothing_is_tried_again(tmp_path):
@@ -69,7 +78,9 @@ def test_what_is_fine_passes_unchanged(tmp_path):
     guarded = Guarded(exact, torch.arange(4), tmp_path)
     for forces in (False, True):
         one, other = guarded.evaluate(spins, forces), exact.evaluate(spins, forces)
-        assert torch.equal(one.log_weight, other.log_weight) and (one.forces is None) == (other.forces is None)
+        assert torch.equal(one.log_weight, other.log_weight) and (one.forces is None) == (
+            other.forces is None
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,9 @@ def test_against_a_plain_construction(shape):
                 for a in range(2):
                     expected[2 * i + a, 2 * j + a] -= t
                     expected[2 * j + a, 2 * i + a] -= t
-            expected[2 * i:2 * i + 2, 2 * i:2 * i + 2] += 0.5 * J * np.einsum("c,cab->ab", spins[chain, i].numpy(), PAULI)
+            expected[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] += (
+                0.5 * J * np.einsum("c,cab->ab", spins[chain, i].numpy(), PAULI)
+            )
         built = Hamiltonian(lattice, t, J).dense(spins)[chain].numpy()
         assert np.abs(built - expected).max() < 1e-15
         assert np.array_equal(built, built.conj().T)
@@ -32,9 +34,15 @@ def test_against_a_plain_construction(shape):
 @pytest.mark.parametrize("shape", [(2, 2), (2, 6), (4, 4), (5, 3)])
 def test_free_bands(shape):
     lattice = Lattice(shape)
-    levels = torch.linalg.eigvalsh(Hamiltonian(lattice, 1.0, 0.0).dense(random_spins(1, lattice.sites)))[0].numpy()
-    bands = [-2 * math.cos(2 * math.pi * kx / shape[0]) - 2 * math.cos(2 * math.pi * ky / shape[1])
-             for kx in range(shape[0]) for ky in range(shape[1]) for _ in range(2)]
+    levels = torch.linalg.eigvalsh(
+        Hamiltonian(lattice, 1.0, 0.0).dense(random_spins(1, lattice.sites))
+    )[0].numpy()
+    bands = [
+        -2 * math.cos(2 * math.pi * kx / shape[0]) - 2 * math.cos(2 * math.pi * ky / shape[1])
+        for kx in range(shape[0])
+        for ky in range(shape[1])
+        for _ in range(2)
+    ]
     assert np.abs(levels - np.sort(bands)).max() < 1e-13
 
 

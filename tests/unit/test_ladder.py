@@ -31,6 +31,7 @@ SPACED = {"temperature": [0.5, 0.05], "rungs": 4, "filling": 0.8}
 
 def test_a_known_barrier_is_spaced_evenly():
     """Rejections of lambda per unit of log T, uneven: the found temperatures reject equally."""
+
     def barrier(t):
         return 0.1 * np.log(0.5 / t) ** 2
 
@@ -38,11 +39,17 @@ def test_a_known_barrier_is_spaced_evenly():
     for _ in range(6):
         temperatures = np.array(spaced_evenly(temperatures, 1.0 - np.diff(barrier(temperatures))))
     rejected = np.diff(barrier(temperatures))
-    assert np.ptp(rejected) < 0.02 * rejected.mean() and (temperatures[0], temperatures[-1]) == (0.5, 0.05)
+    assert np.ptp(rejected) < 0.02 * rejected.mean() and (temperatures[0], temperatures[-1]) == (
+        0.5,
+        0.05,
+    )
 
 
 def test_pairs_that_hardly_exchange_are_known_to_be_far_apart():
-    """A barrier at one temperature, over which no swap is accepted at first, ends up with most of the rungs."""
+    """A barrier at one temperature, over which no swap is accepted at first, ends up with most of
+    the rungs.
+    """
+
     def acceptance(t):
         places = np.log(0.5 / t) + 6.0 * np.tanh(20.0 * np.log(0.12 / t))
         return erfc(np.abs(np.diff(places)))
@@ -57,12 +64,23 @@ def test_pairs_that_hardly_exchange_are_known_to_be_far_apart():
 def test_electrons_among_random_spins_have_the_filling_and_its_slope():
     hamiltonian, beta = Hamiltonian(Lattice((6, 4)), 1.0, 8.0), 10.0
     levels = random_spin_levels(hamiltonian, 3)
-    assert len(levels) == 4 * 2 * 24 and len(random_spin_levels(Hamiltonian(Lattice((2, 64)), 1.0, 1.0), 3)) == 4 * 2 * 24
+    assert (
+        len(levels) == 4 * 2 * 24
+        and len(random_spin_levels(Hamiltonian(Lattice((2, 64)), 1.0, 1.0), 3)) == 4 * 2 * 24
+    )
     for filling in (1e-3, 0.5, 1.0, 1.7):
         mu = potential_of(filling, levels, beta)
-        density = [2.0 * (1.0 / (1.0 + np.exp(beta * (levels - x)))).mean() for x in (mu - 1e-4, mu, mu + 1e-4)]
+        density = [
+            2.0 * (1.0 / (1.0 + np.exp(beta * (levels - x)))).mean()
+            for x in (mu - 1e-4, mu, mu + 1e-4)
+        ]
         assert abs(density[1] - filling) < 1e-9
-        assert np.isclose((density[2] - density[0]) / 2e-4, fixed_spin_compressibility(levels, beta, mu), rtol=1e-4, atol=1e-7)
+        assert np.isclose(
+            (density[2] - density[0]) / 2e-4,
+            fixed_spin_compressibility(levels, beta, mu),
+            rtol=1e-4,
+            atol=1e-7,
+        )
 
 
 DENSITIES = {
@@ -75,7 +93,9 @@ DENSITIES = {
 @pytest.mark.parametrize("name", DENSITIES)
 @pytest.mark.parametrize("wrong", [0.3, 1.0, 3.0])
 def test_a_filling_is_found_through_noise_with_a_true_error(name, wrong):
-    """Whatever the compressibility that fluctuations give is wrong by; the error is that of many searches."""
+    """Whatever the compressibility that fluctuations give is wrong by; the error is that of many
+    searches.
+    """
     density, deviations = DENSITIES[name], []
     for seed in range(20):
         rng, filling, mu = np.random.default_rng(seed), Filling(0.75, 8), 0.0
@@ -91,17 +111,46 @@ def test_a_filling_is_found_through_noise_with_a_true_error(name, wrong):
 
 
 FILLED = {  # each was missed by 0.02 to 0.4 by a search that knew nothing of the band
-    "a wide gap": ({"lattice": {"shape": [4, 4]}, "hamiltonian": {"J": 16.0}, "ensemble": {"temperature": 0.1, "filling": 0.5}}, 3),
-    "a wide band": ({"lattice": {"shape": [3, 4]}, "hamiltonian": {"J": 2.0, "t": 10.0}, "ensemble": {"temperature": 1.0, "filling": 0.5}}, 3),
-    "strong fluctuations": ({"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1, "filling": 0.8}}, 9),
+    "a wide gap": (
+        {
+            "lattice": {"shape": [4, 4]},
+            "hamiltonian": {"J": 16.0},
+            "ensemble": {"temperature": 0.1, "filling": 0.5},
+        },
+        3,
+    ),
+    "a wide band": (
+        {
+            "lattice": {"shape": [3, 4]},
+            "hamiltonian": {"J": 2.0, "t": 10.0},
+            "ensemble": {"temperature": 1.0, "filling": 0.5},
+        },
+        3,
+    ),
+    "strong fluctuations": (
+        {"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1, "filling": 0.8}},
+        9,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", FILLED)
 def test_a_job_has_the_filling_that_it_asks_for(case):
     sections, seed = FILLED[case]
-    job = resolve(Job.model_validate({**sections, "sampling": {
-        "method": "exact", "chains": 16, "samples": 300, "moves": 1, "seed": seed}}))
+    job = resolve(
+        Job.model_validate(
+            {
+                **sections,
+                "sampling": {
+                    "method": "exact",
+                    "chains": 16,
+                    "samples": 300,
+                    "moves": 1,
+                    "seed": seed,
+                },
+            }
+        )
+    )
     (rung,) = run(job, World()).rungs
     draws = rung.bins.draws[:, :, rung.bins.names.index("density")]
     error = draws.mean(1).std(ddof=1) / 4.0
@@ -110,18 +159,32 @@ def test_a_job_has_the_filling_that_it_asks_for(case):
 
 @pytest.mark.parametrize("forces", [False, True])
 def test_a_known_spectrum_gives_the_weight_at_another_temperature(forces):
-    spins, warm, cold = random_spins(3, 16), make_diagonalise((4, 4), beta=2.0, mu=0.3), make_diagonalise((4, 4), beta=20.0, mu=-0.4)
+    spins, warm, cold = (
+        random_spins(3, 16),
+        make_diagonalise((4, 4), beta=2.0, mu=0.3),
+        make_diagonalise((4, 4), beta=20.0, mu=-0.4),
+    )
     known, fresh = cold.reweight(spins, warm.evaluate(spins), forces), cold.evaluate(spins, forces)
     for name in ("log_weight", "energy", "density"):
         assert torch.allclose(getattr(known, name), getattr(fresh, name), rtol=1e-13)
     assert (known.forces is None) != forces
 
 
-@pytest.mark.parametrize("weight, sampling", [("diagonalise", {}), ("blocks", {}), ("blocks", {"method": "exact"}),
-                                              ("diagonalise", {"method": "guided"}), ("blocks", {"method": "exact", "exact_move": "metropolis"}),
-                                              ("diagonalise", {"method": "exact", "exact_move": "metropolis"})])
+@pytest.mark.parametrize(
+    "weight, sampling",
+    [
+        ("diagonalise", {}),
+        ("blocks", {}),
+        ("blocks", {"method": "exact"}),
+        ("diagonalise", {"method": "guided"}),
+        ("blocks", {"method": "exact", "exact_move": "metropolis"}),
+        ("diagonalise", {"method": "exact", "exact_move": "metropolis"}),
+    ],
+)
 def test_what_is_known_of_every_rung_is_true(weight, sampling):
-    """After exchanges of every kind each rung holds log W, energy and density of its own spins at its own temperature."""
+    """After exchanges of every kind each rung holds log W, energy and density of its own spins at
+    its own temperature.
+    """
     simulation = run(make_job(weight, ensemble=LADDER, **sampling), World())
     assert simulation.swaps.accepted.sum() > 0
     for rung, temperature in zip(simulation.rungs, LADDER["temperature"], strict=True):
@@ -134,8 +197,14 @@ def test_what_is_known_of_every_rung_is_true(weight, sampling):
 
 
 def test_each_rung_without_exchange_is_a_run_of_its_own():
-    """Independent runs of a scan: the first has the random numbers of a run at its temperature alone."""
-    scan, alone = run(make_job(ensemble=LADDER | {"exchange": 0}), World()), run(make_job(ensemble={"temperature": 0.5}), World())
+    """Independent runs of a scan.
+
+    The first has the random numbers of a run at its temperature alone.
+    """
+    scan, alone = (
+        run(make_job(ensemble=LADDER | {"exchange": 0}), World()),
+        run(make_job(ensemble={"temperature": 0.5}), World()),
+    )
     assert torch.equal(scan.rungs[0].spins, alone.rungs[0].spins)
     assert not torch.equal(scan.rungs[0].spins, scan.rungs[1].spins)
 
@@ -148,7 +217,9 @@ def whole() -> Simulation:
 STOPS = {
     "thermalise": lambda job: job.done == 7,
     "explore": lambda job: job.stage == "explore" and len(job.rungs[0].learning.data) > 0,
-    "learn at a later temperature": lambda job: job.stage == "collect" and job.rungs[0].learning.finished,
+    "learn at a later temperature": lambda job: (
+        job.stage == "collect" and job.rungs[0].learning.finished
+    ),
     "tune": lambda job: job.phase == "tune" and job.done == 5,
     "sample": lambda job: job.phase == "sample" and job.done == 5,
 }
@@ -164,27 +235,66 @@ def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, whole, stop):
     while not second.finished:
         second.advance()
     for a, b in zip(whole.rungs, second.rungs, strict=True):
-        assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(a.bins.draws, b.bins.draws)
-    assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(whole.swaps.trips, second.swaps.trips)
-    assert whole.rungs[1].temperature != whole.job.ensemble.temperatures[1] and whole.rungs[0].mu != 0.0
-    assert [f.points for f in whole.tuning.fillings] == [f.points for f in second.tuning.fillings] and whole.tuning.ended == second.tuning.ended
+        assert (a.temperature, a.mu) == (b.temperature, b.mu) and np.array_equal(
+            a.bins.draws, b.bins.draws
+        )
+    assert np.array_equal(whole.swaps.replica, second.swaps.replica) and np.array_equal(
+        whole.swaps.trips, second.swaps.trips
+    )
+    assert (
+        whole.rungs[1].temperature != whole.job.ensemble.temperatures[1]
+        and whole.rungs[0].mu != 0.0
+    )
+    assert [f.points for f in whole.tuning.fillings] == [
+        f.points for f in second.tuning.fillings
+    ] and whole.tuning.ended == second.tuning.ended
 
 
 def test_all_measurements_of_a_job_come_out(tmp_path, capsys):
-    """Spectral ones too; derived quantities and doubts are in the summary; energies are measured in their interval."""
-    measure = {"electrons": 2, "fluctuations": 2, "drude_weight": 4, "structure_factor": 1, "correlations": 0, "density_of_states": 2,
-               "spectral_function": 4, "optical_conductivity": 4}
-    tables = make_job("blocks", samples=16, bin_size=4, method="exact").model_dump() | {"measure": measure}
+    """Spectral ones too; derived quantities and doubts are in the summary; energies are measured in
+    their interval.
+    """
+    measure = {
+        "electrons": 2,
+        "fluctuations": 2,
+        "drude_weight": 4,
+        "structure_factor": 1,
+        "correlations": 0,
+        "density_of_states": 2,
+        "spectral_function": 4,
+        "optical_conductivity": 4,
+    }
+    tables = make_job("blocks", samples=16, bin_size=4, method="exact").model_dump() | {
+        "measure": measure
+    }
     simulation = run(resolve(Job.model_validate(tables)), World())
     write_results(tmp_path / "results.h5", simulation, {"hpcslmc": "0"})
     with h5py.File(tmp_path / "results.h5") as file:
         names = list(file["summary/observable"].asstr()[()])
-        assert {"specific_heat", "compressibility", "binder_staggered", "drude_weight", "energy", "scalar_chirality"} <= set(names)
-        assert set(file["profiles"]) == {"structure_factor", "density_of_states", "spectral_function", "optical_conductivity"}
+        assert {
+            "specific_heat",
+            "compressibility",
+            "binder_staggered",
+            "drude_weight",
+            "energy",
+            "scalar_chirality",
+        } <= set(names)
+        assert set(file["profiles"]) == {
+            "structure_factor",
+            "density_of_states",
+            "spectral_function",
+            "optical_conductivity",
+        }
         s_of_q = file["profiles/structure_factor"]
-        assert s_of_q["mean"].shape == (4, 4) and list(s_of_q.attrs["axes"]) == ["qx", "qy"] and s_of_q["qx"].attrs["units"] == "1/a"
+        assert (
+            s_of_q["mean"].shape == (4, 4)
+            and list(s_of_q.attrs["axes"]) == ["qx", "qy"]
+            and s_of_q["qx"].attrs["units"] == "1/a"
+        )
         # both at every sample, both bins of four: S(pi, pi) = N |m(pi,pi)|^2
-        assert np.isclose(s_of_q["mean"][2, 2], 16.0 * file["summary/mean"][names.index("m2_staggered")])
+        assert np.isclose(
+            s_of_q["mean"][2, 2], 16.0 * file["summary/mean"][names.index("m2_staggered")]
+        )
         assert "effective samples" in file["summary/doubts"].asstr()[names.index("energy")]
     print_report(tmp_path / "results.h5")
     assert "Doubtful errors" in capsys.readouterr().out
@@ -195,14 +305,27 @@ def test_results_have_an_axis_of_temperatures(tmp_path, capsys):
     simulation = run(job, World())
     write_results(tmp_path / "results.h5", simulation, {"hpcslmc": "0"})
     with h5py.File(tmp_path / "results.h5") as file:
-        assert file["temperature"][()].tolist() == LADDER["temperature"] and file["mu"].shape == (3,)
+        assert file["temperature"][()].tolist() == LADDER["temperature"] and file["mu"].shape == (
+            3,
+        )
         names = [name.decode() for name in file["summary/observable"][()]]
         for k, rung in enumerate(simulation.rungs):
-            assert np.array_equal(file["draws/energy"][..., k], rung.bins.draws[:, :, names.index("energy")])
+            assert np.array_equal(
+                file["draws/energy"][..., k], rung.bins.draws[:, :, names.index("energy")]
+            )
             one = estimate(rung.bins.draws[:, :, names.index("energy")])
-            assert file["summary/mean"][names.index("energy"), k] == one.mean and file["summary/error"][names.index("energy"), k] == one.error
-        assert [d[0].name for d in file["draws/energy"].dims] == ["/draws/chain", "/draws/draw", "/draws/temperature"]
-        assert file["exchange/acceptance"].shape == (2,) and (file["exchange/tried"][()] == 15).all()
+            assert (
+                file["summary/mean"][names.index("energy"), k] == one.mean
+                and file["summary/error"][names.index("energy"), k] == one.error
+            )
+        assert [d[0].name for d in file["draws/energy"].dims] == [
+            "/draws/chain",
+            "/draws/draw",
+            "/draws/temperature",
+        ]
+        assert (
+            file["exchange/acceptance"].shape == (2,) and (file["exchange/tried"][()] == 15).all()
+        )
     print_report(tmp_path / "results.h5")
     said = capsys.readouterr().out
     assert "0.2" in said and "exchange" in said and "…" not in said

@@ -16,7 +16,10 @@ def test_shells_of_the_6x6_torus():
 def test_distance_is_to_the_nearest_image(shape):
     lattice = Lattice(shape)
     for i, (x, y) in enumerate(lattice.coordinates):
-        images = [(x + a * shape[0]) ** 2 + (y + b * shape[1]) ** 2 for a, b in itertools.product((-1, 0, 1), repeat=2)]
+        images = [
+            (x + a * shape[0]) ** 2 + (y + b * shape[1]) ** 2
+            for a, b in itertools.product((-1, 0, 1), repeat=2)
+        ]
         assert lattice.distance2[i] == min(images)
 
 

@@ -46,17 +46,30 @@ def linear(couplings, constant=0.0):
 
 def test_data_are_in_memory_once():
     """Whatever is added or asked for, and in whatever order."""
-    data, steps = DataSet(ChainBlock(2, 0, 2), 0.5), [torch.full((2, 4, 3), float(k), dtype=torch.float64) for k in range(5)]
+    data, steps = (
+        DataSet(ChainBlock(2, 0, 2), 0.5),
+        [torch.full((2, 4, 3), float(k), dtype=torch.float64) for k in range(5)],
+    )
     for k, spins in enumerate(steps):
         data.add(spins, Evaluation(torch.full((2,), float(k), dtype=torch.float64), spins))
         if k in (0, 3):
             data.stacked()
     stacked = data.stacked()
-    assert len(data) == 5 and torch.equal(stacked[0], torch.stack(steps, 1)) and stacked[1].tolist() == 2 * [[0.0, 1.0, 2.0, 3.0, 4.0]]
-    assert [x.data_ptr() for x in stacked] == [x.data_ptr() for x in (*data.stacked(),)] == [x.data_ptr() for x in data.state_dict().values()]
+    assert (
+        len(data) == 5
+        and torch.equal(stacked[0], torch.stack(steps, 1))
+        and stacked[1].tolist() == 2 * [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    )
+    assert (
+        [x.data_ptr() for x in stacked]
+        == [x.data_ptr() for x in (*data.stacked(),)]
+        == [x.data_ptr() for x in data.state_dict().values()]
+    )
     again = DataSet(ChainBlock(2, 0, 2), 0.5)
     again.load_state_dict(data.state_dict())
-    assert len(again) == 5 and [x.data_ptr() for x in again.stacked()] == [x.data_ptr() for x in stacked]
+    assert len(again) == 5 and [x.data_ptr() for x in again.stacked()] == [
+        x.data_ptr() for x in stacked
+    ]
     data.clear()
     assert len(data) == 0 and data.state_dict() == {}
 
@@ -99,8 +112,9 @@ def test_configurations_without_forces_teach_log_weight_alone(forces):
     gradients = {}
     for weight in (0.0, 0.3):
         model, stream = linear([0.1, 0.2, 0.3]), Stream(1, torch.arange(CHAINS), "batches")
-        trainer = Trainer(model, data, World(), stream, steps=1, batch_size=32, rate=0.02,
-                          force_weight=weight)
+        trainer = Trainer(
+            model, data, World(), stream, steps=1, batch_size=32, rate=0.02, force_weight=weight
+        )
         parts = [trainer._gradient(model, *(x[:, k] for x in data.stacked()))[0] for k in range(2)]
         whole, _ = trainer._gradient(model, *(x.flatten(0, 1) for x in data.stacked()))
         assert torch.allclose(whole, sum(parts), rtol=1e-12)
@@ -164,7 +178,10 @@ def test_a_hopeless_rate_ends_the_round_with_the_best_parameters():
     trainer = make_trainer(linear([0.39, -0.3, 0.1]), target, steps=400, rate=1e3)
     before = trainer.validate()
     train(trainer)
-    assert "validation error rose" in trainer.remarks[0] and "smaller [learning] rate" in trainer.remarks[-1]
+    assert (
+        "validation error rose" in trainer.remarks[0]
+        and "smaller [learning] rate" in trainer.remarks[-1]
+    )
     assert len(trainer.remarks) == 4 and trainer.validate() == pytest.approx(before)
 
 
@@ -194,14 +211,18 @@ def test_a_trajectory_is_recorded_point_by_point():
     stored, log_weight, _ = data.stacked()
     assert len(data) == move.steps == 4
     for k in range(4):
-        assert torch.allclose(weight.evaluate(stored[:, k]).log_weight, log_weight[:, k], atol=1e-12)
+        assert torch.allclose(
+            weight.evaluate(stored[:, k]).log_weight, log_weight[:, k], atol=1e-12
+        )
     accepted = step.acceptance > 0
     assert torch.equal(stored[accepted, -1], step.spins[accepted])
 
 
 @pytest.mark.parametrize("budget", [None, 25])
 def test_learning_stops_when_the_budget_is_spent(budget):
-    job = make_job(learning={"rounds": 3, "configurations": 10, "steps": 5, "budget": budget and 8 * budget})
+    job = make_job(
+        learning={"rounds": 3, "configurations": 10, "steps": 5, "budget": budget and 8 * budget}
+    )
     simulation = Simulation(job, World())
     while simulation.phase != "sample":
         simulation.advance()

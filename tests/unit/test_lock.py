@@ -94,7 +94,10 @@ def test_a_lock_that_says_nothing(tmp_path, text):
     assert taken_over(lock)
 
 
-@pytest.mark.parametrize("key, value", [("slurm_restart", "0"), ("slurm_job", 7), ("pid", [1]), ("host", {}), ("started", 1.0)])
+@pytest.mark.parametrize(
+    "key, value",
+    [("slurm_restart", "0"), ("slurm_job", 7), ("pid", [1]), ("host", {}), ("started", 1.0)],
+)
 def test_a_lock_with_values_of_other_kinds(tmp_path, monkeypatch, key, value):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     lock = Lock(tmp_path)
@@ -136,7 +139,7 @@ def test_of_several_who_find_it_dead_one_takes_it(tmp_path, monkeypatch):
         thread.join()
     assert len(notes) == 1 and len(refusals) == len(others) - 1
     assert all("by another job" in refusal for refusal in refusals)
-    (winner, note), = notes
+    ((winner, note),) = notes
     assert "dead job" in note and winner._holder() == winner._own
     winner.release()
     assert list(tmp_path.iterdir()) == []
@@ -149,7 +152,9 @@ def test_one_who_comes_late_leaves_the_new_lock_alone(tmp_path):
     new.acquire()
     with pytest.raises(UserError, match="was just taken by another job"):
         late._take_over(judged)
-    assert new._holder() == new._own and [path.name for path in tmp_path.iterdir()] == ["running.lock"]
+    assert new._holder() == new._own and [path.name for path in tmp_path.iterdir()] == [
+        "running.lock"
+    ]
     new.release()
 
 
@@ -177,6 +182,7 @@ def test_something_else_in_place_of_the_lock(tmp_path):
 
 def test_a_directory_that_takes_no_file(tmp_path, monkeypatch):
     """Neither a new lock nor a look at the file server's clock."""
+
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
@@ -190,7 +196,9 @@ def test_a_directory_that_takes_no_file(tmp_path, monkeypatch):
 
 
 def test_a_job_that_was_suspended_for_too_long_gives_way(tmp_path):
-    """To the one that has taken the directory meanwhile; a lock that cannot be read is no reason to end."""
+    """To the one that has taken the directory meanwhile; a lock that cannot be read is no reason to
+    end.
+    """
     lock = Lock(tmp_path)
     lock.acquire()
     lock.check()

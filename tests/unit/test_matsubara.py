@@ -10,8 +10,15 @@ from hpcslmc.errors import UserError
 from hpcslmc.weight.matsubara import PORD, Matsubara
 
 SHAPES = [(4, 4), (6, 6), (8, 8), (2, 2), (2, 6), (3, 5), (4, 8)]
-MODELS = [(0.0, 1.0, -1.5), (1.0, 20.0, 0.0), (1.0, 100.0, -1.5), (16.0, 20.0, -1.5),
-          (16.0, 100.0, 0.0), (1.0, 400.0, 0.0), (16.0, 400.0, -1.5)]
+MODELS = [
+    (0.0, 1.0, -1.5),
+    (1.0, 20.0, 0.0),
+    (1.0, 100.0, -1.5),
+    (16.0, 20.0, -1.5),
+    (16.0, 100.0, 0.0),
+    (1.0, 400.0, 0.0),
+    (16.0, 400.0, -1.5),
+]
 
 
 def make_matsubara(shape, J=1.0, beta=20.0, mu=0.0):
@@ -21,7 +28,10 @@ def make_matsubara(shape, J=1.0, beta=20.0, mu=0.0):
 
 
 def some_spins(lattice):
-    """Two free configurations, the ferromagnet and the Neel state (stripes where it does not fit): (4, sites, 3)."""
+    """Two free configurations, the ferromagnet and the Neel state (stripes where it does not fit).
+
+    (4, sites, 3).
+    """
     ordered = torch.zeros(2, lattice.sites, 3, dtype=torch.float64)
     ordered[0, :, 2] = 1.0
     ordered[1, :, 0] = torch.as_tensor(lattice.staggered_sign)
@@ -66,7 +76,9 @@ def test_two_weights_at_once():
     for _ in range(2):
         for weight, dense, sites in ((small, dense_small, 12), (large, dense_large, 24)):
             spins = random_spins(1, sites)
-            assert torch.allclose(weight.log_weight(spins), dense.log_weight(spins), rtol=0, atol=1e-8)
+            assert torch.allclose(
+                weight.log_weight(spins), dense.log_weight(spins), rtol=0, atol=1e-8
+            )
 
 
 def test_log_weight_comes_alone_unless_forces_are_asked_for():
@@ -86,11 +98,16 @@ def test_a_missing_petsc_is_one_sentence(monkeypatch):
         make_matsubara((4, 4))
 
 
-@pytest.mark.parametrize(("scalar", "mumps", "message"), [(np.float64, True, "real ones"), (np.complex128, False, "has none")])
+@pytest.mark.parametrize(
+    ("scalar", "mumps", "message"),
+    [(np.float64, True, "real ones"), (np.complex128, False, "has none")],
+)
 def test_an_unfit_petsc_is_one_sentence(monkeypatch, scalar, mumps, message):
     fake = types.ModuleType("petsc4py")
     fake.init = lambda: None
-    fake.PETSc = types.SimpleNamespace(ScalarType=scalar, Sys=types.SimpleNamespace(hasExternalPackage=lambda name: mumps))
+    fake.PETSc = types.SimpleNamespace(
+        ScalarType=scalar, Sys=types.SimpleNamespace(hasExternalPackage=lambda name: mumps)
+    )
     monkeypatch.setitem(sys.modules, "petsc4py", fake)
     with pytest.raises(UserError, match=message):
         make_matsubara((4, 4))
@@ -106,5 +123,7 @@ def test_mumps_orders_as_it_is_told():
 
 def test_many_weights_in_one_process():
     spins = random_spins(1, 4)
-    values = {float(make_matsubara((2, 2))[0].log_weight(spins)[0]) for _ in range(100)}  # PETSc's options are a table of 512
+    values = {
+        float(make_matsubara((2, 2))[0].log_weight(spins)[0]) for _ in range(100)
+    }  # PETSc's options are a table of 512
     assert len(values) == 1

@@ -21,7 +21,9 @@ def test_neel_and_ferromagnetic_states():
     sign = torch.as_tensor(Lattice((4, 6)).staggered_sign)
     up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 24, 3)
     values = measured(up * sign[:, None], (4, 6))
-    assert values["m2_staggered"] == pytest.approx(1) and values["nn_correlation"] == pytest.approx(-1)
+    assert values["m2_staggered"] == pytest.approx(1) and values["nn_correlation"] == pytest.approx(
+        -1
+    )
     values = measured(up, (4, 6))
     assert values["m2_uniform"] == pytest.approx(1) and values["nn_correlation"] == pytest.approx(1)
 
@@ -29,11 +31,17 @@ def test_neel_and_ferromagnetic_states():
 def test_against_plain_loops():
     shape, spins = (4, 3), random_spins(1, 12)
     s, values = spins[0].numpy().reshape(4, 3, 3), measured(spins, (4, 3))
-    bonds = [s[x, y] @ s[(x + 1) % 4, y] + s[x, y] @ s[x, (y + 1) % 3] for x in range(4) for y in range(3)]
+    bonds = [
+        s[x, y] @ s[(x + 1) % 4, y] + s[x, y] @ s[x, (y + 1) % 3]
+        for x in range(4)
+        for y in range(3)
+    ]
     assert values["nn_correlation"] == pytest.approx(sum(bonds) / 24)
     assert values["m2_uniform"] == pytest.approx(np.square(s.sum((0, 1)) / 12).sum())
     assert "m2_staggered" not in values  # (pi, pi) is no momentum of a lattice with an odd length
-    assert values["log_weight"] == pytest.approx(float(make_diagonalise(shape).log_weight(spins)[0]) / 12)
+    assert values["log_weight"] == pytest.approx(
+        float(make_diagonalise(shape).log_weight(spins)[0]) / 12
+    )
 
 
 def test_bins_average_and_survive_a_restart_half_full():
@@ -58,7 +66,9 @@ def test_bins_average_and_survive_a_restart_half_full():
 
 
 def test_bins_of_observables_with_intervals():
-    """Each bin holds the measurements that fall into it; draws of all observables stay aligned, also after a restart in between."""
+    """Each bin holds the measurements that fall into it; draws of all observables stay aligned,
+    also after a restart in between.
+    """
     rng = np.random.default_rng(4)
     samples = rng.normal(size=(20, 2, 2))
 
@@ -70,17 +80,23 @@ def test_bins_of_observables_with_intervals():
 
     bins, resumed = Bins(["a", "b"], 2, 6, {"b": 3}), Bins(["a", "b"], 2, 6, {"b": 3})
     fill(bins, range(16))
-    resumed.load({key: torch.tensor(value) for key, value in bins.chain_state().items()}, bins.state_dict())
+    resumed.load(
+        {key: torch.tensor(value) for key, value in bins.chain_state().items()}, bins.state_dict()
+    )
     fill(bins, range(16, 20))
     fill(resumed, range(16, 20))
     assert bins.draws.shape == (2, 3, 2)
-    assert np.allclose(bins.draws[:, 1, 0], samples[6:12, :, 0].mean(0)) and np.allclose(bins.draws[:, 1, 1], samples[[8, 11], :, 1].mean(0))
+    assert np.allclose(bins.draws[:, 1, 0], samples[6:12, :, 0].mean(0)) and np.allclose(
+        bins.draws[:, 1, 1], samples[[8, 11], :, 1].mean(0)
+    )
     inside = [
         samples[start:18:step, :, k].reshape(3, 6 // step, 2).var(1).mean(0)
         for k, start, step in ((0, 0, 1), (1, 2, 3))
     ]
     assert np.allclose(bins.variances, np.stack(inside, 1))
-    for mine, theirs in zip(bins.chain_state().values(), resumed.chain_state().values(), strict=True):
+    for mine, theirs in zip(
+        bins.chain_state().values(), resumed.chain_state().values(), strict=True
+    ):
         assert np.array_equal(mine, theirs)
 
 
@@ -155,7 +171,9 @@ def test_estimate_of_an_autoregressive_chain():
     assert abs(result.mean) < 4 * result.error
     in_bins = x.reshape(chains, -1, 4)
     binned = estimate(in_bins.mean(-1), 4, in_bins.var(-1).mean())
-    assert binned.tau == pytest.approx(4.5, rel=0.1) and binned.error == pytest.approx(result.error, rel=0.05)
+    assert binned.tau == pytest.approx(4.5, rel=0.1) and binned.error == pytest.approx(
+        result.error, rel=0.05
+    )
 
 
 def test_estimate_of_chains_that_disagree():
@@ -164,12 +182,23 @@ def test_estimate_of_chains_that_disagree():
 
 
 def test_estimate_of_a_constant():
-    assert estimate(np.ones((4, 100)) + 1e-15 * np.random.default_rng(3).normal(size=(4, 100))).error == 0.0
+    assert (
+        estimate(np.ones((4, 100)) + 1e-15 * np.random.default_rng(3).normal(size=(4, 100))).error
+        == 0.0
+    )
 
 
-@pytest.mark.parametrize(("mean", "error", "text"), [
-    (-1.695601, 0.000052, "-1.69560(5)"), (0.2916, 0.0013, "0.2916(13)"), (33.9308, 0.00101, "33.9308(10)"),
-    (12.3456, 0.096, "12.35(10)"), (1234.5, 23.0, "1230(20)"), (0.5, 0.0195, "0.50(2)"), (1.0, 0.0, "1"),
-])
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (-1.695601, 0.000052, "-1.69560(5)"),
+        (0.2916, 0.0013, "0.2916(13)"),
+        (33.9308, 0.00101, "33.9308(10)"),
+        (12.3456, 0.096, "12.35(10)"),
+        (1234.5, 23.0, "1230(20)"),
+        (0.5, 0.0195, "0.50(2)"),
+        (1.0, 0.0, "1"),
+    ],
+)
 def test_bracket(mean, error, text):
     assert bracket(mean, error) == text

@@ -46,26 +46,35 @@ def test_a_job_starts_from_a_model_of_another_size(tmp_path):
     tables["effective"] = {"start_from": str(tmp_path)}
     tables["learning"]["rounds"] = 0
     job = resolve(Job.model_validate(tables))
-    assert (job.effective.model, job.effective.shells, job.effective.layers, job.effective.channels) == ("messages", 3, 2, 4)
+    assert (
+        job.effective.model,
+        job.effective.shells,
+        job.effective.layers,
+        job.effective.channels,
+    ) == ("messages", 3, 2, 4)
     simulation = Simulation(job, World())
     while simulation.phase != "sample":
         simulation.advance()
     (entry,) = simulation.rungs[0].learning.history
-    assert entry["round"] == 0 and entry["evaluations"] == 3 * 8 and 0.0 <= entry["acceptance"] <= 1.0
+    assert (
+        entry["round"] == 0 and entry["evaluations"] == 3 * 8 and 0.0 <= entry["acceptance"] <= 1.0
+    )
     assert simulation.rungs[0].learning.slmc.inner.step_size != 0.2
     simulation.advance()
     assert simulation.done == 1
     for name, value in simulation.rungs[0].learning.model.named_parameters():
         assert torch.equal(value, model.state_dict()[name])
     with pytest.raises(UserError, match=r"\[effective\] layers = 5: the model of start_from has 2"):
-        resolve(Job.model_validate({**tables, "effective": {"start_from": str(tmp_path), "layers": 5}}))
+        resolve(
+            Job.model_validate({**tables, "effective": {"start_from": str(tmp_path), "layers": 5}})
+        )
 
 
 def test_bad_files_are_one_sentence(tmp_path):
     path = tmp_path / "model.h5"
     save_model(path, learned("linear"), {})
     whole = path.read_bytes()
-    path.write_bytes(whole[:len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cannot read"):
         load_model(str(path))
     path.write_bytes(whole)
@@ -90,7 +99,10 @@ def table_from(path, temperature: object = 0.1, J: float = 1.0, **ensemble: obje
     tables["hamiltonian"]["J"] = J
     tables["ensemble"] = {"temperature": temperature, **ensemble}
     tables["thermalisation"]["moves"] = 12
-    return tables | {"effective": {"start_from": str(path)}, "learning": tables["learning"] | {"rounds": 0}}
+    return tables | {
+        "effective": {"start_from": str(path)},
+        "learning": tables["learning"] | {"rounds": 0},
+    }
 
 
 def remarks_after_thermalisation(tables: dict) -> list[str]:
@@ -125,8 +137,15 @@ def test_a_ladder_gives_each_temperature_its_nearest_model(tmp_path):
         (tmp_path / f"T{temperature}").mkdir()
         save_model(tmp_path / f"T{temperature}/model.h5", model, {})
     (tmp_path / "Tuned").mkdir()
-    simulation = Simulation(resolve(Job.model_validate(table_from(tmp_path, [0.3, 0.19, 0.06, 0.04]))), World())
-    assert [rung.learning.model.couplings[0].item() for rung in simulation.rungs] == [0.0, 1.0, 1.0, 2.0]
+    simulation = Simulation(
+        resolve(Job.model_validate(table_from(tmp_path, [0.3, 0.19, 0.06, 0.04]))), World()
+    )
+    assert [rung.learning.model.couplings[0].item() for rung in simulation.rungs] == [
+        0.0,
+        1.0,
+        1.0,
+        2.0,
+    ]
     with pytest.raises(UserError, match="cannot read"):
         load_model(str(tmp_path))
 
@@ -144,8 +163,12 @@ def test_a_tuned_job_that_is_resumed_keeps_the_model_it_started_from(tmp_path):
     for simulation in (whole, resumed):
         while simulation.phase != "sample":
             simulation.advance()
-    assert torch.equal(whole.rungs[0].learning.model.couplings, resumed.rungs[0].learning.model.couplings)
-    assert whole.remarks == resumed.remarks and any("start_from" in remark for remark in whole.remarks)
+    assert torch.equal(
+        whole.rungs[0].learning.model.couplings, resumed.rungs[0].learning.model.couplings
+    )
+    assert whole.remarks == resumed.remarks and any(
+        "start_from" in remark for remark in whole.remarks
+    )
 
 
 def test_one_chain_samples_by_a_model_that_is_there(tmp_path):

@@ -15,8 +15,12 @@ def errors(nodes, beta, e):
     """Errors of log(1 + exp(-beta e)) and of the Fermi function, from their textbook forms."""
     terms = np.log1p((e[:, None] / nodes.frequencies) ** 2) @ nodes.weights
     log_weight = -0.5 * beta * e + np.log(2.0) + terms - np.logaddexp(0.0, -beta * e)
-    fermi = 0.5 - (2.0 * e[:, None] / (e[:, None] ** 2 + nodes.frequencies**2)) @ nodes.weights / beta
-    return np.abs(log_weight).max(), np.abs(fermi - 1.0 / (1.0 + np.exp(np.clip(beta * e, -700.0, 700.0)))).max()
+    fermi = (
+        0.5 - (2.0 * e[:, None] / (e[:, None] ** 2 + nodes.frequencies**2)) @ nodes.weights / beta
+    )
+    return np.abs(log_weight).max(), np.abs(
+        fermi - 1.0 / (1.0 + np.exp(np.clip(beta * e, -700.0, 700.0)))
+    ).max()
 
 
 @pytest.mark.parametrize("reach", MOST_NODES)
@@ -37,8 +41,14 @@ def test_the_energy_follows_from_five_more_frequencies(reach):
     beta, radius = 4.0, reach / 4.0
     nodes = matsubara_nodes(beta, radius)
     energies = energy_sum(nodes, beta, radius)
-    e = radius * np.concatenate((np.linspace(0.0, 1.0, 4001), np.geomspace(1e-9, 1.0, 4001)))[:, None]
-    terms = np.log1p((e / nodes.frequencies) ** 2) @ energies.node_weights + np.log1p((e / energies.frequencies) ** 2) @ energies.weights
+    e = (
+        radius
+        * np.concatenate((np.linspace(0.0, 1.0, 4001), np.geomspace(1e-9, 1.0, 4001)))[:, None]
+    )
+    terms = (
+        np.log1p((e / nodes.frequencies) ** 2) @ energies.node_weights
+        + np.log1p((e / energies.frequencies) ** 2) @ energies.weights
+    )
     error = np.abs(terms - 0.5 * beta * e[:, 0] * np.tanh(0.5 * beta * e[:, 0])).max()
     assert len(energies.frequencies) == 5
     assert error <= energies.error * (1.0 + 1e-3) + 1e-15 * np.abs(energies.node_weights).max()
@@ -75,12 +85,21 @@ def test_the_tolerance_of_a_large_model_is_reached(reach):
 
 def test_every_weight_of_a_model_has_the_same_nodes():
     hamiltonian = Hamiltonian(Lattice((32, 32)), 1.0, 1.0)
-    blocks, matsubara = Blocks(hamiltonian, 20.0, 0.5).nodes, Matsubara(hamiltonian, 20.0, 0.5).nodes
+    blocks, matsubara = (
+        Blocks(hamiltonian, 20.0, 0.5).nodes,
+        Matsubara(hamiltonian, 20.0, 0.5).nodes,
+    )
     assert blocks is matsubara
     assert 2048 * blocks.error <= 5e-9
 
 
-REFUSED = [(1.0, 1e4, 1e-13), (1.0, 1e9, 1e-11), (0.0, 1.0, 1e-11), (1.0, np.inf, 1e-11), (1.0, 1.0, 0.0)]
+REFUSED = [
+    (1.0, 1e4, 1e-13),
+    (1.0, 1e9, 1e-11),
+    (0.0, 1.0, 1e-11),
+    (1.0, np.inf, 1e-11),
+    (1.0, 1.0, 0.0),
+]
 
 
 @pytest.mark.parametrize(("beta", "radius", "tolerance"), REFUSED)
@@ -91,5 +110,10 @@ def test_what_cannot_be_reached_is_refused(beta, radius, tolerance):
 
 @pytest.mark.parametrize("knots", [4, 5, 12, 30])
 def test_splines_are_those_of_scipy(knots):
-    y, x = np.random.default_rng(knots).normal(size=(2, knots)), np.linspace(0.0, knots - 1.0, 3 * knots)
-    assert np.allclose(spline(y, x), CubicSpline(np.arange(knots), y, axis=1)(x), rtol=0, atol=1e-14)
+    y, x = (
+        np.random.default_rng(knots).normal(size=(2, knots)),
+        np.linspace(0.0, knots - 1.0, 3 * knots),
+    )
+    assert np.allclose(
+        spline(y, x), CubicSpline(np.arange(knots), y, axis=1)(x), rtol=0, atol=1e-14
+    )

@@ -21,8 +21,11 @@ def measure_all(spins: torch.Tensor, weight: Diagonalise) -> dict[str, np.ndarra
     """Every observable that exists on the lattice, of all chains."""
     electrons, evaluation = make_electrons(weight), weight.evaluate(spins)
     lattice = weight.hamiltonian.lattice
-    return {name: make_observable(name, electrons).measure(spins, evaluation).numpy()
-            for name, kind in OBSERVABLES.items() if kind.exists(lattice)}
+    return {
+        name: make_observable(name, electrons).measure(spins, evaluation).numpy()
+        for name, kind in OBSERVABLES.items()
+        if kind.exists(lattice)
+    }
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 4), (6, 4), (3, 5)])
@@ -35,19 +38,37 @@ def test_every_observable_against_plain_loops(shape):
         assert expected.keys() >= values.keys()
         for name, value in values.items():
             tolerance = 1e-4 if name == "drude_weight" else 1e-12  # finite differences of levels
-            assert value[chain] == pytest.approx(expected[name], rel=tolerance, abs=tolerance / 10), name
+            assert value[chain] == pytest.approx(
+                expected[name], rel=tolerance, abs=tolerance / 10
+            ), name
 
 
 def test_what_exists():
     def missing(shape):
         return OBSERVABLES.keys() - set(cheap_observables(Lattice(shape)))
 
-    spectral = {"energy_fluctuation", "energy_number_fluctuation", "number_fluctuation", "hopping_energy", "drude_weight"}
+    spectral = {
+        "energy_fluctuation",
+        "energy_number_fluctuation",
+        "number_fluctuation",
+        "hopping_energy",
+        "drude_weight",
+    }
     staggered = {"m2_staggered", "m4_staggered", "m2_next_staggered"}
     assert missing((4, 4)) == spectral
     assert missing((3, 4)) == spectral | staggered
-    assert missing((2, 4)) == spectral | {"scalar_chirality", "scalar_chirality2", "vector_chirality2_x"}
-    assert [o.name for o in observables(Lattice((3, 4)))] == ["log_weight", "energy", "density", "m2_uniform", "nn_correlation"]
+    assert missing((2, 4)) == spectral | {
+        "scalar_chirality",
+        "scalar_chirality2",
+        "vector_chirality2_x",
+    }
+    assert [o.name for o in observables(Lattice((3, 4)))] == [
+        "log_weight",
+        "energy",
+        "density",
+        "m2_uniform",
+        "nn_correlation",
+    ]
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (2, 2)])
@@ -59,7 +80,9 @@ def test_what_is_left_out_would_vanish(shape):
             assert kind(lattice, "cpu").measure(spins, evaluation).abs().max() < 1e-15
 
 
-@pytest.mark.parametrize(("staggered", "full", "bond"), [(False, "uniform", 1.0), (True, "staggered", -1.0)])
+@pytest.mark.parametrize(
+    ("staggered", "full", "bond"), [(False, "uniform", 1.0), (True, "staggered", -1.0)]
+)
 def test_ferromagnetic_and_neel_states(staggered, full, bond):
     shape, weight = (4, 6), make_diagonalise((4, 6), J=1.5, beta=4.0)
     lattice = weight.hamiltonian.lattice
@@ -68,11 +91,16 @@ def test_ferromagnetic_and_neel_states(staggered, full, bond):
     values = {name: float(value[0]) for name, value in measure_all(spins, weight).items()}
     k = 2 * np.pi * lattice.coordinates / np.array(shape)
     bands = -2.0 * np.cos(k).sum(1)
-    levels = np.concatenate([sign * np.hypot(bands, 0.75) if staggered else bands + sign * 0.75 for sign in (1, -1)])
-    levels = np.sort(levels)  # Neel: +-sqrt(eps^2 + (J/2)^2), once for each k (both spins, half the zone)
+    levels = np.concatenate(
+        [sign * np.hypot(bands, 0.75) if staggered else bands + sign * 0.75 for sign in (1, -1)]
+    )
+    # Neel: +-sqrt(eps^2 + (J/2)^2), once for each k (both spins, half the zone)
+    levels = np.sort(levels)
     assert values["energy"] == pytest.approx((fermi(4.0 * levels) * levels).sum() / 24)
     for order in ("uniform", "staggered"):
-        assert values[f"m2_{order}"] == pytest.approx(float(order == full)) and values[f"m4_{order}"] == pytest.approx(float(order == full))
+        assert values[f"m2_{order}"] == pytest.approx(float(order == full)) and values[
+            f"m4_{order}"
+        ] == pytest.approx(float(order == full))
         assert values[f"m2_next_{order}"] == pytest.approx(0.0, abs=1e-30)
     assert values["nn_correlation"] == pytest.approx(bond)
     assert all(abs(value) < 1e-15 for name, value in values.items() if "chirality" in name)
@@ -89,7 +117,9 @@ def test_vector_chirality_of_a_spiral():
 
 
 def test_the_sign_of_the_scalar_chirality():
-    """The mean over anticlockwise triangles is odd under S -> -S and under a reflection of the lattice, even under rotations of the spins."""
+    """The mean over anticlockwise triangles is odd under S -> -S and under a reflection of the
+    lattice, even under rotations of the spins.
+    """
     lattice, spins = Lattice((4, 4)), random_spins(1, 16)
     weight = make_diagonalise((4, 4))
     chirality = float(measure_all(spins, weight)["scalar_chirality"][0])
@@ -108,31 +138,52 @@ def test_free_electrons():
     f = fermi(beta * (bands - mu))
     hopping = -(np.cos(k) * f[:, None]).sum() * 2 / 24
     expected = {
-        "log_weight": 2 * np.log1p(np.exp(-beta * (bands - mu))).sum() / 24, "density": 2 * f.sum() / 24, "energy": 2 * (f * bands).sum() / 24,
-        "number_fluctuation": 2 * (f * (1 - f)).sum() / 24, "energy_fluctuation": 2 * (bands * (bands - mu) * f * (1 - f)).sum() / 24,
-        "energy_number_fluctuation": 2 * (bands * f * (1 - f)).sum() / 24, "hopping_energy": hopping, "drude_weight": -hopping,
+        "log_weight": 2 * np.log1p(np.exp(-beta * (bands - mu))).sum() / 24,
+        "density": 2 * f.sum() / 24,
+        "energy": 2 * (f * bands).sum() / 24,
+        "number_fluctuation": 2 * (f * (1 - f)).sum() / 24,
+        "energy_fluctuation": 2 * (bands * (bands - mu) * f * (1 - f)).sum() / 24,
+        "energy_number_fluctuation": 2 * (bands * f * (1 - f)).sum() / 24,
+        "hopping_energy": hopping,
+        "drude_weight": -hopping,
     }
     for name, value in expected.items():
         assert values[name] == pytest.approx([value, value], rel=1e-11), name
 
 
 def test_double_exchange_limit():
-    """J -> infinity: electrons follow the spins, and hop by -t <chi_i|chi_j> between the states antiparallel to them."""
+    """J -> infinity.
+
+    Electrons follow the spins, and hop by -t <chi_i|chi_j> between the states antiparallel to them.
+    """
     shape, J, beta, filling_mu = (4, 4), 1e5, 2.0, -0.3
     lattice, spins = Lattice(shape), random_spins(1, 16)
     values = measure_all(spins, make_diagonalise(shape, J, beta, -J / 2 + filling_mu))
-    chi = np.stack([np.linalg.eigh(np.array([[s[2], s[0] - 1j * s[1]], [s[0] + 1j * s[1], -s[2]]]))[1][:, 0] for s in spins[0].numpy()])
+    chi = np.stack(
+        [
+            np.linalg.eigh(np.array([[s[2], s[0] - 1j * s[1]], [s[0] + 1j * s[1], -s[2]]]))[1][:, 0]
+            for s in spins[0].numpy()
+        ]
+    )
     levels = np.linalg.eigvalsh(-lattice.adjacency * (chi.conj() @ chi.T))
     f = fermi(beta * (levels - filling_mu))
-    expected = {"density": f.sum() / 16, "hopping_energy": (f * levels).sum() / 32, "number_fluctuation": (f * (1 - f)).sum() / 16}
+    expected = {
+        "density": f.sum() / 16,
+        "hopping_energy": (f * levels).sum() / 32,
+        "number_fluctuation": (f * (1 - f)).sum() / 16,
+    }
     for name, value in expected.items():
         assert values[name] == pytest.approx(value, abs=1e-4), name
-    assert values["energy"] + J / 2 * values["density"] == pytest.approx((f * levels).sum() / 16, abs=1e-4)
+    assert values["energy"] + J / 2 * values["density"] == pytest.approx(
+        (f * levels).sum() / 16, abs=1e-4
+    )
 
 
 def test_electrons_are_diagonalised_once_for_all():
     weight, asked = make_diagonalise((4, 4)), []
-    electrons = Electrons(weight.hamiltonian, 5.0, 0.0, lambda spins: asked.append(1) or weight.spectrum(spins))
+    electrons = Electrons(
+        weight.hamiltonian, 5.0, 0.0, lambda spins: asked.append(1) or weight.spectrum(spins)
+    )
     first, second = random_spins(2, 16), random_spins(2, 16, seed=1)
     for spins in (first, first.clone(), second, second):
         assert torch.equal(electrons.levels(spins), weight.spectrum(spins))
@@ -149,11 +200,19 @@ def test_functions_of_states_in_batches(monkeypatch):
     weight, spins = make_diagonalise((4, 4)), random_spins(5, 16)
     electrons, sizes = make_electrons(weight), []
     monkeypatch.setattr("hpcslmc.measure.electrons.WORK_BYTES", 2 * 8 * 16 * 32**2)  # two chains
-    traces = electrons.of_states(spins, lambda levels, states: sizes.append(len(levels)) or levels.sum(1) + states.abs().square().sum((1, 2)))
+    traces = electrons.of_states(
+        spins,
+        lambda levels, states: (
+            sizes.append(len(levels)) or levels.sum(1) + states.abs().square().sum((1, 2))
+        ),
+    )
     assert sizes == [2, 2, 1] and torch.allclose(traces, weight.spectrum(spins).sum(1) + 32.0)
 
 
 def test_hamiltonians_agree():
     """The tests' own matrix and the program's."""
     spins = random_spins(1, 8)
-    assert np.allclose(hamiltonian(spins[0].numpy(), (2, 4), 0.9, 1.3), make_diagonalise((2, 4), 1.3, t=0.9).hamiltonian.dense(spins)[0])
+    assert np.allclose(
+        hamiltonian(spins[0].numpy(), (2, 4), 0.9, 1.3),
+        make_diagonalise((2, 4), 1.3, t=0.9).hamiltonian.dense(spins)[0],
+    )

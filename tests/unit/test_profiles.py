@@ -10,25 +10,32 @@ from hpcslmc.measure.density_of_states import DensityOfStates
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.profiles import ProfileSums
-from hpcslmc.results import ProfileResult
 from hpcslmc.parallel import World
+from hpcslmc.results import ProfileResult
 
 
 def test_density_of_states_against_a_histogram():
     weight, spins = make_diagonalise((4, 6), 2.0), random_spins(3, 24)
-    profile = DensityOfStates(Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 37, 1)
+    profile = DensityOfStates(
+        Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 37, 1
+    )
     density = profile.measure(spins)
     for chain, levels in enumerate(weight.spectrum(spins).numpy()):
         counts, edges = np.histogram(levels, bins=37, range=(-5.0, 5.0))
         assert np.allclose(density[chain], counts / (24 * 10.0 / 37))
         assert np.allclose(profile.grid["energy"].values, 0.5 * (edges[1:] + edges[:-1]))
-    assert torch.allclose(density.sum(1) * profile.bins.width, torch.full((3,), 2.0, dtype=torch.float64))
+    assert torch.allclose(
+        density.sum(1) * profile.bins.width, torch.full((3,), 2.0, dtype=torch.float64)
+    )
 
 
 def test_levels_on_the_bound_are_counted():
     weight = make_diagonalise((4, 4), 2.0)
-    ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)  # its extreme levels are the bound
-    profile = DensityOfStates(Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 10, 1)
+    # its extreme levels are the bound
+    ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)
+    profile = DensityOfStates(
+        Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 10, 1
+    )
     assert float(profile.measure(ferromagnet).sum()) * profile.bins.width == pytest.approx(2.0)
 
 
@@ -51,12 +58,18 @@ def test_sums_average_what_is_due_and_survive_a_restart():
     assert np.array_equal(resumed.chain_means, values[[2, 5]].mean(0).numpy())
     result = ProfileResult("", {}, resumed.chain_means, np.full(4, resumed.count))
     mean, error = result.mean, result.error
-    assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(error, resumed.chain_means.std(0, ddof=1) / 2.0)
+    assert np.allclose(mean, resumed.chain_means.mean(0)) and np.allclose(
+        error, resumed.chain_means.std(0, ddof=1) / 2.0
+    )
 
 
 def test_sums_on_a_grid_of_two_axes():
     class Plane:
-        name, grid, every = "plane", {"x": Axis(np.arange(2.0), "a"), "y": Axis(np.arange(3.0), "a")}, 1
+        name, grid, every = (
+            "plane",
+            {"x": Axis(np.arange(2.0), "a"), "y": Axis(np.arange(3.0), "a")},
+            1,
+        )
 
         def measure(self, spins):
             return spins
@@ -73,7 +86,10 @@ def test_sums_on_a_grid_of_two_axes():
 
 def test_a_job_measures_it_at_its_interval():
     job = make_job()
-    simulation = run(job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}), World())
+    simulation = run(
+        job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 2})}),
+        World(),
+    )
     *_, sums = simulation.rungs[0].profiles
     assert (sums.profile.name, sums.count) == ("density_of_states", 3)
     assert np.allclose(sums.chain_means.sum(1) * sums.profile.bins.width, 2.0)

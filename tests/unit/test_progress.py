@@ -44,14 +44,35 @@ def test_the_present_phase_is_seen_however_many_there_were(width):
     lines = on_a_terminal(width)
     assert max(map(len, lines)) <= width
     bars = [line for line in lines if line.startswith("sample")]
-    assert bars and all("60/300" in line and "acceptance 0.75" in line and "R-hat 1.0200" in line for line in bars[-1:])
+    assert bars and all(
+        "60/300" in line and "acceptance 0.75" in line and "R-hat 1.0200" in line
+        for line in bars[-1:]
+    )
     for k in range(12):
-        (done,) = [line for line in lines if re.match(rf"learn: T = 0.{k}, collect, round 10: 300/300  acceptance 0.50  \d\.\d s", line)]
+        (_,) = [
+            line
+            for line in lines
+            if re.match(
+                rf"learn: T = 0.{k}, collect, round 10: 300/300  acceptance 0.50  \d\.\d s", line
+            )
+        ]
     assert "a remark" in [line.strip() for line in lines]
 
 
 def test_a_log_gets_a_line_a_phase_and_one_now_and_then():
-    result = subprocess.run([sys.executable, "-c", PROGRAM.format(width=80).replace("fcntl.ioctl", "id and (lambda *_: 0)")],
-                            capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            PROGRAM.format(width=80).replace("fcntl.ioctl", "id and (lambda *_: 0)"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lines = result.stderr.splitlines()
-    assert len(lines) == 14 and lines[0] == "learn: T = 0.0, collect, round 10: 0/300" and lines[-2:] == ["sample: 60/300", "a remark"]
+    assert (
+        len(lines) == 14
+        and lines[0] == "learn: T = 0.0, collect, round 10: 0/300"
+        and lines[-2:] == ["sample: 60/300", "a remark"]
+    )

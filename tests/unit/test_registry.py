@@ -41,8 +41,18 @@ def test_the_programs_own_are_found_by_name():
         MODELS["none"]
 
 
-@pytest.mark.parametrize("registry, name", [(MODELS, "linear"), (WEIGHTS, "auto"), (OBSERVABLES, "energy"), (OBSERVABLES, "specific_heat"),
-                                            (OBSERVABLES, "chain"), (OBSERVABLES, "a/b"), (MODELS, "")])
+@pytest.mark.parametrize(
+    "registry, name",
+    [
+        (MODELS, "linear"),
+        (WEIGHTS, "auto"),
+        (OBSERVABLES, "energy"),
+        (OBSERVABLES, "specific_heat"),
+        (OBSERVABLES, "chain"),
+        (OBSERVABLES, "a/b"),
+        (MODELS, ""),
+    ],
+)
 def test_names_that_cannot_be_taken(registry, name):
     with pytest.raises(ValueError, match="choose another name|is no name"):
         registry[name] = object
@@ -50,11 +60,21 @@ def test_names_that_cannot_be_taken(registry, name):
 
 
 def test_jobs_may_name_what_was_added(own):
-    tables = make_job().model_dump() | {"effective": {"model": "wide", "shells": 3, "layers": 2, "channels": 5}, "weight": {"method": "dense"}}
+    tables = make_job().model_dump() | {
+        "effective": {"model": "wide", "shells": 3, "layers": 2, "channels": 5},
+        "weight": {"method": "dense"},
+    }
     simulation = run(checked(tables), World())
     architecture = simulation.rungs[0].learning.model.architecture
-    assert (architecture.name, architecture.layers, architecture.channels, simulation.method) == ("wide", 2, 5, "dense")
-    assert isinstance(simulation.rungs[0].weight.density, Dense) and isinstance(simulation.rungs[0].learning.model, Wide)
+    assert (architecture.name, architecture.layers, architecture.channels, simulation.method) == (
+        "wide",
+        2,
+        5,
+        "dense",
+    )
+    assert isinstance(simulation.rungs[0].weight.density, Dense) and isinstance(
+        simulation.rungs[0].learning.model, Wide
+    )
     without = checked(tables | {"effective": {"model": "wide", "shells": 3}}).effective
     assert without.layers is None and without.channels is None
 
@@ -67,7 +87,9 @@ def test_a_job_starts_from_a_model_of_ones_own(own, tmp_path):
     assert isinstance(learned_model(tmp_path, Lattice((4, 4))), Wide)
     del MODELS["wide"]
     try:
-        with pytest.raises(UserError, match="start_from = .*: model = 'wide': known are .*--import"):
+        with pytest.raises(
+            UserError, match="start_from = .*: model = 'wide': known are .*--import"
+        ):
             checked(tables)
         with pytest.raises(UserError, match="model = 'wide'"):
             learned_model(tmp_path, Lattice((4, 4)))
@@ -76,7 +98,13 @@ def test_a_job_starts_from_a_model_of_ones_own(own, tmp_path):
 
 
 def test_what_was_not_added_is_one_sentence():
-    with pytest.raises(UserError, match=r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, and what --import adds\.$"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, and what "
+            r"--import adds\.$"
+        ),
+    ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})
     with pytest.raises(UserError, match="^method = 'block': did you mean 'blocks'"):
         exact_weight(Hamiltonian(Lattice((4, 4)), 1.0, 1.0), 0.1, method="block")
@@ -86,11 +114,23 @@ def test_what_was_not_added_is_one_sentence():
 
 MODULES = {  # source, what the sentence says
     "absent": (None, "there is no such module in"),
-    "misspelt": ("def f(:\n", r"the module fails: SyntaxError: invalid syntax \(misspelt.py, line 1\)"),
-    "failing": ("\nraise ValueError('no\\nluck')\n", r"fails in .*failing.py, line 2: ValueError: no luck\."),
-    "lacking": ("import numpy\nimport no_such_library\n", "fails in .*lacking.py, line 2: ModuleNotFoundError: .*no_such_library"),
+    "misspelt": (
+        "def f(:\n",
+        r"the module fails: SyntaxError: invalid syntax \(misspelt.py, line 1\)",
+    ),
+    "failing": (
+        "\nraise ValueError('no\\nluck')\n",
+        r"fails in .*failing.py, line 2: ValueError: no luck\.",
+    ),
+    "lacking": (
+        "import numpy\nimport no_such_library\n",
+        "fails in .*lacking.py, line 2: ModuleNotFoundError: .*no_such_library",
+    ),
     "leaving": ("import sys\nsys.exit(0)\n", "line 2: SystemExit: 0"),
-    "replacing": ("from hpcslmc.effective import MODELS\nMODELS['linear'] = int\n", "replacing.py, line 2: ValueError: .*choose another name"),
+    "replacing": (
+        "from hpcslmc.effective import MODELS\nMODELS['linear'] = int\n",
+        "replacing.py, line 2: ValueError: .*choose another name",
+    ),
     "my_model.py": ("", "give a module's name"),
 }
 
@@ -107,16 +147,25 @@ def test_a_module_that_cannot_be_imported_is_one_sentence(name, tmp_path, monkey
     assert "\n" not in str(error.value)
 
 
-def test_a_module_is_found_where_the_program_was_started_but_after_the_libraries(tmp_path, monkeypatch):
+def test_a_module_is_found_where_the_program_was_started_but_after_the_libraries(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "one_of_my_own.py").write_text("__version__ = 1.5\n")
     (tmp_path / "zipapp.py").write_text("raise ValueError('the wrong one')\n")
-    assert import_module("one_of_my_own") == "one_of_my_own 1.5" and import_module("zipapp") == "zipapp"
+    assert (
+        import_module("one_of_my_own") == "one_of_my_own 1.5"
+        and import_module("zipapp") == "zipapp"
+    )
 
 
 def test_an_observable_without_a_label_or_under_another_name_is_refused():
-    for attributes, said in (({"name": "mine"}, "label"), ({"name": "other", "label": "x"}, "name = 'mine'"), ({"name": "mine", "label": 3}, "label")):
+    for attributes, said in (
+        ({"name": "mine"}, "label"),
+        ({"name": "other", "label": "x"}, "name = 'mine'"),
+        ({"name": "mine", "label": 3}, "label"),
+    ):
         with pytest.raises(ValueError, match=said):
             OBSERVABLES["mine"] = type("Mine", (), attributes)
     assert "mine" not in OBSERVABLES

@@ -10,8 +10,8 @@ from small_jobs import make_job
 from hpcslmc.config import Job, resolve
 from hpcslmc.effective import MODELS, FreeElectrons, on_lattice
 from hpcslmc.errors import UserError
-from hpcslmc.learning.replay import Physics, Replay
 from hpcslmc.lattice import Lattice
+from hpcslmc.learning.replay import Physics, Replay
 from hpcslmc.parallel import World
 from hpcslmc.simulation import Simulation
 
@@ -42,7 +42,11 @@ def test_data_come_back(kept):
     replay = Replay(str(folder), PHYSICS)
     assert replay.shape == (4, 4) and len(replay) == log_weight.numel()
     rows = np.array([7, 0, 7, 40])
-    for found, kept_ in zip(replay.read(rows, "cpu"), (spins.flatten(0, 1), log_weight.flatten(), forces.flatten(0, 1)), strict=True):
+    for found, kept_ in zip(
+        replay.read(rows, "cpu"),
+        (spins.flatten(0, 1), log_weight.flatten(), forces.flatten(0, 1)),
+        strict=True,
+    ):
         assert torch.allclose(found, kept_[torch.as_tensor(rows)], atol=3e-6)
     assert torch.equal(replay.read(rows, "cpu")[1], log_weight.flatten()[torch.as_tensor(rows)])
     assert len(simulation.rungs[0].learning.data) == 0 and (folder / "model.h5").exists()
@@ -83,7 +87,14 @@ def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
     while not second.finished:
         second.advance()
     assert torch.equal(whole.rungs[0].spins, second.rungs[0].spins)
-    assert all(torch.equal(a, b) for a, b in zip(whole.rungs[0].learning.model.parameters(), second.rungs[0].learning.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            whole.rungs[0].learning.model.parameters(),
+            second.rungs[0].learning.model.parameters(),
+            strict=True,
+        )
+    )
 
 
 def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):
@@ -95,6 +106,10 @@ def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):
         Replay(str(kept[0] / "model.h5"), PHYSICS)
     with h5py.File(tmp_path / "data.h5", "w") as file, h5py.File(kept[0] / "data.h5") as good:
         file.attrs.update(good.attrs)
-        file["spins"], file["log_weight"], file["forces"] = np.zeros((3, 16, 3)), np.zeros(4), np.zeros((3, 16, 3))
+        file["spins"], file["log_weight"], file["forces"] = (
+            np.zeros((3, 16, 3)),
+            np.zeros(4),
+            np.zeros((3, 16, 3)),
+        )
     with pytest.raises(UserError, match="damaged: its arrays do not fit"):
         Replay(str(tmp_path), PHYSICS)

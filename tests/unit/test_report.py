@@ -18,10 +18,26 @@ from hpcslmc.report import Sheet, print_tables
 from hpcslmc.results import Results, collect, merge
 from hpcslmc.run import main
 
-MEASURE = {"fluctuations": 1, "structure_factor": 2, "correlations": 2, "density_of_states": 4, "spectral_function": 4, "optical_conductivity": 4,
-           "energies": 20}
-OF_ONE = {"acceptance_by_round", "autocorrelation", "structure_factor", "correlations", "spins", "learning_curve", "density_of_states",
-          "optical_conductivity", "spectral_function"}
+MEASURE = {
+    "fluctuations": 1,
+    "structure_factor": 2,
+    "correlations": 2,
+    "density_of_states": 4,
+    "spectral_function": 4,
+    "optical_conductivity": 4,
+    "energies": 20,
+}
+OF_ONE = {
+    "acceptance_by_round",
+    "autocorrelation",
+    "structure_factor",
+    "correlations",
+    "spins",
+    "learning_curve",
+    "density_of_states",
+    "optical_conductivity",
+    "spectral_function",
+}
 
 
 def found(shape=(4, 4), **keys) -> Results:
@@ -34,7 +50,11 @@ def found(shape=(4, 4), **keys) -> Results:
 def runs(tmp_path_factory) -> dict[str, Results]:
     """Two sizes and a ladder, on disk and in memory."""
     folder = tmp_path_factory.mktemp("runs")
-    results = {"small": found(), "long": found((6, 4)), "ladder": found(ensemble={"temperature": [0.5, 0.2]})}
+    results = {
+        "small": found(),
+        "long": found((6, 4)),
+        "ladder": found(ensemble={"temperature": [0.5, 0.2]}),
+    }
     for name, one in results.items():
         (folder / name).mkdir()
         results_file.write(folder / name / "results.h5", one)
@@ -51,10 +71,13 @@ def coarse(monkeypatch):
 def test_the_report_of_one_run(runs, tmp_path, capsys):
     path = next(iter(runs))
     assert main(["report", path, "--to", str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.iterdir()} == {f"{name}.{ending}" for name in OF_ONE for ending in ("png", "pdf")}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"{name}.{ending}" for name in OF_ONE for ending in ("png", "pdf")
+    }
     for name in OF_ONE:
         picture = imread(tmp_path / f"{name}.png")
-        assert picture.shape[1] in (340, 700) and picture[..., :3].std() > 0.02, name  # one or two columns
+        # one or two columns
+        assert picture.shape[1] in (340, 700) and picture[..., :3].std() > 0.02, name
     said = capsys.readouterr()
     assert "electronic energy" in said.out and said.err == ""
 
@@ -218,19 +241,36 @@ def test_the_report_of_several_runs_compares_them(runs, tmp_path, capsys):
     assert main(["report", *list(runs)[1:], "--to", str(tmp_path), "--markdown"]) == 0
     out = capsys.readouterr()
     table = [line for line in out.out.split("All runs")[1].splitlines() if line.startswith("| ")]
-    assert len(table) == 2 + 3 and "6x4" in out.out and out.out.count("**Obs") == 2 and out.out.count("**All") == 1
+    assert (
+        len(table) == 2 + 3
+        and "6x4" in out.out
+        and out.out.count("**Obs") == 2
+        and out.out.count("**All") == 1
+    )
     assert all(line.count(" | ") == table[0].count(" | ") for line in table)
     names = {p.stem for p in tmp_path.iterdir()}
-    assert {"observables_temperature", "autocorrelation", "exchange_ladder", "spins_long", "spins_ladder"} <= names and "exchange_long" not in names
+    assert {
+        "observables_temperature",
+        "autocorrelation",
+        "exchange_ladder",
+        "spins_long",
+        "spins_ladder",
+    } <= names and "exchange_long" not in names
 
 
 def test_points_and_error_bars_are_means_and_errors(runs):
     figure = figures.observables({"ladder": list(runs.values())[2]}, "T")
     summary = list(runs.values())[2].summary
     (container,) = figure.axes[0].containers
-    assert np.allclose(container.lines[0].get_xydata(), [[0.2, summary.of("energy")[1]], [0.5, summary.of("energy")[0]]])
+    assert np.allclose(
+        container.lines[0].get_xydata(),
+        [[0.2, summary.of("energy")[1]], [0.5, summary.of("energy")[0]]],
+    )
     (bars,) = container.lines[2]
-    assert np.allclose([np.ptp(segment[:, 1]) / 2.0 for segment in bars.get_segments()], summary.of("energy", "error")[::-1])
+    assert np.allclose(
+        [np.ptp(segment[:, 1]) / 2.0 for segment in bars.get_segments()],
+        summary.of("energy", "error")[::-1],
+    )
     sizes = figures.observables(dict(list(runs.items())[:2]), "L")
     assert np.allclose(sizes.axes[0].lines[0].get_xdata(), [4.0, 24.0**0.5])
     assert figures.observables(dict(list(runs.items())[:1]), "L") is None
@@ -246,7 +286,9 @@ def test_the_map_of_the_structure_factor_has_its_momenta_in_their_places(runs, w
     assert np.isclose(drawn[ny // 2, nx // 2], mean[0, 0])
     for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         assert np.isclose(drawn[corner], mean[shape[0] // 2, shape[1] // 2])
-    assert np.isclose(drawn[ny // 2, nx // 2 + 1], mean[1, 0]) and np.isclose(drawn[ny // 2 + 1, nx // 2], mean[0, 1])
+    assert np.isclose(drawn[ny // 2, nx // 2 + 1], mean[1, 0]) and np.isclose(
+        drawn[ny // 2 + 1, nx // 2], mean[0, 1]
+    )
 
 
 def test_a_peak_is_shown_on_a_logarithmic_scale_and_a_flat_map_is_not(runs):
@@ -255,20 +297,30 @@ def test_a_peak_is_shown_on_a_logarithmic_scale_and_a_flat_map_is_not(runs):
     for height, norm in ((1.0, "Normalize"), (50.0, "LogNorm")):
         chains = np.ones_like(profile.chains)
         chains[:, 2, 2] = height
-        figure = figures.structure_factor(replace(results, profiles={"structure_factor": replace(profile, chains=chains)}))
+        figure = figures.structure_factor(
+            replace(results, profiles={"structure_factor": replace(profile, chains=chains)})
+        )
         assert type(figure.axes[0].collections[0].norm).__name__ == norm
 
 
 def test_a_model_that_was_taken_as_it_is_has_no_learning_curve(runs):
     results = next(iter(runs.values()))
     assert figures.learning_curve(results) is not None
-    assert figures.learning_curve(replace(results, curve={name: column[:1] * 0 for name, column in results.curve.items()})) is None
+    assert (
+        figures.learning_curve(
+            replace(results, curve={name: column[:1] * 0 for name, column in results.curve.items()})
+        )
+        is None
+    )
 
 
 def test_the_learning_of_merged_runs_is_told_apart(runs):
     one, another = next(iter(runs.values())), found(seed=2)
     merged = merge({"one": one, "another": another})
-    assert [text.get_text() for text in figures.learning_curve(merged).legends[0].get_texts()] == ["run 1", "run 2"]
+    assert [text.get_text() for text in figures.learning_curve(merged).legends[0].get_texts()] == [
+        "run 1",
+        "run 2",
+    ]
     assert len(figures.acceptance_by_round({"merged": merged}).axes[0].containers) == 2
     assert len(set(colours_of(figures.acceptance_by_round({"merged": merged}).axes[1].lines))) == 2
 
@@ -288,11 +340,19 @@ def test_without_matplotlib_the_tables_still_come(runs, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["report", next(iter(runs))]) == 2
     out = capsys.readouterr()
-    assert "electronic energy" in out.out and len(out.err.splitlines()) == 1 and "pip install matplotlib" in out.err
+    assert (
+        "electronic energy" in out.out
+        and len(out.err.splitlines()) == 1
+        and "pip install matplotlib" in out.err
+    )
 
 
 def test_bars_in_cells_do_not_break_a_table():
-    assert Sheet("t", ["|m|^2", "b"], [["1", "2"]], left=1).markdown().splitlines()[2:] == [r"| \|m\|^2 | b |", "| :-- | --: |", "| 1 | 2 |"]
+    assert Sheet("t", ["|m|^2", "b"], [["1", "2"]], left=1).markdown().splitlines()[2:] == [
+        r"| \|m\|^2 | b |",
+        "| :-- | --: |",
+        "| 1 | 2 |",
+    ]
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 200])
@@ -305,11 +365,16 @@ def test_a_table_that_is_too_wide_goes_on_below_and_no_cell_is_cut(width):
         for sheet in sheets:
             console.print(sheet.text(width))
     lines = captured.get().splitlines()
-    assert max(len(line.rstrip()) for line in lines) <= width and len(sheets) == {30: 6, 40: 3, 60: 2, 200: 1}[width]
+    assert (
+        max(len(line.rstrip()) for line in lines) <= width
+        and len(sheets) == {30: 6, 40: 3, 60: 2, 200: 1}[width]
+    )
     assert [heading for sheet in sheets for heading in sheet.headings[2:]] == headings[2:]
     for i in range(3):
         own = [line for line in lines if line.split()[:1] == [f"0.{i}"]]
-        assert [cell for line in own for cell in line.split()[2:]] == rows[i][2:] and len(own) == len(sheets)
+        assert [cell for line in own for cell in line.split()[2:]] == rows[i][2:] and len(
+            own
+        ) == len(sheets)
 
 
 def test_chains_that_stand_still_are_a_doubt(capsys):
@@ -326,9 +391,17 @@ def test_chains_that_stand_still_are_a_doubt(capsys):
 
 def test_a_ladder_in_pieces_or_uneven_is_a_doubt(runs, capsys):
     ladder = next(one for one in runs.values() if one.is_ladder)
-    for accepted, rungs, said in ((0, None, "Ladder in pieces: 0 of the swaps between T = 0.5 and 0.2"), (40, None, ""), (2, 3, "Ladder uneven")):
+    for accepted, rungs, said in (
+        (0, None, "Ladder in pieces: 0 of the swaps between T = 0.5 and 0.2"),
+        (40, None, ""),
+        (2, 3, "Ladder uneven"),
+    ):
         tried = np.full((8, 2), 100)
-        exchange = {"tried": tried, "accepted": np.array([[accepted, 60]] * 8), "trips": np.zeros((8, 3), int)}
+        exchange = {
+            "tried": tried,
+            "accepted": np.array([[accepted, 60]] * 8),
+            "trips": np.zeros((8, 3), int),
+        }
         job = ladder.job.replace("[ensemble]", "[ensemble]\nrungs = 3") if rungs else ladder.job
         print_tables({"": replace(ladder, exchange=exchange, job=job)})
         out = " ".join(capsys.readouterr().out.split())

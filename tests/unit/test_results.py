@@ -26,27 +26,51 @@ ONLY_MERGED = {"lengths", "learning/curve/run", "learning/rounds/run"}
 
 
 def found(seed: int = 1, **keys) -> Results:
-    return collect(run(make_job(seed=seed, method="exact", **{"samples": 8} | keys), World()), {"hpcslmc": "0"})
+    return collect(
+        run(make_job(seed=seed, method="exact", **{"samples": 8} | keys), World()), {"hpcslmc": "0"}
+    )
 
 
 @pytest.fixture(scope="module", params=["one temperature", "ladder"])
 def path(request, tmp_path_factory) -> Path:
     """A file with every group."""
     job = make_job(samples=12, ensemble=LADDER if request.param == "ladder" else None).model_dump()
-    job["measure"] |= dict.fromkeys(("structure_factor", "correlations", "density_of_states", "spectral_function", "optical_conductivity"), 4)
+    job["measure"] |= dict.fromkeys(
+        (
+            "structure_factor",
+            "correlations",
+            "density_of_states",
+            "spectral_function",
+            "optical_conductivity",
+        ),
+        4,
+    )
     simulation = run(Job.model_validate(job), World())
     path = tmp_path_factory.mktemp("results") / "results.h5"
-    write_results(path, simulation, {name: "0" for name in ("hpcslmc", "Python", "MPI", "HDF5", "torch", "numpy")})
+    write_results(
+        path,
+        simulation,
+        {name: "0" for name in ("hpcslmc", "Python", "MPI", "HDF5", "torch", "numpy")},
+    )
     return path
 
 
 def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
     with h5py.File(path) as file:
         ladder, items, attributes = file["temperature"].ndim > 0, {}, set(file.attrs)
-        file.visititems(lambda name, item: items.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        axes = {f"profiles/{name}": list(group.attrs["axes"]) for name, group in file["profiles"].items()}
+        file.visititems(
+            lambda name, item: (
+                items.update({name: item}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        axes = {
+            f"profiles/{name}": list(group.attrs["axes"])
+            for name, group in file["profiles"].items()
+        }
         rows = {}
-        for names, dims, units, _ in re.findall(r"^\| (`.*?`) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE):
+        for names, dims, units, _ in re.findall(
+            r"^\| (`.*?`) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE
+        ):
             rows |= {name: (dims, units) for name in re.findall("`(.*?)`", names)}
         met = set()
         for name, item in items.items():
@@ -58,16 +82,37 @@ def test_the_page_names_every_dataset_with_its_dimensions_and_units(path):
                 row = f"profiles/PROFILE/{'AXIS' if own in axes[group] else own}"
             dims, units = rows[row]
             met.add(row)
-            expected = dims.replace(" [, temperature]", ", temperature" if ladder else "").replace("[temperature]", "temperature" if ladder else "")
-            expected = expected.replace("AXES", ", ".join(axes.get(group, []))) if dims not in ("themselves", "itself") else own
-            scales = [own] if item.is_scale else [dim[0].name.rpartition("/")[2] for dim in item.dims]
+            expected = dims.replace(" [, temperature]", ", temperature" if ladder else "").replace(
+                "[temperature]", "temperature" if ladder else ""
+            )
+            expected = (
+                expected.replace("AXES", ", ".join(axes.get(group, [])))
+                if dims not in ("themselves", "itself")
+                else own
+            )
+            scales = (
+                [own] if item.is_scale else [dim[0].name.rpartition("/")[2] for dim in item.dims]
+            )
             assert ", ".join(scales) == expected, name
-            assert units in ("its own", "its own, squared", item.attrs["units"]) and item.attrs["long_name"], name
-            assert all(dim[0].name.rpartition("/")[0].strip("/") == group for dim in item.dims if len(dim)), name
-        only_ladders = {row for row in rows if row.startswith("exchange/") or row.endswith("/temperature") and not row.startswith("learning")}
+            assert (
+                units in ("its own", "its own, squared", item.attrs["units"])
+                and item.attrs["long_name"]
+            ), name
+            assert all(
+                dim[0].name.rpartition("/")[0].strip("/") == group for dim in item.dims if len(dim)
+            ), name
+        only_ladders = {
+            row
+            for row in rows
+            if row.startswith("exchange/")
+            or row.endswith("/temperature")
+            and not row.startswith("learning")
+        }
         assert met == set(rows) - (set() if ladder else only_ladders) - ONLY_MERGED
     phases = {f"cpu_seconds_{phase}" for phase in ("thermalise", "learn", "tune", "sample")}
-    named = set(re.findall(r"`(\w+)`", PAGE.read_text().split("Attributes of the file")[1].split("##")[0]))
+    named = set(
+        re.findall(r"`(\w+)`", PAGE.read_text().split("Attributes of the file")[1].split("##")[0])
+    )
     assert attributes - phases == named - {"merged_jobs", "cpu_seconds_PHASE", "imported"}
 
 
@@ -91,24 +136,41 @@ def test_a_filling_that_was_missed_is_a_doubt():
     """By more than three errors, or by more than 0.2 per cent."""
     run = found(ensemble={"temperature": [0.5, 0.2], "filling": 0.8})
     chains, draws = 8, 4000
-    for mean, spread, missed in ((0.8, 0.1, ""), (0.8012, 0.05, "not the 0.8"), (0.803, 1.0, "not the 0.8")):
+    for mean, spread, missed in (
+        (0.8, 0.1, ""),
+        (0.8012, 0.05, "not the 0.8"),
+        (0.803, 1.0, "not the 0.8"),
+    ):
         density = np.random.default_rng(2).normal(size=(chains, draws, 2)) * spread
         density += mean - density.mean((0, 1))
         filled = {name: np.zeros((chains, draws, 2)) for name in run.draws} | {"density": density}
         summary = replace(run, draws=filled).summary
         doubts = summary.doubts[summary.names.index("density")]
-        assert all((missed in doubt if missed else "not the" not in doubt) for doubt in doubts), (mean, doubts)
+        assert all((missed in doubt if missed else "not the" not in doubt) for doubt in doubts), (
+            mean,
+            doubts,
+        )
 
 
 def test_xarray_and_arviz_take_it_as_it_is(path):
-    draws, summary = (xarray.open_dataset(path, group=group, engine="h5netcdf") for group in ("draws", "summary"))
+    draws, summary = (
+        xarray.open_dataset(path, group=group, engine="h5netcdf") for group in ("draws", "summary")
+    )
     with h5py.File(path) as file:
-        assert np.array_equal(draws["energy"], file["draws/energy"]) and draws["energy"].attrs["units"] == "t"
+        assert (
+            np.array_equal(draws["energy"], file["draws/energy"])
+            and draws["energy"].attrs["units"] == "t"
+        )
     assert draws["energy"].dims[:2] == ("chain", "draw")
     energy = summary.sel(observable="energy")
     assert np.allclose(energy["mean"], draws["energy"].mean(("chain", "draw")))
     assert np.allclose(draws.azstats.ess(method="bulk")["energy"], energy["ess_bulk"])
-    assert set(xarray.open_datatree(path, engine="h5netcdf").children) >= {"draws", "summary", "profiles", "learning"}
+    assert set(xarray.open_datatree(path, engine="h5netcdf").children) >= {
+        "draws",
+        "summary",
+        "profiles",
+        "learning",
+    }
 
 
 def test_what_is_read_is_what_was_written(path):
@@ -121,7 +183,9 @@ def test_what_is_read_is_what_was_written(path):
         one.visit(names.append)
         for name in names:
             if isinstance(one[name], h5py.Dataset):
-                assert np.array_equal(one[name][()], other[name][()], equal_nan=one[name].dtype.kind == "f"), name
+                assert np.array_equal(
+                    one[name][()], other[name][()], equal_nan=one[name].dtype.kind == "f"
+                ), name
         assert dict(one.attrs) == dict(other.attrs)
 
 
@@ -129,14 +193,24 @@ def test_what_is_read_is_what_was_written(path):
 def test_merged_runs_are_one_run_of_all_chains(ensemble):
     one, two = found(1, ensemble=ensemble), found(2, ensemble=ensemble)
     merged = merge({"one": one, "two": two})
-    assert np.array_equal(merged.draws["energy"], np.concatenate([one.draws["energy"], two.draws["energy"]]))
-    assert np.allclose(merged.summary.of("energy"), (one.summary.of("energy") + two.summary.of("energy")) / 2.0)
+    assert np.array_equal(
+        merged.draws["energy"], np.concatenate([one.draws["energy"], two.draws["energy"]])
+    )
+    assert np.allclose(
+        merged.summary.of("energy"), (one.summary.of("energy") + two.summary.of("energy")) / 2.0
+    )
     profile = merged.profiles["structure_factor"] if merged.profiles else None
-    assert profile is None or np.allclose(profile.mean, (one.profiles["structure_factor"].mean + two.profiles["structure_factor"].mean) / 2.0)
+    assert profile is None or np.allclose(
+        profile.mean,
+        (one.profiles["structure_factor"].mean + two.profiles["structure_factor"].mean) / 2.0,
+    )
     assert merged.spins.shape[0] == 16 and merged.others == [two.job]
     assert merged.lengths is None
     if ensemble:
-        assert merged.exchange["accepted"].sum() == one.exchange["accepted"].sum() + two.exchange["accepted"].sum()
+        assert (
+            merged.exchange["accepted"].sum()
+            == one.exchange["accepted"].sum() + two.exchange["accepted"].sum()
+        )
     with pytest.raises(UserError, match="same chains"):
         merge({"merged": merged, "two": two})
 
@@ -160,7 +234,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, capsys, case):
     assert not (tmp_path / "out").exists()
 
 
-TUNED = {  # ensembles that thermalisation tunes, and whether a further seed can have the first one's values
+# ensembles that thermalisation tunes, and whether a further seed can have the first one's values
+TUNED = {
     "filling": ({"temperature": 0.1, "filling": 0.8}, True),
     "rungs": ({"temperature": [0.5, 0.1], "rungs": 4}, True),
     "filling of a ladder": ({"temperature": [0.5, 0.1], "filling": 0.8}, False),
@@ -197,25 +272,41 @@ def test_runs_that_were_tuned_apart_are_refused_with_a_remedy_that_works(case):
 @pytest.mark.parametrize("ensemble", [None, LADDER])
 def test_runs_of_different_lengths_are_merged_sample_by_sample(tmp_path, ensemble):
     measure = {"structure_factor": 3, "correlations": 0}
-    jobs = [make_job(seed=seed, samples=samples, ensemble=ensemble).model_dump() | {"measure": measure} for seed, samples in ((1, 12), (2, 8))]
+    jobs = [
+        make_job(seed=seed, samples=samples, ensemble=ensemble).model_dump() | {"measure": measure}
+        for seed, samples in ((1, 12), (2, 8))
+    ]
     one, two = (collect(run(checked(job), World()), {"hpcslmc": "0"}) for job in jobs)
     merged = merge({"one": one, "two": two})
     assert merged.lengths.tolist() == [12] * 8 + [8] * 8 and merged.there.sum() == 160
     for name in ("energy", "m2_staggered", "acceptance"):
-        assert np.allclose(merged.summary.of(name), (12 * one.summary.of(name) + 8 * two.summary.of(name)) / 20)
-        assert np.isnan(merged.draws[name][8:, 8:]).all() and np.array_equal(merged.draws[name][8:, :8], two.draws[name])
+        assert np.allclose(
+            merged.summary.of(name), (12 * one.summary.of(name) + 8 * two.summary.of(name)) / 20
+        )
+        assert np.isnan(merged.draws[name][8:, 8:]).all() and np.array_equal(
+            merged.draws[name][8:, :8], two.draws[name]
+        )
     profile = merged.profiles["structure_factor"]
     assert profile.measurements.tolist() == [4] * 8 + [2] * 8
-    assert np.allclose(profile.mean, (4 * one.profiles["structure_factor"].mean + 2 * two.profiles["structure_factor"].mean) / 6)
-    assert np.array_equal(merged.rounds["run"], [1] * len(one.rounds["round"]) + [2] * len(two.rounds["round"]))
-    assert np.array_equal(merged.rounds["mse"], np.concatenate([one.rounds["mse"], two.rounds["mse"]]))
+    assert np.allclose(
+        profile.mean,
+        (4 * one.profiles["structure_factor"].mean + 2 * two.profiles["structure_factor"].mean) / 6,
+    )
+    assert np.array_equal(
+        merged.rounds["run"], [1] * len(one.rounds["round"]) + [2] * len(two.rounds["round"])
+    )
+    assert np.array_equal(
+        merged.rounds["mse"], np.concatenate([one.rounds["mse"], two.rounds["mse"]])
+    )
     if ensemble:
         assert merged.exchange["tried"][:, 0].tolist() == [6] * 8 + [4] * 8
         assert np.isclose(merged.exchange_acceptance[0], merged.exchange["accepted"].sum() / 80)
 
     results_file.write(tmp_path / "results.h5", merged)
     again = results_file.read(tmp_path)
-    assert again.dataset().equals(merged.dataset()) and np.array_equal(again.lengths, merged.lengths)
+    assert again.dataset().equals(merged.dataset()) and np.array_equal(
+        again.lengths, merged.lengths
+    )
     xarrays = xarray.open_dataset(tmp_path / "results.h5", group="draws", engine="h5netcdf")
     assert np.allclose(xarrays["energy"].mean(("chain", "draw")), merged.summary.of("energy"))
     third = found(3, ensemble=ensemble)
@@ -226,9 +317,14 @@ def test_runs_of_different_lengths_are_merged_sample_by_sample(tmp_path, ensembl
 
 
 def test_merged_runs_of_which_one_was_merged_keep_their_numbers():
-    one, two, three = (collect(run(make_job(seed=seed), World()), {"hpcslmc": "0"}) for seed in (1, 2, 3))
+    one, two, three = (
+        collect(run(make_job(seed=seed), World()), {"hpcslmc": "0"}) for seed in (1, 2, 3)
+    )
     nested = merge({"a": one, "b": merge({"two": two, "three": three})})
-    assert np.unique(nested.curve["run"]).tolist() == [1, 2, 3] and nested.others == [two.job, three.job]
+    assert np.unique(nested.curve["run"]).tolist() == [1, 2, 3] and nested.others == [
+        two.job,
+        three.job,
+    ]
     alone = {name: draws for name, draws in two.draws.items() if name != "energy"}
     with pytest.raises(UserError, match=r"their observables \(energy of one alone\)"):
         merge({"one": one, "two": replace(two, draws=alone)})
@@ -238,7 +334,10 @@ def test_the_command_merges(tmp_path, capsys):
     for seed in (1, 2, 3):
         (tmp_path / str(seed)).mkdir()
         results_file.write(tmp_path / str(seed) / "results.h5", found(seed))
-    assert main(["merge", str(tmp_path / "out"), *(str(tmp_path / str(seed)) for seed in (1, 2, 3))]) == 0
+    assert (
+        main(["merge", str(tmp_path / "out"), *(str(tmp_path / str(seed)) for seed in (1, 2, 3))])
+        == 0
+    )
     assert "electronic energy" in capsys.readouterr().out
     assert results_file.read(tmp_path / "out").draws["energy"].shape == (24, 8)
 
@@ -250,5 +349,7 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, content):
             file.attrs["format"] = "hpcslmc results 1"
     elif content:
         (tmp_path / "results.h5").write_bytes(content)
-    with pytest.raises(UserError, match="another version" if content == "format" else "no results to read"):
+    with pytest.raises(
+        UserError, match="another version" if content == "format" else "no results to read"
+    ):
         results_file.read(tmp_path)

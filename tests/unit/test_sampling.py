@@ -14,7 +14,10 @@ def stream(name: str, chains: int = 6) -> Stream:
 
 
 def test_reversibility_needs_no_good_guide():
-    """Forces of another system guide as well as any: only the size of the errors depends on them."""
+    """Forces of another system guide as well as any.
+
+    Only the size of the errors depends on them.
+    """
     assert_reversible_and_of_second_order(make_diagonalise((3, 4), 4.0, 3.0))
 
 
@@ -28,10 +31,15 @@ def assert_reversible_and_of_second_order(other) -> None:
     move = HMC(weight, stream("hmc"), 1.0, 0.1, guide)
 
     def trajectory(spins, momenta, steps):
-        time, evaluation = torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64), weight.evaluate(spins, True)
+        time, evaluation = (
+            torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64),
+            weight.evaluate(spins, True),
+        )
         guiding = guide and guide(spins)
         for _ in range(steps):
-            spins, momenta, evaluation, guiding = move._step(spins, momenta, evaluation, guiding, time)
+            spins, momenta, evaluation, guiding = move._step(
+                spins, momenta, evaluation, guiding, time
+            )
         return spins, momenta
 
     momenta = _tangential(stream("p").normal(12, 3), spins)
@@ -39,10 +47,15 @@ def assert_reversible_and_of_second_order(other) -> None:
     for steps in (20, 40):
         moved, turned = trajectory(spins, momenta, steps)
         back, against = trajectory(moved, -turned, steps)
-        assert torch.allclose(back, spins, atol=1e-11) and torch.allclose(against, -momenta, atol=1e-11)
+        assert torch.allclose(back, spins, atol=1e-11) and torch.allclose(
+            against, -momenta, atol=1e-11
+        )
         assert (moved * turned).sum(-1).abs().max() < 1e-12
-        change = (weight.log_weight(moved) - weight.log_weight(spins)
-                  - 0.5 * (turned.square() - momenta.square()).sum((1, 2)))
+        change = (
+            weight.log_weight(moved)
+            - weight.log_weight(spins)
+            - 0.5 * (turned.square() - momenta.square()).sum((1, 2))
+        )
         errors.append(change.abs().mean())
     assert 3.0 < errors[0] / errors[1] < 5.0
 
@@ -50,12 +63,16 @@ def assert_reversible_and_of_second_order(other) -> None:
 def test_a_good_guide_saves_evaluations():
     """Guided by its own forces, a trajectory of one evaluation is accepted like one of six."""
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
-    guided = HMC(weight, stream("hmc"), 1.5, 1.5, guide=lambda spins: weight.evaluate(spins, True).forces)
+    guided = HMC(
+        weight, stream("hmc"), 1.5, 1.5, guide=lambda spins: weight.evaluate(spins, True).forces
+    )
     plain, coarse = HMC(weight, stream("hmc"), 1.5, 0.25), HMC(weight, stream("hmc"), 1.5, 1.5)
     assert (guided.steps, plain.steps, coarse.steps) == (1, 6, 1)
     evaluation = weight.evaluate(spins, True)
     fine, one = plain.move(spins, evaluation), guided.move(spins, evaluation)
-    assert torch.allclose(fine.spins, one.spins, atol=1e-12) and torch.equal(fine.acceptance, one.acceptance)
+    assert torch.allclose(fine.spins, one.spins, atol=1e-12) and torch.equal(
+        fine.acceptance, one.acceptance
+    )
     assert not torch.allclose(fine.spins, coarse.move(spins, evaluation).spins, atol=1e-2)
 
 
@@ -63,9 +80,12 @@ def test_moves_keep_spins_on_the_sphere_and_evaluations_true():
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
     model = make_effective("attention", weight.hamiltonian.lattice, 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
-    moves = [HMC(weight, stream("hmc"), 1.5, 0.2), Metropolis(weight, stream("metropolis"), 0.5),
-             SLMC(weight, HMC(model, stream("inner"), 1.5, 0.5), stream("test"), 2),
-             SLMC(weight, Metropolis(model, stream("inner"), 1.0), stream("test"), 2)]
+    moves = [
+        HMC(weight, stream("hmc"), 1.5, 0.2),
+        Metropolis(weight, stream("metropolis"), 0.5),
+        SLMC(weight, HMC(model, stream("inner"), 1.5, 0.5), stream("test"), 2),
+        SLMC(weight, Metropolis(model, stream("inner"), 1.0), stream("test"), 2),
+    ]
     for move in moves:
         state, evaluation = spins, move.evaluate(spins)
         for _ in range(5):
@@ -92,7 +112,10 @@ def test_slmc_with_the_exact_weight_as_model_always_accepts():
 
 def test_tuning_reaches_the_target():
     weight, spins = make_diagonalise((4, 4), 1.0, 20.0), random_spins(6, 16)
-    for move, target in ((HMC(weight, stream("hmc"), 1.5, 0.02), 0.8), (Metropolis(weight, stream("metropolis"), 20.0), 0.5)):
+    for move, target in (
+        (HMC(weight, stream("hmc"), 1.5, 0.02), 0.8),
+        (Metropolis(weight, stream("metropolis"), 20.0), 0.5),
+    ):
         evaluation, acceptances = move.evaluate(spins), []
         for k in range(120):
             step = move.move(spins, evaluation)
@@ -100,7 +123,8 @@ def test_tuning_reaches_the_target():
             acceptances.append(float(step.acceptance.mean()))
             if k < 80:
                 move.tune(step.tuning.mean(0).tolist())
-        assert abs(sum(acceptances[80:]) / 40 - target) < 0.18  # an HMC step divides the trajectory, so its sizes are discrete
+        # an HMC step divides the trajectory, so its sizes are discrete
+        assert abs(sum(acceptances[80:]) / 40 - target) < 0.18
 
 
 class Field:
@@ -116,12 +140,14 @@ class Field:
 
 @pytest.mark.parametrize("h", [20.0, 300.0, 4000.0])
 def test_tuning_finds_the_length_of_trajectories(h):
-    """1 - rho of log W is sin^2(phi) for the phase phi = sqrt(h) length, on average over the spread of phi; tau length is least at 1.35."""
+    """1 - rho of log W is sin^2(phi) for the phase phi = sqrt(h) length, on average over the spread
+    of phi; tau length is least at 1.35.
+    """
     chains, sites = 64, 20
     move = HMC(Field(h), stream("hmc", chains))
     spins = random_spins(chains, sites)
     evaluation, lengths = move.evaluate(spins), []
-    for k in range(160):
+    for _ in range(160):
         step = move.move(spins, evaluation)
         spins, evaluation = step.spins, step.evaluation
         move.tune(step.tuning.mean(0).tolist())
@@ -146,13 +172,22 @@ def test_what_a_step_leaves_of_the_model_is_the_model_at_its_spins(name):
     model = make_effective(name, weight.hamiltonian.lattice, 3, 1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0])
-    slmc = SLMC(weight, HMC(model, Stream(1, torch.arange(8), "inner"), 1.5, 0.5), Stream(1, torch.arange(8), "test"), 2)
+            parameter.copy_(
+                0.1 * Stream(3, torch.zeros(1, dtype=torch.int64), name).normal(*parameter.shape)[0]
+            )
+    slmc = SLMC(
+        weight,
+        HMC(model, Stream(1, torch.arange(8), "inner"), 1.5, 0.5),
+        Stream(1, torch.arange(8), "test"),
+        2,
+    )
     spins = random_spins(8, 16)
     evaluation, effective = slmc.evaluate(spins), None
     for _ in range(6):
         step = slmc.move(spins, evaluation, effective=effective)
         spins, evaluation, effective = step.spins, step.evaluation, step.effective
         anew = slmc.inner.evaluate(spins)
-        assert torch.equal(anew.log_weight, effective.log_weight) and torch.equal(anew.forces, effective.forces)
+        assert torch.equal(anew.log_weight, effective.log_weight) and torch.equal(
+            anew.forces, effective.forces
+        )
     assert 0.0 < float(step.inner_acceptance.mean())

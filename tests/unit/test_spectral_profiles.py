@@ -41,18 +41,24 @@ def test_values_have_the_shape_of_the_grid(name):
 
 def test_structure_factor_and_correlations():
     spins, electrons = random_spins(2, 12), make_electrons()
-    structure, correlations = (profile(name, electrons) for name in ("structure_factor", "correlations"))
+    structure, correlations = (
+        profile(name, electrons) for name in ("structure_factor", "correlations")
+    )
     values, distances = structure.measure(spins).numpy(), correlations.measure(spins).numpy()
     coordinates = Lattice(SHAPE).coordinates
     for chain, s in enumerate(spins.numpy()):
         for a, qx in enumerate(structure.grid["qx"].values):
             for b, qy in enumerate(structure.grid["qy"].values):
-                mode = sum(np.exp(1j * (qx * x + qy * y)) * s[i] for i, (x, y) in enumerate(coordinates))
+                mode = sum(
+                    np.exp(1j * (qx * x + qy * y)) * s[i] for i, (x, y) in enumerate(coordinates)
+                )
                 assert values[chain, a, b] == pytest.approx(np.square(np.abs(mode)).sum() / 12)
         grid = s.reshape(4, 3, 3)
         for x in range(4):
             for y in range(3):
-                assert distances[chain, x, y] == pytest.approx((grid * np.roll(grid, (-x, -y), (0, 1))).sum() / 12)
+                assert distances[chain, x, y] == pytest.approx(
+                    (grid * np.roll(grid, (-x, -y), (0, 1))).sum() / 12
+                )
     assert values.mean((1, 2)) == pytest.approx(1.0)  # the sum rule
 
 
@@ -60,15 +66,23 @@ def test_structure_factor_agrees_with_the_modes():
     spins, electrons = random_spins(3, 16), make_electrons((4, 4))
     values = profile("structure_factor", electrons).measure(spins)
     evaluation = make_diagonalise((4, 4)).evaluate(spins)
-    expected = {"m2_uniform": values[:, 0, 0], "m2_staggered": values[:, 2, 2], "m2_next_uniform": (values[:, 1, 0] + values[:, 0, 1]) / 2,
-                "m2_next_staggered": (values[:, 3, 2] + values[:, 2, 3]) / 2}
+    expected = {
+        "m2_uniform": values[:, 0, 0],
+        "m2_staggered": values[:, 2, 2],
+        "m2_next_uniform": (values[:, 1, 0] + values[:, 0, 1]) / 2,
+        "m2_next_staggered": (values[:, 3, 2] + values[:, 2, 3]) / 2,
+    }
     for name, value in expected.items():
-        assert torch.allclose(make_observable(name, electrons).measure(spins, evaluation), value / 16)
+        assert torch.allclose(
+            make_observable(name, electrons).measure(spins, evaluation), value / 16
+        )
 
 
 def test_structure_factor_of_the_neel_state():
     lattice = Lattice((4, 6))
-    spins = torch.as_tensor(lattice.staggered_sign)[:, None] * torch.tensor([0.0, 0.6, 0.8], dtype=torch.float64)
+    spins = torch.as_tensor(lattice.staggered_sign)[:, None] * torch.tensor(
+        [0.0, 0.6, 0.8], dtype=torch.float64
+    )
     expected = np.zeros((4, 6))
     expected[2, 3] = 24.0
     values = profile("structure_factor", make_electrons((4, 6))).measure(spins[None])[0]
@@ -87,7 +101,9 @@ def test_spectral_function():
         for a, kx in enumerate(made.grid["kx"].values):
             for b, ky in enumerate(made.grid["ky"].values):
                 plane = np.exp(-1j * (coordinates @ (kx, ky))) / math.sqrt(12)
-                weights = np.square(np.abs(plane @ states[0::2])) + np.square(np.abs(plane @ states[1::2]))
+                weights = np.square(np.abs(plane @ states[0::2])) + np.square(
+                    np.abs(plane @ states[1::2])
+                )
                 counts, _ = np.histogram(levels, edges_of(made, "energy"), weights=weights)
                 assert np.allclose(values[chain, a, b], counts / width)
                 first_moment[a, b] = weights @ levels
@@ -107,7 +123,7 @@ def test_spectral_function_of_free_electrons():
 
 
 def test_optical_conductivity():
-    """Kubo's formula pair by pair, with the current from a finite difference of the tests' own h."""
+    """Kubo's formula pair by pair, the current a finite difference of the tests' own h."""
     spins = random_spins(2, 12)
     made = profile("optical_conductivity", make_electrons())
     values = made.measure(spins).numpy()
@@ -115,7 +131,9 @@ def test_optical_conductivity():
         levels, states = np.linalg.eigh(hamiltonian(s, SHAPE, T, J))
         f, gaps, strengths = fermi(BETA * (levels - MU)), [], []
         for twist in ((1e-4, 0.0), (0.0, 1e-4)):
-            below, above = (hamiltonian(s, SHAPE, T, J, tuple(sign * a for a in twist)) for sign in (-1, 1))
+            below, above = (
+                hamiltonian(s, SHAPE, T, J, tuple(sign * a for a in twist)) for sign in (-1, 1)
+            )
             current = states.conj().T @ (above - below) @ states / 2e-4
             for m in range(24):
                 for n in range(24):
@@ -127,16 +145,23 @@ def test_optical_conductivity():
 
 
 def test_f_sum_rule():
-    """The regular part and the Drude weight, which is tested against levels under a twist, exhaust the hopping energy."""
+    """The regular part and the Drude weight, which is tested against levels under a twist, exhaust
+    the hopping energy.
+    """
     spins, electrons = random_spins(3, 16), make_electrons((4, 4))
     evaluation = make_diagonalise((4, 4)).evaluate(spins)
     made = profile("optical_conductivity", electrons)
-    drude, hopping = (make_observable(name, electrons).measure(spins, evaluation) for name in ("drude_weight", "hopping_energy"))
+    drude, hopping = (
+        make_observable(name, electrons).measure(spins, evaluation)
+        for name in ("drude_weight", "hopping_energy")
+    )
     regular = made.measure(spins).sum(1) * made.bins.width
     assert torch.allclose(regular + 0.5 * math.pi * drude, -0.5 * math.pi * hopping)
     assert float(regular.min()) > 0.1
 
 
 def test_free_electrons_conduct_at_zero_frequency_only():
-    values = profile("optical_conductivity", make_electrons((4, 4), J=0.0)).measure(random_spins(1, 16))
+    values = profile("optical_conductivity", make_electrons((4, 4), J=0.0)).measure(
+        random_spins(1, 16)
+    )
     assert float(values.abs().max()) < 1e-12

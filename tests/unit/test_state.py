@@ -1,4 +1,7 @@
-"""Checkpoints whose checksums are right and whose state is not: refused in one sentence, the previous one used; good ones of every stage pass."""
+"""Checkpoints whose checksums are right and whose state is not.
+
+Refused in one sentence, the previous one used; good ones of every stage pass.
+"""
 
 import random
 import sys
@@ -18,8 +21,10 @@ from damage import TAMPERED, damaged, load
 
 LADDER = {"temperature": [0.5, 0.1], "rungs": 3, "filling": 0.9}
 JOBS = {
-    "slmc": {"learning": {"rounds": 2, "steps": 30}}, "guided": {"method": "guided", "learning": {"steps": 30}},
-    "exact": {"method": "exact", "exact_move": "metropolis", "bin_size": 1, "samples": 8}, "ladder": {"exact_move": "metropolis", "ensemble": LADDER},
+    "slmc": {"learning": {"rounds": 2, "steps": 30}},
+    "guided": {"method": "guided", "learning": {"steps": 30}},
+    "exact": {"method": "exact", "exact_move": "metropolis", "bin_size": 1, "samples": 8},
+    "ladder": {"exact_move": "metropolis", "ensemble": LADDER},
 }
 
 
@@ -36,11 +41,17 @@ def test_every_stage_resumes_and_nothing_tampered_with_does(tmp_path, kind):
         assert Simulation(job, World(), resume=path).resumed_from == path
         good = path.read_bytes()
         checkpoint.previous(path).write_bytes(good)
-        for tampering in rng.sample([name for name in TAMPERED if name != "a name" or simulation.learns], 6):
+        for tampering in rng.sample(
+            [name for name in TAMPERED if name != "a name" or simulation.learns], 6
+        ):
             path.write_bytes(damaged(good, tampering, rng))
             resumed = Simulation(job, World(), resume=path)
             assert resumed.resumed_from == checkpoint.previous(path), tampering
-            assert len(resumed.resume_remarks) == 1 and resumed.resume_remarks[0].isprintable() and "Error" not in resumed.resume_remarks[0]
+            assert (
+                len(resumed.resume_remarks) == 1
+                and resumed.resume_remarks[0].isprintable()
+                and "Error" not in resumed.resume_remarks[0]
+            )
     assert len(stages) >= (5 if simulation.learns else 2)
 
 
@@ -61,32 +72,109 @@ def learning(shared: dict) -> dict:
     return shared["rungs"]["0"]["learning"]
 
 
-INCONSISTENT = {  # checkpoint, what is changed in its chains and shared values, what the sentence names
+# checkpoint, what is changed in its chains and shared values, what the sentence names
+INCONSISTENT = {
     "thermalisation past its end": ("slmc, thermalise", lambda c, s: s.update(done=6), "done = 6"),
     "sampling while learning": ("slmc, train", lambda c, s: s.update(phase="sample"), "stage"),
-    "learning when all is learned": ("slmc, sample", lambda c, s: s.update(phase="learn", done=0), "stage"),
-    "tuning where nothing is guided": ("slmc, sample", lambda c, s: s.update(phase="tune", done=0), "phase"),
-    "learning before it began": ("slmc, collect", lambda c, s: s.update(phase="thermalise", done=1), "evaluations"),
-    "a step past the last": ("slmc, train", lambda c, s: learning(s)["trainer"].update(step=31), "step = 31"),
+    "learning when all is learned": (
+        "slmc, sample",
+        lambda c, s: s.update(phase="learn", done=0),
+        "stage",
+    ),
+    "tuning where nothing is guided": (
+        "slmc, sample",
+        lambda c, s: s.update(phase="tune", done=0),
+        "phase",
+    ),
+    "learning before it began": (
+        "slmc, collect",
+        lambda c, s: s.update(phase="thermalise", done=1),
+        "evaluations",
+    ),
+    "a step past the last": (
+        "slmc, train",
+        lambda c, s: learning(s)["trainer"].update(step=31),
+        "step = 31",
+    ),
     "a round past the last": ("slmc, train", lambda c, s: learning(s).update(round=3), "round = 3"),
     "another round": ("slmc, collect", lambda c, s: learning(s).update(round=1), "history"),
-    "more samples than bins": ("slmc, sample", lambda c, s: s.update(done=s["done"] + 1), "complete"),
-    "a model of another shape": ("slmc, sample", lambda c, s: s["rungs"]["0"]["model"].update(couplings=torch.zeros(4).double()), "couplings"),
-    "other best parameters": ("slmc, train", lambda c, s: learning(s)["trainer"]["best"].update(more=torch.zeros(1)), "more"),
-    "another temperature": ("slmc, sample", lambda c, s: s["rungs"]["0"].update(temperature=0.2), "temperature"),
-    "a temperature beyond the ladder": ("ladder, sample", lambda c, s: s["rungs"]["1"].update(temperature=1e-300), "temperature"),
-    "a chemical potential far off": ("ladder, sample", lambda c, s: s["rungs"]["1"].update(mu=1e9), "mu"),
-    "a step of nothing": ("slmc, sample", lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(step_size=1e-12), "step_size"),
-    "a trajectory of nothing": ("slmc, sample", lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(length=1e-12), "length"),
-    "a guide given up where there is none": ("slmc, sample", lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(misguided=True), "misguided"),
-    "shells of another lattice": ("slmc, sample", lambda c, s: s.update(shells=[1, 2, 3]), "shells"),
+    "more samples than bins": (
+        "slmc, sample",
+        lambda c, s: s.update(done=s["done"] + 1),
+        "complete",
+    ),
+    "a model of another shape": (
+        "slmc, sample",
+        lambda c, s: s["rungs"]["0"]["model"].update(couplings=torch.zeros(4).double()),
+        "couplings",
+    ),
+    "other best parameters": (
+        "slmc, train",
+        lambda c, s: learning(s)["trainer"]["best"].update(more=torch.zeros(1)),
+        "more",
+    ),
+    "another temperature": (
+        "slmc, sample",
+        lambda c, s: s["rungs"]["0"].update(temperature=0.2),
+        "temperature",
+    ),
+    "a temperature beyond the ladder": (
+        "ladder, sample",
+        lambda c, s: s["rungs"]["1"].update(temperature=1e-300),
+        "temperature",
+    ),
+    "a chemical potential far off": (
+        "ladder, sample",
+        lambda c, s: s["rungs"]["1"].update(mu=1e9),
+        "mu",
+    ),
+    "a step of nothing": (
+        "slmc, sample",
+        lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(step_size=1e-12),
+        "step_size",
+    ),
+    "a trajectory of nothing": (
+        "slmc, sample",
+        lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(length=1e-12),
+        "length",
+    ),
+    "a guide given up where there is none": (
+        "slmc, sample",
+        lambda c, s: s["rungs"]["0"]["slmc"]["inner"].update(misguided=True),
+        "misguided",
+    ),
+    "shells of another lattice": (
+        "slmc, sample",
+        lambda c, s: s.update(shells=[1, 2, 3]),
+        "shells",
+    ),
     "more shells": ("slmc, sample", lambda c, s: s.update(shells=[1, 2, 4, 5]), "shells"),
     "long spins": ("slmc, sample", lambda c, s: c["rungs"]["0"]["spins"].mul_(2.0), "spins"),
-    "a replica twice": ("ladder, sample", lambda c, s: c["exchange"]["replica"].fill_(1), "replica"),
-    "a moment before the first": ("slmc, train", lambda c, s: learning(s)["trainer"]["moments"]["0"]["step"].fill_(-1), "moments"),
-    "a remark of two lines": ("slmc, train", lambda c, s: learning(s)["remarks"].append("a\nhpcslmc: b"), "remarks"),
-    "no forces to go on with": ("slmc, thermalise", lambda c, s: c["rungs"]["0"]["evaluation"].pop("forces"), "forces"),
-    "an energy without a density": ("slmc, sample", lambda c, s: c["rungs"]["0"]["evaluation"].pop("density"), "density"),
+    "a replica twice": (
+        "ladder, sample",
+        lambda c, s: c["exchange"]["replica"].fill_(1),
+        "replica",
+    ),
+    "a moment before the first": (
+        "slmc, train",
+        lambda c, s: learning(s)["trainer"]["moments"]["0"]["step"].fill_(-1),
+        "moments",
+    ),
+    "a remark of two lines": (
+        "slmc, train",
+        lambda c, s: learning(s)["remarks"].append("a\nhpcslmc: b"),
+        "remarks",
+    ),
+    "no forces to go on with": (
+        "slmc, thermalise",
+        lambda c, s: c["rungs"]["0"]["evaluation"].pop("forces"),
+        "forces",
+    ),
+    "an energy without a density": (
+        "slmc, sample",
+        lambda c, s: c["rungs"]["0"]["evaluation"].pop("density"),
+        "density",
+    ),
 }
 
 
@@ -103,7 +191,9 @@ def test_what_does_not_agree_is_named(tmp_path, saved, case):
     change(chains, shared)
     checkpoint.save(path, chains, shared, ChainBlock(8, 0, 8), World())
     checkpoint.previous(path).unlink()
-    with pytest.raises(UserError, match="there is no good checkpoint .*does not hold the state of this job") as error:
+    with pytest.raises(
+        UserError, match="there is no good checkpoint .*does not hold the state of this job"
+    ) as error:
         resume(path, kind)
     assert named in str(error.value) and "\n" not in str(error.value)
 
@@ -113,7 +203,9 @@ def test_arrays_that_are_not_the_jobs_are_not_read(tmp_path, saved, monkeypatch)
     path.write_bytes(saved["slmc, train"])
     chains, shared = load(path)
     data = chains["rungs"]["0"]["data"]
-    chains["rungs"]["0"]["data"] = {name: torch.cat((value, value[:, -1:]), 1) for name, value in data.items()}
+    chains["rungs"]["0"]["data"] = {
+        name: torch.cat((value, value[:, -1:]), 1) for name, value in data.items()
+    }
     checkpoint.save(path, chains, shared, ChainBlock(8, 0, 8), World())
     checkpoint.previous(path).unlink()
 

@@ -26,7 +26,9 @@ def test_autocovariance_against_a_loop():
     x = np.random.default_rng(0).normal(size=(3, 7)) + 1.0
     d = x - x.mean()
     for lag, value in enumerate(autocovariance(x)):
-        assert value == pytest.approx(sum(d[c, k] * d[c, k + lag] for c in range(3) for k in range(7 - lag)) / 21)
+        assert value == pytest.approx(
+            sum(d[c, k] * d[c, k + lag] for c in range(3) for k in range(7 - lag)) / 21
+        )
 
 
 LENGTHS = np.array([7, 4, 7, 2])
@@ -41,18 +43,24 @@ def test_autocovariance_of_chains_of_several_lengths():
     x = ragged(np.random.default_rng(10))
     d = x - np.nanmean(x)
     for lag, value in enumerate(autocovariance(x, LENGTHS)):
-        assert value == pytest.approx(sum(d[c, k] * d[c, k + lag] for c in range(4) for k in range(LENGTHS[c] - lag)) / 20)
+        assert value == pytest.approx(
+            sum(d[c, k] * d[c, k + lag] for c in range(4) for k in range(LENGTHS[c] - lag)) / 20
+        )
 
 
 def test_lengths_that_are_all_the_same_change_nothing():
     x = np.random.default_rng(11).normal(size=(4, 50)).cumsum(1)
     same = np.full(4, 50)
     assert mean_variance(x, same) == mean_variance(x) and estimate(x, lengths=same) == estimate(x)
-    assert jackknife(lambda means: means[0] ** 2, x[None], 7, same) == jackknife(lambda means: means[0] ** 2, x[None], 7)
+    assert jackknife(lambda means: means[0] ** 2, x[None], 7, same) == jackknife(
+        lambda means: means[0] ** 2, x[None], 7
+    )
 
 
 def test_errors_of_chains_of_several_lengths():
-    """Of the mean and of a jackknifed variance, against the spread of many sets of autoregressive chains."""
+    """Of the mean and of a jackknifed variance, against the spread of many sets of autoregressive
+    chains.
+    """
     rng, phi, lengths = np.random.default_rng(12), 0.7, np.array([300, 300, 100, 100])
     known, means, ratios = there(np.empty((4, 300)), lengths), [], []
     for _ in range(300):
@@ -64,7 +72,11 @@ def test_errors_of_chains_of_several_lengths():
         draws = {"x": x, "x2": x**2}
         estimates = {name: estimate(values, lengths=lengths) for name, values in draws.items()}
         means.append(estimates["x"])
-        ratios.append(derived_estimate(lambda mean: mean["x2"] - mean["x"] ** 2, draws, estimates, lengths=lengths))
+        ratios.append(
+            derived_estimate(
+                lambda mean: mean["x2"] - mean["x"] ** 2, draws, estimates, lengths=lengths
+            )
+        )
     for found, exact in ((means, 0.0), (ratios, 1.0 / (1.0 - phi**2))):
         values, quoted = (np.array([getattr(it, key) for it in found]) for key in ("mean", "error"))
         assert quoted.mean() == pytest.approx(values.std(), rel=0.12)
@@ -78,7 +90,10 @@ def test_errors_of_chains_of_several_lengths():
 def test_a_short_chain_elsewhere_is_noticed():
     x = np.random.default_rng(13).normal(size=(4, 400))
     x[3] += 5.0
-    assert any("chains disagree" in doubt for doubt in estimate(x, lengths=np.array([400, 400, 400, 100])).doubts)
+    assert any(
+        "chains disagree" in doubt
+        for doubt in estimate(x, lengths=np.array([400, 400, 400, 100])).doubts
+    )
 
 
 def test_variance_of_the_mean_of_whole_chains():
@@ -89,7 +104,10 @@ def test_variance_of_the_mean_of_whole_chains():
 
 
 def test_chains_that_differ_count_as_such():
-    """Long chains about different means: only the number of chains counts, however quiet each of them is."""
+    """Long chains about different means.
+
+    Only the number of chains counts, however quiet each of them is.
+    """
     rng = np.random.default_rng(2)
     means = rng.normal(size=(200, 1))
     x = means + 1e-3 * rng.normal(size=(200, 60))
@@ -104,12 +122,16 @@ def test_an_alternating_series_has_an_error_still():
 def test_jackknife_of_a_mean():
     x = np.random.default_rng(4).normal(size=(1, 4, 96))
     mean, error, _ = jackknife(lambda means: means[0], x, 12)
-    assert mean == pytest.approx(x.mean()) and jackknife(lambda means: means[0], x, 13)[0] == pytest.approx(x.mean())
+    assert mean == pytest.approx(x.mean()) and jackknife(lambda means: means[0], x, 13)[
+        0
+    ] == pytest.approx(x.mean())
     assert error == pytest.approx(math.sqrt(mean_variance(x[0].reshape(4, 12, 8).mean(2))))
 
 
 def test_jackknife_removes_the_bias_of_a_square():
-    """The square of a mean is too large by the variance of the mean, the jackknife's is not; bins need not be of one size."""
+    """The square of a mean is too large by the variance of the mean, the jackknife's is not; bins
+    need not be of one size.
+    """
     rng, values = np.random.default_rng(5), []
     for _ in range(4000):
         values.append(jackknife(lambda means: means[0] ** 2, rng.normal(size=(1, 2, 11)), 4)[0])
@@ -121,7 +143,10 @@ def test_jackknife_keeps_correlations():
     x = 5.0 + np.random.default_rng(6).normal(size=(4, 90))
     mean, error, _ = jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x)), 9)
     assert mean == pytest.approx(3.0) and error < 1e-12
-    assert jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x[::-1, ::-1])), 9)[1] > 0.05
+    assert (
+        jackknife(lambda means: means[1] / means[0], np.stack((x, 3.0 * x[::-1, ::-1])), 9)[1]
+        > 0.05
+    )
 
 
 def test_jackknife_of_a_single_bin():
@@ -131,29 +156,62 @@ def test_jackknife_of_a_single_bin():
 
 def test_derived_estimate_uses_bins_of_a_few_tau():
     rng = np.random.default_rng(7)
-    fast, slow, constant = rng.normal(size=(4, 600)), np.repeat(rng.normal(size=(4, 60)), 10, axis=1), np.ones((4, 600))
+    fast, slow, constant = (
+        rng.normal(size=(4, 600)),
+        np.repeat(rng.normal(size=(4, 60)), 10, axis=1),
+        np.ones((4, 600)),
+    )
     draws = {"fast": fast, "slow": slow, "constant": constant}
     estimates = {name: estimate(x) for name, x in draws.items()}
-    result = derived_estimate(lambda means: means["fast"] + means["slow"] / means["constant"], draws, estimates)
+    result = derived_estimate(
+        lambda means: means["fast"] + means["slow"] / means["constant"], draws, estimates
+    )
     assert estimates["slow"].tau == pytest.approx(5.0, rel=0.2)
     assert result.bins == 4 * int(600 / (BIN_LENGTH * estimates["slow"].tau))
-    assert result.tau == estimates["slow"].tau and result.ess == estimates["slow"].ess and result.samples == 600
-    assert result.error == pytest.approx(math.hypot(estimates["fast"].error, estimates["slow"].error), rel=0.15)
+    assert (
+        result.tau == estimates["slow"].tau
+        and result.ess == estimates["slow"].ess
+        and result.samples == 600
+    )
+    assert result.error == pytest.approx(
+        math.hypot(estimates["fast"].error, estimates["slow"].error), rel=0.15
+    )
     in_bins = {name: x.reshape(4, 120, 5).mean(2) for name, x in draws.items()}
-    binned = derived_estimate(lambda means: means["fast"] + means["slow"] / means["constant"], in_bins, estimates, bin_size=5)
+    binned = derived_estimate(
+        lambda means: means["fast"] + means["slow"] / means["constant"],
+        in_bins,
+        estimates,
+        bin_size=5,
+    )
     assert binned.bins == result.bins and binned.samples == 600
-    assert binned.mean == pytest.approx(result.mean) and binned.error == pytest.approx(result.error, rel=0.05)
+    assert binned.mean == pytest.approx(result.mean) and binned.error == pytest.approx(
+        result.error, rel=0.05
+    )
 
 
 def test_derived_estimate_of_constants():
-    result = derived_estimate(lambda means: 2.0 * means["a"], {"a": np.ones((2, 9))}, {"a": estimate(np.ones((2, 9)))})
+    result = derived_estimate(
+        lambda means: 2.0 * means["a"], {"a": np.ones((2, 9))}, {"a": estimate(np.ones((2, 9)))}
+    )
     assert result.mean == 2.0 and result.error == 0.0 and result.doubts == []
 
 
 def test_doubts():
-    fine = Estimate(1.0, 0.1, tau=2.0, rhat=1.001, ess=900.0, ess_bulk=800.0, ess_tail=700.0, samples=1000, bins=60)
+    fine = Estimate(
+        1.0,
+        0.1,
+        tau=2.0,
+        rhat=1.001,
+        ess=900.0,
+        ess_bulk=800.0,
+        ess_tail=700.0,
+        samples=1000,
+        bins=60,
+    )
     assert fine.doubts == []
-    poor = Estimate(1.0, 0.1, tau=10.0, rhat=1.07, ess=90.0, ess_bulk=80.0, ess_tail=37.4, samples=140, bins=8)
+    poor = Estimate(
+        1.0, 0.1, tau=10.0, rhat=1.07, ess=90.0, ess_bulk=80.0, ess_tail=37.4, samples=140, bins=8
+    )
     assert poor.doubts == [
         "chain too short: 14 tau",
         "R-hat 1.07: chains disagree",
@@ -183,9 +241,8 @@ def test_what_is_not_finite_has_no_estimate_and_a_doubt():
     made = derived_estimate(lambda means: means["x"] + means["y"], draws, estimates)
     assert math.isnan(made.mean) and made.doubts == ["unknown: made of x, which is unknown"]
     ended = np.where(there(x, np.array([40, 3, 40, 40, 7])), x, np.nan)
-    assert (
-        estimate(ended, lengths=np.array([40, 3, 40, 40, 7])).unknown == ""
-    )  # what lies behind an end is no draw
+    # what lies behind an end is no draw
+    assert estimate(ended, lengths=np.array([40, 3, 40, 40, 7])).unknown == ""
     pole = derived_estimate(lambda means: 1.0 / (0.0 * means["y"]), {"y": draws["y"]}, estimates)
     assert pole.doubts == ["unknown: mean or error is no number", *estimates["y"].doubts]
 
@@ -245,8 +302,13 @@ def test_chains_far_apart_are_doubted_and_long_ones_are_not():
     rng = np.random.default_rng(8)
     x = rng.normal(size=(4, 500))
     assert estimate(x).doubts == []
-    assert any("chains disagree" in doubt for doubt in estimate(x + [[0.0], [0.0], [0.0], [5.0]]).doubts)
-    assert any("too short" in doubt for doubt in estimate(np.cumsum(rng.normal(size=(4, 500)), axis=1)).doubts)
+    assert any(
+        "chains disagree" in doubt for doubt in estimate(x + [[0.0], [0.0], [0.0], [5.0]]).doubts
+    )
+    assert any(
+        "too short" in doubt
+        for doubt in estimate(np.cumsum(rng.normal(size=(4, 500)), axis=1)).doubts
+    )
 
 
 def test_tails_are_looked_at():
@@ -278,8 +340,14 @@ def test_derived_quantities_need_their_inputs():
 def test_values_in_known_states():
     lattice = Lattice((4, 6))
     values = {q.name: q for q in derived_quantities(OBSERVABLES, lattice, 2.0, 0.0)}
-    assert values["binder_staggered"].value({"m2_staggered": np.array(1.0), "m4_staggered": np.array(1.0)}) == pytest.approx(1.0)
-    free = {"m2_uniform": np.array(1 / 24), "m4_uniform": np.array(5 / 3 / 24**2 - 2 / 3 / 24**3), "m2_next_uniform": np.array(1 / 24)}
+    assert values["binder_staggered"].value(
+        {"m2_staggered": np.array(1.0), "m4_staggered": np.array(1.0)}
+    ) == pytest.approx(1.0)
+    free = {
+        "m2_uniform": np.array(1 / 24),
+        "m4_uniform": np.array(5 / 3 / 24**2 - 2 / 3 / 24**3),
+        "m2_next_uniform": np.array(1 / 24),
+    }
     assert values["binder_uniform"].value(free) == pytest.approx(1 / 24)
     assert values["susceptibility_uniform"].value(free) == pytest.approx(2.0)
     assert values["correlation_length_uniform"].value(free) == pytest.approx(0.0)
@@ -290,4 +358,6 @@ def test_values_in_known_states():
     assert values["grand_potential"].value({"log_weight": np.array(3.0)}) == -1.5
     # S(q) = 1 / (4 sin^2(qx/2) + 4 sin^2(qy/2) + 1/9): the second moment gives its length
     at, beside = 9.0, 1.0 / (4.0 * math.sin(math.pi / 6) ** 2 + 1 / 9)
-    assert values["correlation_length_staggered"].value({"m2_staggered": at, "m2_next_staggered": beside}) == pytest.approx(3.0)
+    assert values["correlation_length_staggered"].value(
+        {"m2_staggered": at, "m2_next_staggered": beside}
+    ) == pytest.approx(3.0)

@@ -1,4 +1,4 @@
-"""What thermalisation and learning find out about trajectories, and that sampling leaves it alone."""
+"""Trajectories found in thermalisation and learning, which sampling leaves alone."""
 
 import pytest
 import torch
@@ -52,7 +52,11 @@ def test_a_length_that_the_job_gives_stays_and_is_no_news():
 
 def start_from(tmp_path, factor: float, **sampling):
     """A job that starts from the linear model of another, its forces multiplied."""
-    learned = run(make_job(effective={"model": "linear", "layers": None, "shells": 3}), World()).rungs[0].learning.model
+    learned = (
+        run(make_job(effective={"model": "linear", "layers": None, "shells": 3}), World())
+        .rungs[0]
+        .learning.model
+    )
     with torch.no_grad():
         learned.couplings.mul_(factor)
     save_model(tmp_path / "model.h5", learned, {})
@@ -74,7 +78,9 @@ def test_a_guide_that_is_worse_than_none_is_given_up_for_good(tmp_path, method):
         resumed.advance()
     assert torch.equal(resumed.rungs[0].spins, rung.spins) and resumed.rungs[0].exact.misguided
     told = [remark for remark in simulation.remarks if "forces" in remark]
-    assert len(told) == (2 if method == "guided" else 1) and told == [remark for remark in resumed.remarks if "forces" in remark]
+    assert len(told) == (2 if method == "guided" else 1) and told == [
+        remark for remark in resumed.remarks if "forces" in remark
+    ]
     if method == "guided":
         assert rung.guided.guide is None and rung.guided.steps > 1
 

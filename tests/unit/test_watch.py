@@ -42,9 +42,11 @@ def test_the_first_checkpoint_comes_at_once_the_next_in_its_time(clock):
     assert [k for k, due in enumerate(decisions) if due] == [0, 10, 20]
 
 
-@pytest.mark.parametrize("unit, checkpoint", [(0.01, 0.1), (1.0, 0.1), (1.0, 30.0), (20.0, 0.1), (20.0, 60.0)])
+@pytest.mark.parametrize(
+    "unit, checkpoint", [(0.01, 0.1), (1.0, 0.1), (1.0, 30.0), (20.0, 0.1), (20.0, 60.0)]
+)
 def test_the_last_checkpoint_is_written_before_the_end(clock, unit, checkpoint):
-    """Units of work and checkpoints that take as long as they took before, with a quarter to spare."""
+    """Units of work and checkpoints that last as long as before, and a quarter more."""
     watch = Watch(World(), 200.0, ends_at=clock.now + 1000.0)
     leave = ""
     while not leave:

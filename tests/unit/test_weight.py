@@ -4,7 +4,12 @@ import scipy.linalg
 import torch
 from helpers import make_diagonalise, random_spins
 
-CASES = [((4, 4), 1.0, 20.0, 0.0), ((6, 6), 4.0, 5.0, -1.5), ((3, 4), 16.0, 100.0, 3.0), ((2, 2), 0.5, 400.0, 0.0)]
+CASES = [
+    ((4, 4), 1.0, 20.0, 0.0),
+    ((6, 6), 4.0, 5.0, -1.5),
+    ((3, 4), 16.0, 100.0, 3.0),
+    ((2, 2), 0.5, 400.0, 0.0),
+]
 
 
 @pytest.mark.parametrize(("shape", "J", "beta", "mu"), CASES)
@@ -16,7 +21,10 @@ def test_log_weight_energy_density_against_scipy(shape, J, beta, mu):
         levels = scipy.linalg.eigvalsh(h)
         filling = 1.0 / (1.0 + np.exp(np.clip(beta * (levels - mu), -700, 700)))
         sites = len(h) // 2
-        assert abs(evaluation.log_weight[chain] - np.logaddexp(0.0, -beta * (levels - mu)).sum()) < 1e-9
+        assert (
+            abs(evaluation.log_weight[chain] - np.logaddexp(0.0, -beta * (levels - mu)).sum())
+            < 1e-9
+        )
         assert abs(evaluation.energy[chain] - (filling * levels).sum() / sites) < 1e-10
         assert abs(evaluation.density[chain] - filling.sum() / sites) < 1e-10
 
@@ -32,8 +40,11 @@ def test_forces_are_the_gradient(shape, J, beta, mu):
         shift = torch.zeros_like(spins)
         shift[:, site, axis] = step
         # fourth-order central difference
-        difference = (8 * (weight.log_weight(spins + shift) - weight.log_weight(spins - shift))
-                      - weight.log_weight(spins + 2 * shift) + weight.log_weight(spins - 2 * shift)) / (12 * step)
+        difference = (
+            8 * (weight.log_weight(spins + shift) - weight.log_weight(spins - shift))
+            - weight.log_weight(spins + 2 * shift)
+            + weight.log_weight(spins - 2 * shift)
+        ) / (12 * step)
         assert torch.allclose(forces[:, site, axis], difference, rtol=1e-5, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
-"""Where the Binder ratios of two lattice sizes cross, with an error: python binder_crossing.py
-SMALL/results.h5 LARGE/results.h5
+"""Where the Binder ratios of two lattice sizes cross, with an error.
+
+python binder_crossing.py SMALL/results.h5 LARGE/results.h5
 """
 
 import sys

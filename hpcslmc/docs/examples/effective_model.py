@@ -11,7 +11,8 @@ class Biquadratic(EffectiveModel):
 
     def __init__(self, lattice, architecture):
         super().__init__(lattice, architecture, couplings=2)
-        self.register_buffer("neighbours", torch.as_tensor(lattice.neighbours[:, :2]), persistent=False)  # +x, +y: each bond once
+        bonds = torch.as_tensor(lattice.neighbours[:, :2])  # +x, +y: each bond once
+        self.register_buffer("neighbours", bonds, persistent=False)
 
     def correlations(self, spins):
         bonds = (spins[:, :, None] * spins[:, self.neighbours]).sum(-1).flatten(1)
@@ -21,8 +22,9 @@ class Biquadratic(EffectiveModel):
 MODELS["biquadratic"] = Biquadratic
 
 if __name__ == "__main__":
-    results = run_job({"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.2}, "effective": {"model": "biquadratic", "shells": 1},
-                       "thermalisation": {"moves": 20}, "learning": {"rounds": 1, "configurations": 20, "steps": 100},
-                       "sampling": {"chains": 16, "samples": 50}})
-    print("acceptance:", results.summary.of("acceptance"), "+-", results.summary.of("acceptance", "error"))
-    assert results.summary.of("acceptance") > 0.5
+    job = {"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.2}}
+    job |= {"effective": {"model": "biquadratic", "shells": 1}, "thermalisation": {"moves": 20}}
+    job |= {"learning": {"rounds": 1, "configurations": 20, "steps": 100}}
+    summary = run_job(job | {"sampling": {"chains": 16, "samples": 50}}).summary
+    print("acceptance:", summary.of("acceptance"), "+-", summary.of("acceptance", "error"))
+    assert summary.of("acceptance") > 0.5

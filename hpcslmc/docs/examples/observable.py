@@ -8,7 +8,7 @@ from hpcslmc.measure.registry import OBSERVABLES
 
 
 class Nematicity2(Observable):
-    """Square of the difference of S_i . S_j along x and along y, per site; 0 where both directions are alike."""
+    """Squared difference per site of S_i . S_j along x and along y; 0 where both are alike."""
 
     name, label = "nematicity2", "(bond nematicity / N)^2"
 
@@ -24,6 +24,7 @@ if __name__ == "__main__":
     stripes = torch.zeros(1, 4, 4, 3, dtype=torch.float64)
     stripes[:, ::2, :, 2], stripes[:, 1::2, :, 2] = 1.0, -1.0  # alike along y, opposite along x
     assert Nematicity2(Lattice((4, 4)), "cpu").measure(stripes.flatten(1, 2), None) == 4.0
-    results = run_job({"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}, "thermalisation": {"moves": 10},
-                       "sampling": {"method": "exact", "chains": 4, "samples": 20, "moves": 1}})
-    print("nematicity:", results.summary.of("nematicity2"), "+-", results.summary.of("nematicity2", "error"))
+    job = {"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}}
+    job |= {"sampling": {"method": "exact", "chains": 4, "samples": 20, "moves": 1}}
+    summary = run_job(job | {"thermalisation": {"moves": 10}}).summary
+    print("nematicity:", summary.of("nematicity2"), "+-", summary.of("nematicity2", "error"))
