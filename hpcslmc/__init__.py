@@ -13,13 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hpcslmc.analysis.results import Results
+    from hpcslmc.analysis.results_file import read as read_results
     from hpcslmc.api import exact_weight, learned_model, random_spins, run_job
-    from hpcslmc.config import load_job, make_job
     from hpcslmc.errors import UserError
-    from hpcslmc.hamiltonian import Hamiltonian
-    from hpcslmc.lattice import Lattice
-    from hpcslmc.results import Results
-    from hpcslmc.results_file import read as read_results
+    from hpcslmc.job.schema import load_job, make_job
+    from hpcslmc.physics.hamiltonian import Hamiltonian
+    from hpcslmc.physics.lattice import Lattice
 
 __all__ = [
     "Hamiltonian",
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Hamiltonian": "hamiltonian",
-    "Lattice": "lattice",
-    "Results": "results",
+    "Hamiltonian": "physics.hamiltonian",
+    "Lattice": "physics.lattice",
+    "Results": "analysis.results",
     "UserError": "errors",
     "exact_weight": "api",
     "learned_model": "api",
-    "load_job": "config",
-    "make_job": "config",
+    "load_job": "job.schema",
+    "make_job": "job.schema",
     "random_spins": "api",
-    "read_results": "results_file:read",
+    "read_results": "analysis.results_file:read",
     "run_job": "api",
 }
 """Modules of the names, and the name there where it is another."""

@@ -7,19 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcslmc.config import Job, check_name, load_job, make_job, resolve
+from hpcslmc.analysis.results import Results
+from hpcslmc.cli.progress import Progress
 from hpcslmc.effective import EffectiveModel, make_model
-from hpcslmc.effective.files import check_parameters, load_model
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World
-from hpcslmc.progress import Progress
-from hpcslmc.registry import MODELS, WEIGHTS
-from hpcslmc.results import Results, collect
-from hpcslmc.simulation import Simulation
+from hpcslmc.job.schema import Job, check_name, load_job, make_job, resolve
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import MODELS, WEIGHTS
+from hpcslmc.simulation.collect import collect
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage.models import check_parameters, load_model
+from hpcslmc.storage.versions import versions
 from hpcslmc.streams import Stream
-from hpcslmc.versions import versions
 from hpcslmc.weight import choose_method, make_weight
 from hpcslmc.weight.method import ExactWeight
 

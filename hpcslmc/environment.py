@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
+from hpcslmc.storage.files import check_regular
 
 MOST_THREADS = 1024
 """Of a rank; OpenMP ends the program where it cannot start that many."""
@@ -180,3 +180,26 @@ def expanded(path: str, key: str) -> Path:
                 f"write the path out, or ./{path} for a name that begins so."
             )
     return Path(whole)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard error ends on, None where it is none.
+
+    Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is
+    asked.
+    """
+    try:
+        if under_mpirun():
+            descriptor = os.open(
+                f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
+            )
+        else:
+            descriptor = os.dup(2)
+    except OSError:
+        return None
+    try:
+        return os.get_terminal_size(descriptor).columns or 80
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from measurement import drude_weight, measured
 
-from hpcslmc.config import Job, make_job
-from hpcslmc.effective.files import save_model
+from hpcslmc.analysis.results import Results
 from hpcslmc.errors import UserError
+from hpcslmc.job.schema import Job, make_job
 from hpcslmc.learning.replay import write_data
-from hpcslmc.parallel import World
-from hpcslmc.results import Results, collect
-from hpcslmc.rung import Rung
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.collect import collect
+from hpcslmc.simulation.rung import Rung
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage.models import save_model
 from hpcslmc.weight.diagonalise import Diagonalise
 
 MODELS = ("linear", "attention", "cnn", "messages")

@@ -1,8 +1,13 @@
 """A job of seconds, run in this process."""
 
-from hpcslmc.config import Job, resolve
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcslmc.analysis import results_file
+from hpcslmc.job.schema import Job, resolve
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.collect import collect
+from hpcslmc.simulation.simulation import Simulation
 
 
 def make_job(
@@ -40,3 +45,9 @@ def run(job: Job, world: World, group: World | None = None) -> Simulation:
     while not simulation.finished:
         simulation.advance()
     return simulation
+
+
+def write_results(path: Path, simulation: Simulation, versions: Mapping[str, str]) -> None:
+    """Gather the results of a simulation and write them to a file. Collective."""
+    results = collect(simulation, versions)
+    simulation.world.on_root(lambda: results_file.write(path, results))

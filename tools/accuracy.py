@@ -24,11 +24,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from hpcslmc.cli.progress import Progress
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import MPIWorld, World, limit_threads
-from hpcslmc.progress import Progress
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_weight

@@ -34,11 +34,11 @@ from rich.console import Console
 from rich.table import Table
 from variants import ROOT, run, variant
 
-from hpcslmc.config import Job, load_job
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.measure.statistics import bracket, estimate
-from hpcslmc.parallel import limit_threads
+from hpcslmc.analysis.statistics import bracket, estimate
+from hpcslmc.job.schema import Job, load_job
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 

@@ -28,12 +28,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc import checkpoint
-from hpcslmc.config import make_job
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
+from hpcslmc.job.schema import make_job
 from hpcslmc.learning.data import DataSet
-from hpcslmc.parallel import ChainBlock, MPIWorld, World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage import checkpoint
 
 MOST_MEMORY = 1.5
 """In units of the arrays."""

@@ -21,9 +21,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.config import Job
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import MPIWorld, World, limit_threads
+from hpcslmc.job.schema import Job
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import MPIWorld, World
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from job_combinations import (

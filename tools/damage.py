@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcslmc import checkpoint
-from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.state import MEASURED
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.state import MEASURED
+from hpcslmc.storage import checkpoint
 
 CHAINS = 8
 """Of every checkpoint here."""

@@ -41,13 +41,13 @@ from damage import DAMAGES, damaged, load
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc import checkpoint
-from hpcslmc.config import load_job
 from hpcslmc.errors import UserError
+from hpcslmc.job.schema import load_job
 from hpcslmc.learning.rounds import STAGES
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
-from hpcslmc.state import PHASES
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.state import PHASES
+from hpcslmc.storage import checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import JOB, Launcher

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.config import make_job
-from hpcslmc.measure.statistics import bracket, estimate
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.analysis.statistics import bracket, estimate
+from hpcslmc.job.schema import make_job
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
 
 TOLERANCE = 0.002
 CASES = {

@@ -33,9 +33,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.config import Job, load_job
-from hpcslmc.effective.files import FORMAT
 from hpcslmc.errors import UserError
+from hpcslmc.job.schema import Job, load_job
+from hpcslmc.storage.models import FORMAT
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from launcher import Launcher

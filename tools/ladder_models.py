@@ -22,14 +22,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.soap import SOAP
+from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.trainer import schedule, tangential_forces
-from hpcslmc.parallel import ChainBlock, limit_threads
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise

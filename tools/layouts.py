@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.results_file import read
+from hpcslmc.analysis.results_file import read
 
 JOB = """
 [lattice]

@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight.matsubara import Matsubara
 from hpcslmc.weight.nodes import energy_sum, matsubara_nodes, model_tolerance

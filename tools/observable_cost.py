@@ -16,12 +16,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
-from hpcslmc.parallel import World, limit_threads
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 from hpcslmc.weight.diagonalise import Diagonalise

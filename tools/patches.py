@@ -21,14 +21,15 @@ from rich.table import Table
 from torch import Tensor
 from trajectories import series
 
+from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.api import learned_model
-from hpcslmc.config import SamplingSection
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import EffectiveModel
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.measure.statistics import bracket, estimate
-from hpcslmc.parallel import World, limit_threads
+from hpcslmc.job.schema import SamplingSection
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC, SLMC, SLMCStep
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight

@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.config import load_job
-from hpcslmc.parallel import MPIWorld, World, device, limit_threads
-from hpcslmc.simulation import Simulation
+from hpcslmc.job.schema import load_job
+from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.simulation.simulation import Simulation
 
 CONSOLE = Console(width=120, force_terminal=False)
 EXACT, EXACT_FORCES, EXACT_MOVES = "exact log W", "exact log W with forces", "exact moves, the rest"

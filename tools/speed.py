@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import limit_threads
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Metropolis, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise

@@ -32,11 +32,13 @@ START_JOB = (
     .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1e6")
 )
 IMPORTS = """
-import hpcslmc.run
-from hpcslmc import parallel
-parallel.MPIWorld()
-parallel.limit_threads()
-import hpcslmc.progress, hpcslmc.report, hpcslmc.results, hpcslmc.simulation, hpcslmc.versions
+import hpcslmc.cli.main
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import MPIWorld
+MPIWorld()
+limit_threads()
+import hpcslmc.cli.progress, hpcslmc.analysis.tables, hpcslmc.analysis.results
+import hpcslmc.simulation.collect, hpcslmc.storage.versions
 """
 """What a job imports before its first unit of work."""
 OWNERS = ("torch", "scipy", "numpy", "h5py", "hdf5", "mpi", "python")

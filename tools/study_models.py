@@ -23,15 +23,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.measure.statistics import bracket
-from hpcslmc.parallel import ChainBlock, World, limit_threads
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight

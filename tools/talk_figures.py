@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from variants import REFERENCE, ROOT, measured, run, variant
 
-from hpcslmc.config import Job, load_job
-from hpcslmc.measure.statistics import bracket
+from hpcslmc.analysis.statistics import bracket
+from hpcslmc.job.schema import Job, load_job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402

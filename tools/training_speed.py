@@ -15,12 +15,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.parallel import ChainBlock, MPIWorld, World, limit_threads
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 DESIGNS = {

@@ -23,13 +23,14 @@ from benchmark import independent
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.api import learned_model
-from hpcslmc.config import SamplingSection, ThermalisationSection
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import SamplingSection, ThermalisationSection
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.measure.statistics import bracket, estimate
-from hpcslmc.parallel import World, limit_threads
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import SLMC, Move, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight

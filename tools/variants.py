@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from hpcslmc.config import Job, resolve
+from hpcslmc.job.schema import Job, resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = {

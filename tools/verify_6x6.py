@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from variants import REFERENCE, ROOT, measured, run, variant
 
-from hpcslmc.config import load_job
-from hpcslmc.measure.statistics import bracket
+from hpcslmc.analysis.statistics import bracket
+from hpcslmc.job.schema import load_job
 
 VARIANTS = {  # name: (sections of the job that differ, samples per chain)
     "attention": ({}, 1000),

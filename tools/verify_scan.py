@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from variants import ROOT, Measured, measured, run, variant
 
-from hpcslmc.config import load_job
-from hpcslmc.measure.statistics import bracket
+from hpcslmc.analysis.statistics import bracket
+from hpcslmc.job.schema import load_job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402

@@ -22,10 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from variants import ROOT, variant
 
-from hpcslmc.config import Job, load_job
-from hpcslmc.parallel import MPIWorld, Watch, World, limit_threads
+from hpcslmc.job.schema import Job, load_job
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.watch import Watch
+from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.sampling import Move
-from hpcslmc.simulation import Simulation
+from hpcslmc.simulation.simulation import Simulation
 
 HASTE = {
     "thermalisation": {"moves": 10},

@@ -33,11 +33,12 @@ from rich.table import Table
 from torch import Tensor
 
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import MPIWorld, World, device, limit_threads
+from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.storage.versions import versions
 from hpcslmc.streams import Stream
-from hpcslmc.versions import versions
 from hpcslmc.weight import choice, make_weight
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.matsubara import Matsubara

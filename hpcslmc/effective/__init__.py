@@ -1,9 +1,9 @@
 """Models of log W_eff(S): one file per architecture, one protocol, one registry."""
 
-from hpcslmc.effective.electrons import FreeElectrons
+from hpcslmc.effective.free_electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
-from hpcslmc.lattice import Lattice
-from hpcslmc.registry import MODELS
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import MODELS
 
 __all__ = ["MODELS", "Architecture", "EffectiveModel", "FreeElectrons", "make_model", "on_lattice"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcslmc.effective.model import Architecture, ShellModel, normalise
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 

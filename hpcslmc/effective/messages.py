@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from hpcslmc.effective.model import Architecture, EffectiveModel
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 DENSE_SITES = 100

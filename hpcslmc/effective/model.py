@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcslmc.effective.electrons import FreeElectrons
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.lattice import Lattice
+from hpcslmc.density import Evaluation
+from hpcslmc.effective.free_electrons import FreeElectrons
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 

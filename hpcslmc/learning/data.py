@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Density, Evaluation
-from hpcslmc.parallel import ChainBlock
+from hpcslmc.density import Density, Evaluation
+from hpcslmc.parallel.chains import ChainBlock
 
 NAMES = ("spins", "log_weight", "forces")
 """Of the arrays, in order."""

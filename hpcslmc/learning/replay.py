@@ -13,10 +13,10 @@ from torch import Tensor
 from hpcslmc.effective import FreeElectrons
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
-from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.learning.data import NAMES, DataSet
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
+from hpcslmc.storage.files import check_regular, publishing
+from hpcslmc.storage.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc data 1"
 NAME = "data.h5"

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import EffectiveModel
-from hpcslmc.evaluation import Evaluation
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 from hpcslmc.sampling import SLMC, Move, Step
 
 STAGES = ("explore", "train", "collect", "finished")

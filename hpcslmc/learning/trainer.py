@@ -11,9 +11,9 @@ from torch.nn.utils import parameters_to_vector
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.replay import Replay
-from hpcslmc.learning.soap import SOAP
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 from hpcslmc.streams import Stream
 
 CHUNK_SITES = 16384

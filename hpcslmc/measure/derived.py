@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 
 Means = Mapping[str, np.ndarray]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
+from hpcslmc.density import Evaluation
 from hpcslmc.measure.observables import Needs, Observable
+from hpcslmc.physics.hamiltonian import Hamiltonian
 
 WORK_BYTES = 2**28
 """Size of the work arrays of functions of states, which are up to eight times as large as the

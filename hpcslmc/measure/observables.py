@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.lattice import Lattice
+from hpcslmc.density import Evaluation
+from hpcslmc.physics.lattice import Lattice
 
 
 class Needs(Enum):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.grid import Axis, Grid
 from hpcslmc.measure.observables import Needs
+from hpcslmc.physics.lattice import Lattice
 
 
 class Profile(Protocol):

@@ -1,6 +1,5 @@
 """All measurements by the names that the job file and results.h5 know them by."""
 
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.density_of_states import DensityOfStates, SpectralFunction
 from hpcslmc.measure.derived import DERIVED
 from hpcslmc.measure.electrons import (
@@ -14,7 +13,8 @@ from hpcslmc.measure.observables import WITHOUT_SPECTRUM, Needs, Observable
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.structure import RealSpaceCorrelations, StructureFactor
 from hpcslmc.measure.transport import DrudeWeight, HoppingEnergy, OpticalConductivity
-from hpcslmc.registry import Registry
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import Registry
 
 OBSERVABLES: Registry[type[Observable]] = Registry(
     {

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import momenta
+from hpcslmc.physics.lattice import Lattice
 
 
 class StructureFactor:

@@ -24,7 +24,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.measure.electrons import Electrons, SpectralObservable
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import EnergyBins

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hpcslmc.evaluation import Density
+from hpcslmc.density import Density
 from hpcslmc.sampling.exchange import Exchange
 from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
+from hpcslmc.sampling.move import Step
 from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
-from hpcslmc.sampling.step import Step
 from hpcslmc.streams import Stream
 
 __all__ = [

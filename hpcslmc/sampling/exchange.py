@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.streams import Stream
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Density, Evaluation
-from hpcslmc.sampling.step import Step
+from hpcslmc.density import Density, Evaluation
+from hpcslmc.sampling.move import Step
 from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.8

@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Density, Evaluation
-from hpcslmc.sampling.step import Step
+from hpcslmc.density import Density, Evaluation
+from hpcslmc.sampling.move import Step
 from hpcslmc.streams import Stream
 
 

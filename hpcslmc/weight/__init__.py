@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.parallel import World
-from hpcslmc.registry import WEIGHTS
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.plugins import WEIGHTS
 from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight

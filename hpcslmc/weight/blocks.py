@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.parallel import World
+from hpcslmc.density import Evaluation
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 

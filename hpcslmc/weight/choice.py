@@ -16,7 +16,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
-    from hpcslmc.hamiltonian import Hamiltonian
+    from hpcslmc.physics.hamiltonian import Hamiltonian
 
 TABLE = "costs.toml"
 UNMEASURED_SITES = 100

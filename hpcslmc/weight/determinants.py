@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.parallel import World
+from hpcslmc.density import Evaluation
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.nodes import EnergySum, MatsubaraNodes, energy_sum, model_nodes
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.weight.method import ExactWeight
 
 

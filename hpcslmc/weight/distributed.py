@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import ROW_ENTRIES, Hamiltonian
 from hpcslmc.weight.diagonalise import thermodynamics
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.scalapack import Rows, Scalapack

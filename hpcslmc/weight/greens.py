@@ -26,8 +26,8 @@ import math
 import torch
 from torch import Tensor
 
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.blocks import spin_blocks
 from hpcslmc.weight.nodes import model_nodes
 

@@ -13,11 +13,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import ROW_ENTRIES, Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import ROW_ENTRIES, Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.parallel import World
+from hpcslmc.density import Evaluation
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
 
 
 class ExactWeight(ABC):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hpcslmc.hamiltonian import Hamiltonian
+    from hpcslmc.physics.hamiltonian import Hamiltonian
 
 MAX_NODES = 40
 ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))

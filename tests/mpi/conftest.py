@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from hpcslmc.parallel import MPIWorld, World
+from hpcslmc.parallel.world import MPIWorld, World
 
 
 def pytest_configure(config: pytest.Config) -> None:

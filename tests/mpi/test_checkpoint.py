@@ -5,10 +5,11 @@ import pytest
 import torch
 from small_jobs import make_job
 
-from hpcslmc import checkpoint
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage import checkpoint
 
 CHAINS = 8
 

@@ -3,7 +3,7 @@
 import pytest
 from job_combinations import MEASUREMENTS, MOVES, differences, problems, run, small_job
 
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 
 EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1) | {
     "sampling.trajectory": 0.3

@@ -8,8 +8,8 @@ import torch
 from helpers import random_spins
 
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
 from hpcslmc.weight.distributed import Distributed, Slepc
 from hpcslmc.weight.scalapack import Scalapack, fill, load_library, owned, process_grid

@@ -4,8 +4,8 @@ import pytest
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, run
 
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import make_weight
 from hpcslmc.weight.nodes import matsubara_nodes
 
@@ -76,7 +76,7 @@ def test_a_group_sweeps_as_one_rank(world, agree):
 
 def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
     monkeypatch.setattr(
-        "hpcslmc.simulation.choose_method",
+        "hpcslmc.simulation.simulation.choose_method",
         lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"),
     )
     copy, group = world.split(2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_jobs import make_job, run
 
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
 
 LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
 

@@ -3,9 +3,9 @@
 import numpy as np
 from small_jobs import make_job, run
 
-from hpcslmc.convergence import Convergence
-from hpcslmc.parallel import World
-from hpcslmc.simulation import RECENT
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.convergence import Convergence
+from hpcslmc.simulation.simulation import RECENT
 
 
 def test_acceptance_and_convergence_are_those_of_all_chains(world, agree):

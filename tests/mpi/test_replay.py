@@ -5,13 +5,14 @@ import pytest
 import torch
 from helpers import random_spins
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import FreeElectrons
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
 from hpcslmc.learning import replay
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Physics, Replay, write_data
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
 
 CHAINS, SITES, DRAWS = 8, 16, 5
 PHYSICS = Physics(FreeElectrons(1.0, 0.0, 10.0), 1.0)

@@ -8,11 +8,12 @@ import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
 from hpcslmc.effective import FreeElectrons, on_lattice
-from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Physics, Replay, write_data
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 CHAINS = 16

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hpcslmc import parallel
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import ChainBlock
+from hpcslmc.parallel import world as parallel
+from hpcslmc.parallel.chains import ChainBlock
 
 
 def test_collectives(world, agree):

@@ -9,8 +9,8 @@ import numpy as np
 from faults import differing
 from launcher import Launcher
 
-from hpcslmc.results_file import read
-from hpcslmc.run import main
+from hpcslmc.analysis.results_file import read
+from hpcslmc.cli.main import main
 
 EXACT = """
 [lattice]
@@ -105,7 +105,8 @@ def test_a_finished_run_without_results_gets_them(launcher: Launcher):
 
 
 FAILING = """
-from hpcslmc import convergence, report
+from hpcslmc.simulation import convergence
+from hpcslmc.analysis import tables as report
 from hpcslmc.measure import statistics
 
 def fail(*arguments):

@@ -12,7 +12,7 @@ from faults import differing
 from launcher import QUIET, Launcher
 
 import hpcslmc
-from hpcslmc.run import main
+from hpcslmc.cli.main import main
 
 OWN = (
     QUIET.replace(

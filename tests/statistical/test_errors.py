@@ -11,7 +11,7 @@ from helpers import make_diagonalise
 from measurement import fermi, four_sites
 from scipy.optimize import brentq
 
-from hpcslmc.lattice import Lattice
+from hpcslmc.analysis.statistics import Estimate, derived_estimate, estimate
 from hpcslmc.measure.derived import (
     Compressibility,
     SpecificHeat,
@@ -20,7 +20,7 @@ from hpcslmc.measure.derived import (
 )
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.registry import make_observable
-from hpcslmc.measure.statistics import Estimate, derived_estimate, estimate
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Metropolis
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise

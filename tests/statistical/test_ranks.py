@@ -17,7 +17,7 @@ from helpers import make_diagonalise
 from scipy.stats import chisquare
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.sampling import Move, Step
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise

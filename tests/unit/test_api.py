@@ -22,12 +22,12 @@ from hpcslmc import (
     learned_model,
     random_spins,
     read_results,
-    results_file,
     run_job,
 )
-from hpcslmc.config import Job
-from hpcslmc.effective.files import save_model
-from hpcslmc.parallel import World
+from hpcslmc.analysis import results_file
+from hpcslmc.job.schema import Job
+from hpcslmc.parallel.world import World
+from hpcslmc.storage.models import save_model
 
 DOCS = Path(hpcslmc.__file__).parent / "docs"
 JOB = {

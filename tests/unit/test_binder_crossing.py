@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_jobs import make_job, run
+from small_jobs import make_job, run, write_results
 
 import hpcslmc
-from hpcslmc.parallel import World
-from hpcslmc.results import write_results
+from hpcslmc.parallel.world import World
 
 DOCS = Path(hpcslmc.__file__).parent / "docs"
 EXAMPLE = DOCS / "examples/binder_crossing.py"

@@ -6,9 +6,9 @@ import torch
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job
 
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.density import Evaluation
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import blocks, make_weight
 from hpcslmc.weight.blocks import Blocks, Ring
 

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from hpcslmc import checkpoint
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.storage import checkpoint
 
 BLOCK = ChainBlock(8, 0, 8)
 WORLD = World()

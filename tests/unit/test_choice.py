@@ -5,12 +5,12 @@ import pytest
 import torch
 from small_jobs import make_job
 
-from hpcslmc import simulation
 from hpcslmc.errors import UserError
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.simulation import simulation
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import choice, make_weight
 from hpcslmc.weight.choice import choose_method, cost_table, predict
 from hpcslmc.weight.nodes import matsubara_nodes

@@ -18,9 +18,9 @@ from job_combinations import (
     small_job,
 )
 
+from hpcslmc.cli.main import _layout
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import MPIWorld
-from hpcslmc.run import _layout
+from hpcslmc.parallel.world import MPIWorld
 
 EVERYTHING = dict.fromkeys((f"measure.{name}" for name in MEASUREMENTS), 1)
 SHORT = {"sampling.trajectory": 0.3}

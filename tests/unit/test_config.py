@@ -1,10 +1,10 @@
 import pytest
 from helpers import make_effective
 
-from hpcslmc.config import Job, changed_keys, load_job
-from hpcslmc.effective.files import save_model
 from hpcslmc.errors import UserError
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import Job, changed_keys, load_job
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.storage.models import save_model
 
 GOOD = """
 [lattice]

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from small_jobs import make_job
 
-from hpcslmc.console import LastingStream
-from hpcslmc.parallel import Watch, World
-from hpcslmc.run import main
+from hpcslmc.cli.console import LastingStream
+from hpcslmc.cli.main import main
+from hpcslmc.parallel.watch import Watch
+from hpcslmc.parallel.world import World
 
 COMMAND = (sys.executable, "-m", "hpcslmc.run")
 

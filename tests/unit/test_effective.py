@@ -6,7 +6,7 @@ from helpers import assert_invariant, make_effective, random_spins
 
 from hpcslmc.effective import MODELS, EffectiveModel
 from hpcslmc.effective.linear import Linear
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 

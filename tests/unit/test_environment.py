@@ -8,9 +8,9 @@ import pytest
 
 import hpcslmc
 from hpcslmc import environment
+from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError
-from hpcslmc.lock import Lock
-from hpcslmc.progress import terminal_width
+from hpcslmc.storage.lock import Lock
 
 HOSTILE = (
     "",

@@ -8,8 +8,15 @@ import pytest
 
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import beside, check_places, check_regular, make_folder, publishing, reserve
-from hpcslmc.hdf5 import open_hdf5
+from hpcslmc.storage.files import (
+    beside,
+    check_places,
+    check_regular,
+    make_folder,
+    publishing,
+    reserve,
+)
+from hpcslmc.storage.hdf5 import open_hdf5
 
 OBSTACLES = {
     "a fifo": os.mkfifo,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import make_diagonalise, random_spins
 
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 from hpcslmc.sampling import Metropolis
 from hpcslmc.streams import Stream
 from hpcslmc.weight import greens

@@ -6,14 +6,14 @@ import torch
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job
 
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import Failure
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.guard import Guarded, GuardedSweeps
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 from hpcslmc.sampling import Metropolis
-from hpcslmc.simulation import Simulation
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.streams import Stream
 from hpcslmc.weight import GreensFunctions
+from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
 
 class Broken:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import random_spins
 
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 

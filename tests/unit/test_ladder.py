@@ -6,10 +6,16 @@ import pytest
 import torch
 from helpers import make_diagonalise, random_spins
 from scipy.special import erfc
-from small_jobs import make_job, run
+from small_jobs import make_job, run, write_results
 
-from hpcslmc.config import Job, resolve
-from hpcslmc.ensemble import (
+from hpcslmc.analysis.statistics import estimate
+from hpcslmc.analysis.tables import print_report
+from hpcslmc.job.schema import Job, resolve
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.tuning import (
     Filling,
     fixed_spin_compressibility,
     potential_of,
@@ -17,13 +23,6 @@ from hpcslmc.ensemble import (
     spaced_evenly,
     unevenness,
 )
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.measure.statistics import estimate
-from hpcslmc.parallel import World
-from hpcslmc.report import print_report
-from hpcslmc.results import write_results
-from hpcslmc.simulation import Simulation
 
 LADDER = {"temperature": [0.5, 0.2, 0.1]}
 SPACED = {"temperature": [0.5, 0.05], "rungs": 4, "filling": 0.8}

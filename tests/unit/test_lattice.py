@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 
 SHAPES = [(2, 2), (2, 4), (3, 5), (4, 4), (6, 6), (8, 4)]
 

@@ -5,14 +5,15 @@ import torch
 from helpers import make_diagonalise, make_effective, random_spins
 from small_jobs import make_job
 
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.lattice import Lattice
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
-from hpcslmc.simulation import Simulation
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.streams import Stream
 
 CHAINS = 10

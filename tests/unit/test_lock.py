@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcslmc.errors import UserError
-from hpcslmc.lock import SILENCE_S, Lock, holder_name
+from hpcslmc.storage.lock import SILENCE_S, Lock, holder_name
 
 
 def write(lock: Lock, silent_s: float = 0.0, **holder) -> None:
@@ -188,7 +188,7 @@ def test_a_directory_that_takes_no_file(tmp_path, monkeypatch):
 
     lock = Lock(tmp_path)
     write(lock, host="elsewhere")
-    monkeypatch.setattr("hpcslmc.lock.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("hpcslmc.storage.lock.tempfile.TemporaryFile", refuse)
     with pytest.raises(UserError, match="running.lock cannot be written .Permission denied."):
         lock.acquire()
     with pytest.raises(UserError, match="cannot be written .No such file or directory."):
@@ -217,7 +217,7 @@ def test_only_the_own_lock_is_released(tmp_path):
 
 
 def test_the_lock_beats(tmp_path, monkeypatch):
-    monkeypatch.setattr("hpcslmc.lock.BEAT_S", 0.01)
+    monkeypatch.setattr("hpcslmc.storage.lock.BEAT_S", 0.01)
     lock = Lock(tmp_path)
     lock.acquire()
     os.utime(lock.path, (0, 0))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers import make_diagonalise, random_spins
 
-from hpcslmc.lattice import Lattice
+from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.measure.bins import Bins
 from hpcslmc.measure.observables import observables
-from hpcslmc.measure.statistics import bracket, estimate
+from hpcslmc.physics.lattice import Lattice
 
 
 def measured(spins: torch.Tensor, shape: tuple[int, int]) -> dict[str, float]:

@@ -6,13 +6,13 @@ import torch
 from helpers import make_effective, random_spins
 from small_jobs import make_job, run
 
-from hpcslmc.config import Job, resolve
 from hpcslmc.effective import MODELS, make_model
-from hpcslmc.effective.files import load_model, save_model
 from hpcslmc.errors import UserError
-from hpcslmc.lattice import Lattice
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.job.schema import Job, resolve
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage.models import load_model, save_model
 from hpcslmc.streams import Stream
 
 

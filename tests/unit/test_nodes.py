@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.matsubara import Matsubara
 from hpcslmc.weight.nodes import energy_sum, matsubara_nodes, model_tolerance, spline

@@ -6,10 +6,10 @@ import torch
 from helpers import make_diagonalise, random_spins
 from measurement import fermi, hamiltonian, measured
 
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import observables
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables, make_observable
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
 
 

@@ -4,14 +4,14 @@ import torch
 from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, run
 
-from hpcslmc.config import Job, resolve
+from hpcslmc.analysis.results import ProfileResult
 from hpcslmc.errors import UserError
+from hpcslmc.job.schema import Job, resolve
 from hpcslmc.measure.density_of_states import DensityOfStates
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.profiles import ProfileSums
-from hpcslmc.parallel import World
-from hpcslmc.results import ProfileResult
+from hpcslmc.parallel.world import World
 
 
 def test_density_of_states_against_a_histogram():

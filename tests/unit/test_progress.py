@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import fcntl, struct, sys, termios, time
 fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 8, {width}, 0, 0))
-from hpcslmc.progress import Progress
+from hpcslmc.cli.progress import Progress
 progress = Progress(True, 10.0)
 for k in range(12):
     for done in range(3):

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from hpcslmc.config import Job, load_job, resolve
+from hpcslmc.job.schema import Job, load_job, resolve
 
 ROOT = Path(__file__).parents[2]
 

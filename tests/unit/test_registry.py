@@ -6,15 +6,15 @@ import pytest
 from small_jobs import make_job, run
 
 from hpcslmc import UserError, exact_weight, learned_model, run_job
-from hpcslmc.config import make_job as checked
 from hpcslmc.effective import MODELS
-from hpcslmc.effective.files import save_model
 from hpcslmc.effective.linear import Linear
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import make_job as checked
 from hpcslmc.measure.registry import OBSERVABLES
-from hpcslmc.parallel import World
-from hpcslmc.registry import WEIGHTS, import_module
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import WEIGHTS, import_module
+from hpcslmc.storage.models import save_model
 from hpcslmc.weight.diagonalise import Diagonalise
 
 

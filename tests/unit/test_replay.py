@@ -7,13 +7,13 @@ import torch
 from helpers import make_effective, random_spins
 from small_jobs import make_job
 
-from hpcslmc.config import Job, resolve
 from hpcslmc.effective import MODELS, FreeElectrons, on_lattice
 from hpcslmc.errors import UserError
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import Job, resolve
 from hpcslmc.learning.replay import Physics, Replay
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.simulation.simulation import Simulation
 
 PHYSICS = Physics(FreeElectrons(1.0, 0.0, 10.0), 1.0)
 

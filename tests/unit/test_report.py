@@ -11,12 +11,14 @@ from matplotlib.image import imread
 from rich.console import Console
 from small_jobs import make_job, run
 
-from hpcslmc import figures, results_file
-from hpcslmc.config import make_job as checked
-from hpcslmc.parallel import World
-from hpcslmc.report import Sheet, print_tables
-from hpcslmc.results import Results, collect, merge
-from hpcslmc.run import main
+from hpcslmc.analysis import figures, results_file
+from hpcslmc.analysis.merge import merge
+from hpcslmc.analysis.results import Results
+from hpcslmc.analysis.tables import Sheet, print_tables
+from hpcslmc.cli.main import main
+from hpcslmc.job.schema import make_job as checked
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.collect import collect
 
 MEASURE = {
     "fluctuations": 1,
@@ -336,7 +338,7 @@ def test_the_autocorrelation_function_of_a_known_process():
 
 
 def test_without_matplotlib_the_tables_still_come(runs, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "hpcslmc.figures")
+    monkeypatch.delitem(sys.modules, "hpcslmc.analysis.figures")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["report", next(iter(runs))]) == 2
     out = capsys.readouterr()

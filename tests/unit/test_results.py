@@ -10,17 +10,20 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from small_jobs import make_job, run
+from small_jobs import make_job, run, write_results
 
-from hpcslmc import results_file
-from hpcslmc.config import Job
-from hpcslmc.config import make_job as checked
+import hpcslmc
+from hpcslmc.analysis import results_file
+from hpcslmc.analysis.merge import merge
+from hpcslmc.analysis.results import Results
+from hpcslmc.cli.main import main
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import World
-from hpcslmc.results import Results, collect, merge, write_results
-from hpcslmc.run import main
+from hpcslmc.job.schema import Job
+from hpcslmc.job.schema import make_job as checked
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.collect import collect
 
-PAGE = Path(results_file.__file__).parent / "docs/results.md"
+PAGE = Path(hpcslmc.__file__).parent / "docs/results.md"
 LADDER = {"temperature": [0.5, 0.2]}
 ONLY_MERGED = {"lengths", "learning/curve/run", "learning/rounds/run"}
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
-from hpcslmc.evaluation import Evaluation
 from hpcslmc.sampling import HMC, SLMC, Metropolis
 from hpcslmc.sampling.hmc import _tangential
 from hpcslmc.streams import Stream

@@ -8,10 +8,10 @@ import torch
 from helpers import make_diagonalise, random_spins
 from measurement import fermi, hamiltonian
 
-from hpcslmc.lattice import Lattice
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.registry import PROFILES, make_observable, make_profile
+from hpcslmc.physics.lattice import Lattice
 
 SHAPE, T, J, BETA, MU, ENERGIES = (4, 3), 0.9, 1.7, 3.0, -0.4, 40
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from small_jobs import make_job
 
-from hpcslmc import checkpoint
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage import checkpoint
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from damage import TAMPERED, damaged, load

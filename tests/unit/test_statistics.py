@@ -5,10 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpcslmc.lattice import Lattice
-from hpcslmc.measure.derived import DERIVED, StaggeredCorrelationLength, derived_quantities
-from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
-from hpcslmc.measure.statistics import (
+from hpcslmc.analysis.statistics import (
     BIN_LENGTH,
     Estimate,
     attempted,
@@ -20,6 +17,9 @@ from hpcslmc.measure.statistics import (
     mean_variance,
     there,
 )
+from hpcslmc.measure.derived import DERIVED, StaggeredCorrelationLength, derived_quantities
+from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
+from hpcslmc.physics.lattice import Lattice
 
 
 def test_autocovariance_against_a_loop():

@@ -15,14 +15,14 @@ import pytest
 from launcher import MPI
 from small_jobs import make_job, run
 
-from hpcslmc import commands
-from hpcslmc.convergence import Convergence
+from hpcslmc.analysis.statistics import estimate
+from hpcslmc.cli import commands
+from hpcslmc.cli.main import main
+from hpcslmc.cli.status import StatusFile, describe
 from hpcslmc.errors import UserError
-from hpcslmc.lock import Lock
-from hpcslmc.measure.statistics import estimate
-from hpcslmc.parallel import World
-from hpcslmc.run import main
-from hpcslmc.status import StatusFile, describe
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.convergence import Convergence
+from hpcslmc.storage.lock import Lock
 
 MORE = {"acceptance": 0.75, "rounds": [[0.5, 0.8], [0.9]], "convergence": "tau 2.00 samples"}
 
@@ -126,14 +126,14 @@ def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hpcslmc.files.os.replace", full)
+    monkeypatch.setattr("hpcslmc.storage.files.os.replace", full)
     StatusFile(tmp_path, 0.0, {}).show("sample", 1, 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_is_quick_and_starts_no_mpi(directory):
     program = (
-        "import sys; from hpcslmc.run import main; code = main(sys.argv[1:]);"
+        "import sys; from hpcslmc.cli.main import main; code = main(sys.argv[1:]);"
         "print([name for name in ('mpi4py', 'torch', 'h5py') if name in sys.modules]); "
         "sys.exit(code)"
     )
@@ -219,7 +219,7 @@ def test_a_look_at_many_draws_takes_blocks_and_finds_the_same(monkeypatch):
     )
     found = {}
     for most in (10**9, 8 * 400):
-        monkeypatch.setattr("hpcslmc.convergence.MOST_NUMBERS", most)
+        monkeypatch.setattr("hpcslmc.simulation.convergence.MOST_NUMBERS", most)
         looked = Convergence()
         looked.look([SimpleNamespace(bins=bins)], World())
         found[most] = [

@@ -4,9 +4,9 @@ import pytest
 import torch
 from small_jobs import make_job, run
 
-from hpcslmc.effective.files import save_model
-from hpcslmc.parallel import World
-from hpcslmc.simulation import Simulation
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage.models import save_model
 
 
 def advance_to(simulation: Simulation, phase: str) -> None:

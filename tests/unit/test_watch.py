@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from hpcslmc.parallel import Watch, World
+from hpcslmc.parallel.watch import Watch
+from hpcslmc.parallel.world import World
 
 
 class Clock:
@@ -14,8 +15,8 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("hpcslmc.parallel.time.monotonic", lambda: self.now)
-        monkeypatch.setattr("hpcslmc.parallel.time.time", lambda: self.now)
+        monkeypatch.setattr("hpcslmc.parallel.watch.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("hpcslmc.parallel.watch.time.time", lambda: self.now)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.errors import UserError
-from hpcslmc.lattice import Lattice
+from hpcslmc.physics.lattice import Lattice
 
 ROW_ENTRIES = 6
 """Entries of a row of h(S): four hops, the diagonal, the spin flip."""

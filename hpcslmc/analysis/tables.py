@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hpcslmc.analysis.results import MISSED, Results
+from hpcslmc.analysis.statistics import UNKNOWN, bracket, largest
+from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError, described_error
 from hpcslmc.measure.bins import left_over
-from hpcslmc.measure.statistics import UNKNOWN, bracket, largest
-from hpcslmc.progress import terminal_width
-from hpcslmc.results import MISSED, Results
 
 WIDE = 150
 """Columns of a line where there is no terminal."""
@@ -139,7 +139,7 @@ def _number(value: float, digits: str) -> str:
 
 def print_report(path: Path) -> None:
     """Print what a run learned and measured, from its results.h5."""
-    from hpcslmc.results_file import read
+    from hpcslmc.analysis.results_file import read
 
     print_tables({"": read(path)})
 

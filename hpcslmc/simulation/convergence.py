@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpcslmc.measure.statistics import attempted, estimate, largest
-from hpcslmc.parallel import World
+from hpcslmc.analysis.statistics import attempted, estimate, largest
+from hpcslmc.parallel.world import World
 
 if TYPE_CHECKING:
-    from hpcslmc.results import Summary
-    from hpcslmc.rung import Rung
+    from hpcslmc.analysis.results import Summary
+    from hpcslmc.simulation.rung import Rung
 
 WATCHED = ("log_weight", "m2_staggered", "m2_uniform")
 """Observables that are looked at during a run.

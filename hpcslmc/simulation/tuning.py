@@ -13,16 +13,17 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import erfcinv, expit
 
-from hpcslmc.config import Job
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
-from hpcslmc.measure.statistics import mean_variance
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.analysis.statistics import mean_variance
+from hpcslmc.job.schema import Job
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
 from hpcslmc.streams import Stream
 
 if TYPE_CHECKING:
-    from hpcslmc.rung import Rung
+    from hpcslmc.simulation.rung import Rung
 
 TUNED = 0.8
 """Share of the moves of thermalisation over which it changes the ensemble..."""

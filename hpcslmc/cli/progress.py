@@ -3,37 +3,13 @@
 A live bar on a terminal, a line now and then elsewhere; the root rank only.
 """
 
-import os
 import sys
 import time
 
-from hpcslmc import environment
+from hpcslmc.environment import terminal_width
 
 WIDEST = 110
 """Columns that the bar fills at most."""
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal that standard error ends on, None where it is none.
-
-    Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is
-    asked.
-    """
-    try:
-        if environment.under_mpirun():
-            descriptor = os.open(
-                f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-            )
-        else:
-            descriptor = os.dup(2)
-    except OSError:
-        return None
-    try:
-        return os.get_terminal_size(descriptor).columns or 80
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 class Pace:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from hpcslmc.cli.progress import Pace
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
-from hpcslmc.lock import holder_name
-from hpcslmc.progress import Pace
+from hpcslmc.storage.files import check_regular, publishing
+from hpcslmc.storage.lock import holder_name
 
 NAME = "status.json"
 FORMAT = "hpcslmc status 1"

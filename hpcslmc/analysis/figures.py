@@ -19,9 +19,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpcslmc.analysis.results import ProfileResult, Results
+from hpcslmc.analysis.statistics import fluctuates
 from hpcslmc.errors import described_error
-from hpcslmc.measure.statistics import fluctuates
-from hpcslmc.results import ProfileResult, Results
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches."""

@@ -6,13 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hpcslmc.config import Job
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
-from hpcslmc.effective.files import check_parameters, load_model
-from hpcslmc.evaluation import Evaluation
-from hpcslmc.guard import Guarded, GuardedSweeps
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import Job
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.replay import Physics, Replay
 from hpcslmc.learning.rounds import SelfLearning
@@ -22,10 +18,15 @@ from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.storage.models import check_parameters, load_model
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
+from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
 GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
 """Keys of [measure] that switch observables on, by what these need."""

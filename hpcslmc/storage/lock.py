@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcslmc import environment
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_places, check_regular
+from hpcslmc.storage.files import check_places, check_regular
 
 NAME, TAKEOVER = "running.lock", "running.takeover"
 LARGEST = 2**20

@@ -4,7 +4,7 @@ import platform
 from importlib.metadata import version
 
 from hpcslmc.errors import UserError
-from hpcslmc.parallel import World
+from hpcslmc.parallel.world import World
 
 
 def versions(world: World) -> dict[str, str]:

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from hpcslmc.checkpoint import Array
-from hpcslmc.ensemble import LONGEST_FILLING, REACH
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.sampling import HMC, Move
 from hpcslmc.sampling.hmc import LONG, MOST_STEPS, SHORT
 from hpcslmc.sampling.metropolis import WIDEST
+from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
+from hpcslmc.storage.checkpoint import Array
 from hpcslmc.weight import WEIGHTS
 
 if TYPE_CHECKING:
-    from hpcslmc.rung import Rung
-    from hpcslmc.simulation import Simulation
+    from hpcslmc.simulation.rung import Rung
+    from hpcslmc.simulation.simulation import Simulation
 
 PHASES = ("thermalise", "learn", "tune", "sample")
 GUIDED_TUNING = 20

@@ -17,22 +17,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcslmc import checkpoint
-from hpcslmc.config import Job, changed_keys
-from hpcslmc.effective.files import NAME as MODEL
-from hpcslmc.effective.files import save_model
-from hpcslmc.ensemble import EnsembleTuning
+from hpcslmc.analysis.statistics import bracket
 from hpcslmc.errors import UserError
-from hpcslmc.files import make_folder
-from hpcslmc.hamiltonian import Hamiltonian
-from hpcslmc.lattice import Lattice
+from hpcslmc.job.schema import Job, changed_keys
 from hpcslmc.learning.replay import NAME as DATA
 from hpcslmc.learning.replay import write_data
-from hpcslmc.measure.statistics import bracket
-from hpcslmc.parallel import ChainBlock, World
-from hpcslmc.rung import Rung, Setting
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC, Exchange, Move
-from hpcslmc.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
+from hpcslmc.simulation.rung import Rung, Setting
+from hpcslmc.simulation.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
+from hpcslmc.simulation.tuning import EnsembleTuning
+from hpcslmc.storage import checkpoint
+from hpcslmc.storage.files import make_folder
+from hpcslmc.storage.models import NAME as MODEL
+from hpcslmc.storage.models import save_model
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular
-from hpcslmc.registry import MODELS, WEIGHTS
+from hpcslmc.plugins import MODELS, WEIGHTS
+from hpcslmc.storage.files import check_regular
 
 LARGEST_FILE = 2**15
 """Bytes of a job file."""
@@ -596,7 +596,7 @@ def _check_thermalisation(job: Job) -> None:
 def _continued(effective: EffectiveSection, temperature: float) -> EffectiveSection:
     """The section with the architecture of the model that learning starts from."""
     # needs torch, which other jobs do without until they run
-    from hpcslmc.effective.files import (
+    from hpcslmc.storage.models import (
         load_model,
     )
 

@@ -11,8 +11,8 @@ from hpcslmc.errors import UserError
 
 if TYPE_CHECKING:
     from hpcslmc.effective import EffectiveModel
-    from hpcslmc.hamiltonian import Hamiltonian
-    from hpcslmc.parallel import World
+    from hpcslmc.parallel.world import World
+    from hpcslmc.physics.hamiltonian import Hamiltonian
     from hpcslmc.weight.method import ExactWeight
 
 T = TypeVar("T")

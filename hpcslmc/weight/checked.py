@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Density, Evaluation
 from hpcslmc.errors import Failure
-from hpcslmc.evaluation import Density, Evaluation
 from hpcslmc.sampling import LocalChanges
 
 FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.effective.electrons import FreeElectrons
+from hpcslmc.effective.free_electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
-from hpcslmc.hdf5 import open_hdf5
+from hpcslmc.storage.files import check_regular, publishing
+from hpcslmc.storage.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc model 1"
 NAME = "model.h5"

@@ -11,11 +11,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcslmc.analysis.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
 from hpcslmc.errors import UserError
-from hpcslmc.files import check_regular, publishing
-from hpcslmc.hdf5 import open_hdf5
 from hpcslmc.measure.grid import Axis
-from hpcslmc.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
+from hpcslmc.storage.files import check_regular, publishing
+from hpcslmc.storage.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc results 4"
 BEFORE = "hpcslmc results 3"

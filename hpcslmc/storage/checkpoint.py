@@ -30,7 +30,9 @@ import numpy as np
 import torch
 
 from hpcslmc.errors import UserError
-from hpcslmc.files import (
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.storage.files import (
     WRITE_FAILURES,
     beside,
     check_regular,
@@ -39,8 +41,7 @@ from hpcslmc.files import (
     reserve,
     synchronise,
 )
-from hpcslmc.hdf5 import open_hdf5
-from hpcslmc.parallel import ChainBlock, World
+from hpcslmc.storage.hdf5 import open_hdf5
 
 FORMAT = "hpcslmc checkpoint 6"
 FIRST_LINE = len(FORMAT) + 20

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpcslmc.evaluation import Evaluation
+from hpcslmc.density import Evaluation
 
 
 @dataclass(frozen=True)

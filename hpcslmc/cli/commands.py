@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError
-from hpcslmc.progress import terminal_width
 
 ALONE = ("merge", "status", "report")
 
@@ -55,9 +55,10 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    from hpcslmc.report import print_tables
-    from hpcslmc.results import NAME, merge
-    from hpcslmc.results_file import read, write
+    from hpcslmc.analysis.merge import merge
+    from hpcslmc.analysis.results import NAME
+    from hpcslmc.analysis.results_file import read, write
+    from hpcslmc.analysis.tables import print_tables
 
     target = Path(options.out) / NAME
     if os.path.exists(target):  # False where that cannot be known
@@ -75,7 +76,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from hpcslmc.status import INDENT, describe
+    from hpcslmc.cli.status import INDENT, describe
 
     width = terminal_width() or sys.maxsize
     for directory in options.directories:
@@ -92,13 +93,13 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from hpcslmc.report import print_tables
-    from hpcslmc.results_file import read
+    from hpcslmc.analysis.results_file import read
+    from hpcslmc.analysis.tables import print_tables
 
     runs = {name: read(name) for name in _unlike(options.directories)}
     print_tables(runs, options.markdown)
     try:
-        from hpcslmc.figures import save_figures
+        from hpcslmc.analysis.figures import save_figures
     except ModuleNotFoundError as error:
         raise UserError(
             f"the figures need {error.name}, which is not there: pip install {error.name} (the "

@@ -1,0 +1,1 @@
+"""After a run: results, statistics, tables, figures."""

@@ -1,0 +1,196 @@
+"""Several runs of the same physics as one."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hpcslmc.analysis.results import ProfileResult, Results
+from hpcslmc.errors import UserError
+
+SHARED = (
+    "lattice",
+    "hamiltonian.t",
+    "hamiltonian.J",
+    "ensemble.exchange",
+    "measure",
+    "sampling.bin_size",
+)
+"""Sections and keys of a job that runs have to share before their chains are put together,
+beside temperature and chemical potential.
+"""
+
+
+TUNABLE = {
+    "temperature": ("ensemble.temperature", "ensemble.rungs"),
+    "mu": ("hamiltonian.mu", "ensemble.filling"),
+}
+"""Attributes of results, the keys that fix them, and those by which thermalisation tunes them
+instead.
+"""
+
+
+def merge(runs: Mapping[str, Results]) -> Results:
+    """Several runs of the same physics as one: their chains side by side, every sample of the same
+    weight.
+
+    Parameters
+    ----------
+    runs : mapping of str to Results
+        By a name to be used in messages.
+
+    Raises
+    ------
+    UserError
+        If they are of different physics, hold other observables, or have chains in common. One
+        sentence names what differs.
+    """
+    (first_name, first), *rest = runs.items()
+    for name, run in rest:
+        _check_same(first_name, first, name, run)
+    seen: dict[int, str] = {}
+    for name, run in runs.items():
+        for seed in (job.sampling.seed for job in (run.parsed_job, *run.other_jobs)):
+            if seed in seen:
+                raise UserError(
+                    f"{seen[seed]} and {name} have the same chains (sampling.seed = {seed}): merge "
+                    "runs with seeds of their own."
+                )
+            seen[seed] = name
+    everything = list(runs.values())
+
+    def joined(pick: str) -> dict[str, np.ndarray]:
+        return {
+            key: np.concatenate([getattr(run, pick)[key] for run in everything])
+            for key in getattr(first, pick)
+        }
+
+    lengths = np.concatenate([run.there.sum(1) for run in everything])
+    return Results(
+        job=first.job,
+        others=[text for run in everything for text in (run.job, *run.others)][1:],
+        versions=first.versions,
+        cpu_seconds={
+            phase: sum(run.cpu_seconds[phase] for run in everything) for phase in first.cpu_seconds
+        },
+        bin_size=first.bin_size,
+        temperature=first.temperature,
+        mu=first.mu,
+        draws={
+            name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws
+        },
+        bin_variances=joined("bin_variances"),
+        labels=first.labels,
+        spins=np.concatenate([run.spins for run in everything]),
+        profiles={
+            name: _joined_profile([run.profiles[name] for run in everything])
+            for name in first.profiles
+            if all(name in run.profiles for run in everything)
+        },
+        curve=_histories(everything, "curve"),
+        rounds=_histories(everything, "rounds"),
+        remarks=[f"{name}: {remark}" for name, run in runs.items() for remark in run.remarks],
+        exchange=joined("exchange"),
+        lengths=lengths if np.ptp(lengths) else None,
+    )
+
+
+def _side_by_side(draws: list[np.ndarray]) -> np.ndarray:
+    """Draws (chain, draw[, temperature]) of several runs, the shorter chains ending in nan."""
+    longest = max(x.shape[1] for x in draws)
+    return np.concatenate(
+        [
+            np.pad(
+                x,
+                [(0, 0), (0, longest - x.shape[1])] + [(0, 0)] * (x.ndim - 2),
+                constant_values=np.nan,
+            )
+            for x in draws
+        ]
+    )
+
+
+def _joined_profile(profiles: list[ProfileResult]) -> ProfileResult:
+    first = profiles[0]
+    return ProfileResult(
+        first.label,
+        first.axes,
+        *(
+            np.concatenate([getattr(it, key) for it in profiles])
+            for key in ("chains", "measurements")
+        ),
+    )
+
+
+def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
+    """Learning of several runs in one table, with a column ``run`` counted from 1."""
+    tables, number = [], 1
+    for run in runs:
+        if table := getattr(run, which):
+            tables.append(
+                table
+                | {"run": number - 1 + table.get("run", np.ones(len(table["round"]), dtype=int))}
+            )
+        number += 1 + len(run.others)
+    return (
+        {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
+        if tables
+        else {}
+    )
+
+
+def _check_same(one: str, first: Results, other: str, second: Results) -> None:
+    """Refuse runs whose chains sample different things, whether their jobs say so or their
+    thermalisation has found it.
+    """
+    before, after = first.parsed_job.keys(), second.parsed_job.keys()
+    different = [
+        f"{key} ({before[key]!r} and {after[key]!r})"
+        for key in before
+        if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)
+    ]
+    tuned = []
+    for name, (fixed, tuning) in TUNABLE.items():
+        a, b = getattr(first, name), getattr(second, name)
+        if np.array_equal(a, b):
+            continue
+        if before[tuning] is None and after[tuning] is None:
+            different += (
+                [f"{fixed} ({before[fixed]!r} and {after[fixed]!r})"]
+                if before[fixed] != after[fixed]
+                else []
+            )
+        else:
+            tuned.append(name)
+    if not different and tuned:
+        raise UserError(_tuned_apart(one, first, other, second, tuned))
+    if not different and (alone := first.draws.keys() ^ second.draws.keys()):
+        different.append(f"their observables ({', '.join(sorted(alone))} of one alone)")
+    if different:
+        raise UserError(
+            f"{one} and {other} cannot be merged, as they differ in {', '.join(different)}."
+        )
+
+
+def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: list[str]) -> str:
+    """Why runs that were tuned to different values are not merged, and what to do instead."""
+    found = " and ".join(
+        f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})"
+        for name in tuned
+    )
+    more = (
+        "for more statistics give one of these jobs more samples, or more chains in a run of "
+        "its own"
+    )
+    if not np.ptp(first.mu):  # a job file has one chemical potential for all temperatures
+        values = {"temperature": first.temperature.tolist(), "mu": float(first.mu.flat[0])}
+        keys = [
+            f"{fixed} = {values[name]} in place of {tuning}"
+            for name, (fixed, tuning) in TUNABLE.items()
+            if first.parsed_job.keys()[tuning] is not None
+        ]
+        more += (
+            f", or run further seeds at the values of {one}: {' and '.join(keys)}" if keys else ""
+        )
+    return (
+        f"{one} and {other} cannot be merged, as thermalisation tuned their {found} apart: {more}."
+    )

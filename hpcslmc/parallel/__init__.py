@@ -1,0 +1,1 @@
+"""Ranks: communication, the division of chains, signals and time limits, hardware."""

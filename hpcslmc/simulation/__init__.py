@@ -1,0 +1,1 @@
+"""A run: phases, the chains of each temperature, tuning, convergence."""

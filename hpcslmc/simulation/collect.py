@@ -1,0 +1,82 @@
+"""Results of a simulation, gathered from all ranks."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hpcslmc.analysis.results import ProfileResult, Results
+from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.simulation.simulation import Simulation
+
+
+def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | None:
+    """What a simulation has found so far, on the root. Collective."""
+    world, rungs, seconds = simulation.world, simulation.rungs, simulation.cpu_seconds()
+    ladder = simulation.job.ensemble.is_ladder
+
+    def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
+        """The chains of all ranks, of all temperatures on the last axis."""
+        return world.gather(np.stack(arrays, -1) if ladder else arrays[0])
+
+    draws = stacked([rung.bins.draws for rung in rungs])
+    variances = stacked([rung.bins.variances for rung in rungs])
+    spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
+    profiles = [
+        stacked([rung.profiles[k].chain_means for rung in rungs])
+        for k in range(len(rungs[0].profiles))
+    ]
+    exchange = (
+        {
+            name: world.gather(getattr(simulation.swaps, name))
+            for name in ("accepted", "replica", "trips")
+        }
+        if simulation.swaps
+        else {}
+    )
+    if not world.is_root:
+        return None
+    if exchange:
+        exchange["tried"] = np.tile(simulation.swaps.tried, (len(spins), 1))
+    names = rungs[0].bins.names
+    labels = {name: name for name in names} | {o.name: o.label for o in rungs[0].observables}
+    return Results(
+        job=simulation.job.toml(),
+        versions=dict(versions),
+        cpu_seconds=seconds,
+        bin_size=rungs[0].bins.size,
+        temperature=np.array(
+            [rung.temperature for rung in rungs] if ladder else rungs[0].temperature
+        ),
+        mu=np.array([rung.mu for rung in rungs] if ladder else rungs[0].mu),
+        draws={name: draws[:, :, k] for k, name in enumerate(names)},
+        labels=labels,
+        bin_variances={name: variances[:, k] for k, name in enumerate(names)},
+        spins=spins,
+        profiles={
+            sums.profile.name: _profile(sums, means)
+            for sums, means in zip(rungs[0].profiles, profiles, strict=True)
+            if sums.count
+        },
+        curve=_history(simulation, "curve"),
+        rounds=_history(simulation, "history"),
+        remarks=simulation.remarks,
+        exchange=exchange,
+    )
+
+
+def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
+    return ProfileResult(
+        sums.profile.label, dict(sums.profile.grid), chains, np.full(len(chains), sums.count)
+    )
+
+
+def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:
+    """A table of the learning of all temperatures, column by column."""
+    if not simulation.learns:
+        return {}
+    rows = [
+        {"temperature": rung.temperature, **row}
+        for rung in simulation.rungs
+        for row in getattr(rung.learning, which)
+    ]
+    return {column: np.array([row[column] for row in rows]) for column in rows[0]}

@@ -1,0 +1,1 @@
+"""Files on disk: checkpoints, models, locks, versions, and how any file is published."""
