@@ -26,7 +26,7 @@ from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import MPIWorld, World
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
 from job_combinations import (
     MEASUREMENTS,
     METHODS,

@@ -49,7 +49,7 @@ from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.state import PHASES
 from hpcslmc.storage import checkpoint
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
 from launcher import JOB, Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)

@@ -37,7 +37,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.job.schema import Job, load_job
 from hpcslmc.storage.models import FORMAT
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
 from launcher import Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
