@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hpcslmc.analysis.results_file import read as read_results
     from hpcslmc.api import exact_weight, learned_model, random_spins, run_job
     from hpcslmc.errors import UserError
-    from hpcslmc.job.schema import load_job, make_job
+    from hpcslmc.job.load import load_job, make_job
     from hpcslmc.physics.hamiltonian import Hamiltonian
     from hpcslmc.physics.lattice import Lattice
 
@@ -42,8 +42,8 @@ _PLACES = {
     "UserError": "errors",
     "exact_weight": "api",
     "learned_model": "api",
-    "load_job": "job.schema",
-    "make_job": "job.schema",
+    "load_job": "job.load",
+    "make_job": "job.load",
     "random_spins": "api",
     "read_results": "analysis.results_file:read",
     "run_job": "api",

@@ -11,7 +11,10 @@ from hpcslmc.analysis.results import Results
 from hpcslmc.cli.progress import Progress
 from hpcslmc.effective import EffectiveModel, make_model
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, check_name, load_job, make_job, resolve
+from hpcslmc.job.load import load_job, make_job
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
+from hpcslmc.job.sentences import check_name
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice

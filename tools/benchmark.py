@@ -35,7 +35,8 @@ from rich.table import Table
 from variants import ROOT, run, variant
 
 from hpcslmc.analysis.statistics import bracket, estimate
-from hpcslmc.job.schema import Job, load_job
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.density import Evaluation
-from hpcslmc.job.schema import make_job
+from hpcslmc.job.load import make_job
 from hpcslmc.learning.data import DataSet
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import MPIWorld, World

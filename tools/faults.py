@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import load_job
+from hpcslmc.job.load import load_job
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation

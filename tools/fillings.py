@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.analysis.statistics import bracket, estimate
-from hpcslmc.job.schema import make_job
+from hpcslmc.job.load import make_job
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 

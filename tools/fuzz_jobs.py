@@ -34,7 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, load_job
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.storage.models import FORMAT
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.job.schema import load_job
+from hpcslmc.job.load import load_job
 from hpcslmc.parallel.hardware import device, limit_threads
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.simulation.simulation import Simulation

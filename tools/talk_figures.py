@@ -24,7 +24,8 @@ from rich.table import Table
 from variants import REFERENCE, ROOT, measured, run, variant
 
 from hpcslmc.analysis.statistics import bracket
-from hpcslmc.job.schema import Job, load_job
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import h5py
 
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = {

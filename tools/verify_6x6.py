@@ -17,7 +17,7 @@ from rich.table import Table
 from variants import REFERENCE, ROOT, measured, run, variant
 
 from hpcslmc.analysis.statistics import bracket
-from hpcslmc.job.schema import load_job
+from hpcslmc.job.load import load_job
 
 VARIANTS = {  # name: (sections of the job that differ, samples per chain)
     "attention": ({}, 1000),

@@ -20,7 +20,7 @@ from rich.table import Table
 from variants import ROOT, Measured, measured, run, variant
 
 from hpcslmc.analysis.statistics import bracket
-from hpcslmc.job.schema import load_job
+from hpcslmc.job.load import load_job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from variants import ROOT, variant
 
-from hpcslmc.job.schema import Job, load_job
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.watch import Watch
 from hpcslmc.parallel.world import MPIWorld, World

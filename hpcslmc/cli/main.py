@@ -26,7 +26,8 @@ from hpcslmc.cli.console import lasting_streams
 from hpcslmc.cli.status import NAME as STATUS
 from hpcslmc.cli.status import StatusFile
 from hpcslmc.errors import Failure, UserError, described_error
-from hpcslmc.job.schema import Job, load_job
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import device as own_device
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.watch import Watch

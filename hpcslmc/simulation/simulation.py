@@ -19,7 +19,8 @@ import torch
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, changed_keys
+from hpcslmc.job.changes import changed_keys
+from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import NAME as DATA
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.chains import ChainBlock

@@ -11,7 +11,8 @@ from measurement import drude_weight, measured
 
 from hpcslmc.analysis.results import Results
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, make_job
+from hpcslmc.job.load import make_job
+from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcslmc.analysis import results_file
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation

@@ -2,7 +2,9 @@ import pytest
 from helpers import make_effective
 
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, changed_keys, load_job
+from hpcslmc.job.changes import changed_keys
+from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.storage.models import save_model
 

@@ -10,7 +10,8 @@ from small_jobs import make_job, run, write_results
 
 from hpcslmc.analysis.statistics import estimate
 from hpcslmc.analysis.tables import print_report
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice

@@ -8,7 +8,8 @@ from small_jobs import make_job, run
 
 from hpcslmc.effective import MODELS, make_model
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation

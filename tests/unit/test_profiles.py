@@ -6,7 +6,8 @@ from small_jobs import make_job, run
 
 from hpcslmc.analysis.results import ProfileResult
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 from hpcslmc.measure.density_of_states import DensityOfStates
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.grid import Axis

@@ -4,7 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from hpcslmc.job.schema import Job, load_job, resolve
+from hpcslmc.job.load import load_job
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 
 ROOT = Path(__file__).parents[2]
 

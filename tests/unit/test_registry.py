@@ -8,7 +8,7 @@ from small_jobs import make_job, run
 from hpcslmc import UserError, exact_weight, learned_model, run_job
 from hpcslmc.effective import MODELS
 from hpcslmc.effective.linear import Linear
-from hpcslmc.job.schema import make_job as checked
+from hpcslmc.job.load import make_job as checked
 from hpcslmc.measure.registry import OBSERVABLES
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian

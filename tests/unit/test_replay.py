@@ -9,7 +9,8 @@ from small_jobs import make_job
 
 from hpcslmc.effective import MODELS, FreeElectrons, on_lattice
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job, resolve
+from hpcslmc.job.rules import resolve
+from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import Physics, Replay
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice

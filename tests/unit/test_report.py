@@ -16,7 +16,7 @@ from hpcslmc.analysis.merge import merge
 from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.tables import Sheet, print_tables
 from hpcslmc.cli.main import main
-from hpcslmc.job.schema import make_job as checked
+from hpcslmc.job.load import make_job as checked
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 

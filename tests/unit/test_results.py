@@ -18,8 +18,8 @@ from hpcslmc.analysis.merge import merge
 from hpcslmc.analysis.results import Results
 from hpcslmc.cli.main import main
 from hpcslmc.errors import UserError
+from hpcslmc.job.load import make_job as checked
 from hpcslmc.job.schema import Job
-from hpcslmc.job.schema import make_job as checked
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 

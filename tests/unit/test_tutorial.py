@@ -28,7 +28,7 @@ from walkthrough import (
     walk,
 )
 
-from hpcslmc.job.schema import load_job
+from hpcslmc.job.load import load_job
 
 
 def test_every_job_of_the_tutorial_is_valid(tmp_path):

@@ -1,0 +1,34 @@
+"""Differences between two jobs."""
+
+from hpcslmc.job.schema import Job
+from hpcslmc.job.sentences import cut
+
+STEERING_KEYS = {
+    "sampling.samples",
+    "sampling.ranks_per_chain",
+    "output.directory",
+    "output.checkpoint_every_s",
+    "output.progress_every_s",
+    "output.wall_time_s",
+}
+"""Keys that may differ when a run is resumed: they extend or steer it and change no chain."""
+
+
+def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
+    """Keys that differ between two jobs, each with its old and new value.
+
+    Returns
+    -------
+    taken : list of str
+        Those that may differ when a run is resumed.
+    refused : list of str
+        Those that may not.
+    """
+    before, after = old.keys(), new.keys()
+    taken, refused = [], []
+    for key in sorted(after):
+        if before[key] != after[key]:
+            (taken if key in STEERING_KEYS else refused).append(
+                f"{key} (was {cut(repr(before[key]))}, is {cut(repr(after[key]))})"
+            )
+    return taken, refused
