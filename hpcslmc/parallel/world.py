@@ -8,48 +8,56 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from hpcslmc.errors import UserError
 
 if TYPE_CHECKING:
+    from mpi4py import MPI
     from torch import Tensor
+
+T = TypeVar("T")
 
 LONGEST_MESSAGE = 2**28
 """Bytes that one call of MPI, which counts in int, is given."""
 
 
 class World:
-    """One rank alone; every operation is the identity.
+    """Serial stand-in for the MPI ranks: one rank alone, every operation the identity.
 
     Attributes
     ----------
     rank, size : int
     local_rank : int
         Rank among those of the same node.
-    communicator : mpi4py.MPI.Intracomm or None
-        The raw communicator, for ``checkpoint`` alone.
+    communicator : mpi4py.MPI.Comm or None
+        The raw communicator, for libraries that are parallel themselves: HDF5, PETSc, SLEPc,
+        ScaLAPACK.
     """
 
-    rank, size, local_rank = 0, 1, 0
-    communicator = None
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    communicator: "MPI.Comm | None" = None
 
     @property
     def is_root(self) -> bool:
-        """Whether this rank speaks for all."""
+        """True on rank 0, which prints and reads for all."""
         return self.rank == 0
 
-    def broadcast(self, value: object) -> object:
-        """The root's value on every rank. Collective."""
+    def broadcast(self, value: T) -> T:
+        """Return the root's value on every rank. Collective."""
         return value
 
-    def on_root(self, function: Callable[[], object]) -> object:
-        """What the function returns on the root, on every rank; its UserError is raised on every
-        rank too. Collective.
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Call a function on the root alone, and return its result on every rank. Collective.
+
+        Its UserError is raised on every rank.
         """
-        result, error = None, None
+        result: T | None = None
+        error: UserError | None = None
         if self.is_root:
             try:
                 result = function()
@@ -58,14 +66,15 @@ class World:
         result, error = self.broadcast((result, error))
         if error is not None:
             raise error
-        return result
+        return cast(T, result)
 
-    def on_all(self, function: Callable[[], object]) -> object:
-        """What the function returns on each rank; a UserError of any is raised on every rank.
+    def on_all(self, function: Callable[[], T]) -> T:
+        """Call a function on each rank, and return each rank's own result. Collective.
 
-        Collective, the function is not.
+        A UserError of any rank is raised on every rank. The function itself is not collective.
         """
-        result, error = None, None
+        result: T | None = None
+        error: UserError | None = None
         try:
             result = function()
         except UserError as problem:
@@ -73,10 +82,10 @@ class World:
         for failure in self.all_of(error):
             if failure is not None:
                 raise failure
-        return result
+        return cast(T, result)
 
-    def all_of(self, value: object) -> list:
-        """The values of all ranks, in order of rank. Collective."""
+    def all_of(self, value: T) -> list[T]:
+        """Return the values of all ranks, in order of rank. Collective."""
         return [value]
 
     def sum(self, array: np.ndarray) -> np.ndarray:
@@ -99,8 +108,7 @@ class World:
         return array
 
     def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """On the root the pieces of all ranks, in order of rank, one after the other; elsewhere
-        none.
+        """Pass the pieces of all ranks through the root, in order of rank; other ranks get none.
 
         Collective: every rank has to go through it to the end. All ranks have as many pieces and of
         the same shapes, none of more than ``LONGEST_MESSAGE`` bytes.
@@ -111,13 +119,13 @@ class World:
         """Wait for all ranks. Collective."""
 
     def split(self, ranks_per_chain: int) -> tuple["World", "World"]:
-        """Groups of consecutive ranks that share their chains, and what joins them. Collective.
+        """Divide the ranks into groups of consecutive ones that share their chains. Collective.
 
         Returns
         -------
         copy : World
-            One rank of each group: those at this rank's place in theirs. Each of the
-            ``ranks_per_chain`` copies holds all chains and does the same work; only the exact
+            One rank of each group: those at the same place in their group as this rank. Each of
+            the ``ranks_per_chain`` copies holds all chains and does the same work; only the exact
             weight is shared out in a group.
         group : World
             The ranks that share this rank's chains.
@@ -132,7 +140,10 @@ class World:
         return World()
 
     def all_arrive(self, within_s: float) -> bool:
-        """Whether all ranks of the job come to call this in the time given; once in a job."""
+        """Wait until all ranks of the job have called this, or return False when the time is over.
+
+        Once in a job.
+        """
         return True
 
     @property
@@ -150,7 +161,9 @@ class World:
 class MPIWorld(World):
     """The ranks of an MPI communicator, COMM_WORLD if none is given."""
 
-    def __init__(self, communicator: object = None) -> None:
+    communicator: "MPI.Comm"
+
+    def __init__(self, communicator: "MPI.Comm | None" = None) -> None:
         from mpi4py import MPI
 
         self._mpi = MPI
@@ -162,16 +175,16 @@ class MPIWorld(World):
         # apart from all other traffic: whoever arrives does not know where the others are
         self._arrivals = self.communicator.Dup() if communicator is None else None
 
-    def broadcast(self, value: object) -> object:
+    def broadcast(self, value: T) -> T:
         return self.communicator.bcast(value, root=0)
 
-    def all_of(self, value: object) -> list:
+    def all_of(self, value: T) -> list[T]:
         return self.communicator.allgather(value)
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         return self._reduced(array, self._mpi.SUM)
 
-    def _reduced(self, array: np.ndarray, operation: object) -> np.ndarray:
+    def _reduced(self, array: np.ndarray, operation: "MPI.Op") -> np.ndarray:
         result = np.empty(array.shape, array.dtype)
         for mine, all_ranks in zip(_messages(array), _messages(result), strict=True):
             self.communicator.Allreduce(mine, all_ranks, op=operation)
@@ -188,14 +201,16 @@ class MPIWorld(World):
     def gather(self, array: np.ndarray) -> np.ndarray | None:
         if self.size == 1:
             return array
-        joined, filled = np.empty(self.size * array.size if self.is_root else 0, array.dtype), 0
+        joined = np.empty(self.size * array.size if self.is_root else 0, array.dtype)
+        filled = 0
         for piece in self.in_turn(_messages(array)):
             joined[filled : filled + piece.size] = piece
             filled += piece.size
         return joined.reshape(self.size * len(array), *array.shape[1:]) if self.is_root else None
 
     def in_turn(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        kinds = []
+        # Shapes and types of the root's own pieces are those of every rank's
+        kinds: list[tuple[tuple[int, ...], np.dtype]] = []
         for piece in pieces:
             if self.is_root:
                 kinds.append((piece.shape, piece.dtype))
@@ -212,16 +227,17 @@ class MPIWorld(World):
         self.communicator.Barrier()
 
     def split(self, ranks_per_chain: int) -> tuple[World, World]:
-        place, group = self.rank % ranks_per_chain, self.rank // ranks_per_chain
-        return MPIWorld(self.communicator.Split(place, self.rank)), MPIWorld(
-            self.communicator.Split(group, self.rank)
-        )
+        copy = self.communicator.Split(self.rank % ranks_per_chain, self.rank)
+        group = self.communicator.Split(self.rank // ranks_per_chain, self.rank)
+        return MPIWorld(copy), MPIWorld(group)
 
     def teams(self, count: int) -> World:
         return MPIWorld(self.communicator.Split(self.rank * count // self.size, self.rank))
 
     def all_arrive(self, within_s: float) -> bool:
-        request, end = self._arrivals.Ibarrier(), time.monotonic() + within_s
+        assert self._arrivals is not None, "only all ranks of the job can wait for each other so"
+        request = self._arrivals.Ibarrier()
+        end = time.monotonic() + within_s
         while not request.Test():
             if time.monotonic() > end:
                 return False
@@ -239,9 +255,10 @@ class MPIWorld(World):
 
 
 def _messages(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The elements of an array in order, flat, in parts that MPI can count.
+    """Cut an array, flattened in C order, into parts that MPI can count.
 
-    They are views of it where it is contiguous.
+    The parts are views of a contiguous array.
     """
-    flat, step = np.ascontiguousarray(array).reshape(-1), max(1, LONGEST_MESSAGE // array.itemsize)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    step = max(1, LONGEST_MESSAGE // array.itemsize)
     return (flat[first : first + step] for first in range(0, flat.size, step))
