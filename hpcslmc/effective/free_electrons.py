@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcslmc.physics.bounds import spectral_bound
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+
 FREQUENCIES = 5
 """Imaginary frequencies that propagators are taken at."""
 LARGE = 64
@@ -31,10 +35,11 @@ class FreeElectrons:
     @property
     def frequencies(self) -> np.ndarray:
         """(5,) float64, imaginary frequencies in equal ratios from the lowest Matsubara frequency
-        pi / beta to 4 t.
+        pi / beta to 4 t, where the bands end.
         """
         lowest = math.pi / self.beta
-        return np.geomspace(lowest, max(4.0 * abs(self.t), 2.0 * lowest), FREQUENCIES)
+        widest = max(spectral_bound(self.t, 0.0), 2.0 * lowest)
+        return np.geomspace(lowest, widest, FREQUENCIES)
 
     def propagators(self, shape: tuple[int, int]) -> np.ndarray:
         """Re g_w(k) and Im g_w(k), g_w(k) = 1 / (i w + mu - e_k): (10, sites) float64 at the
@@ -60,8 +65,7 @@ class FreeElectrons:
         return functions(shape) / np.where(scale > 0.0, scale, 1.0)
 
     def _green(self, shape: tuple[int, int]) -> np.ndarray:
-        x, y = (np.cos(2.0 * np.pi * np.arange(length) / length) for length in shape)
-        energies = -2.0 * self.t * (x[:, None] + y)
+        energies = Hamiltonian(Lattice(shape), self.t, 0.0).bands.reshape(shape)
         return 1.0 / (1j * self.frequencies[:, None, None] + self.mu - energies)
 
     def _propagators(self, shape: tuple[int, int]) -> np.ndarray:

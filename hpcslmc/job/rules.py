@@ -9,6 +9,7 @@ from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.job.schema import EffectiveSection, EnsembleSection, Job, MeasureSection
 from hpcslmc.job.sentences import check_name, sentence
+from hpcslmc.physics.bounds import spectral_bound
 from hpcslmc.plugins import MODELS, WEIGHTS
 
 COLDEST = 1e-8
@@ -233,7 +234,7 @@ def check_validation(job: Job) -> None:
 
 def check_temperature(job: Job) -> None:
     """Check that double precision resolves the lowest temperature."""
-    largest = 4.0 * abs(job.hamiltonian.t) + 0.5 * abs(job.hamiltonian.J) + abs(job.hamiltonian.mu)
+    largest = spectral_bound(job.hamiltonian.t, job.hamiltonian.J) + abs(job.hamiltonian.mu)
     if not min(job.ensemble.temperatures) >= COLDEST * largest:
         raise UserError(
             f"[ensemble] temperature = {min(job.ensemble.temperatures):g} is too low for electrons "

@@ -37,11 +37,15 @@ def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tens
     """(chains,) float64, the hopping energy <K> per site and direction of levels and states as
     ``Electrons.eigensystem`` gives them.
     """
-    lattice = electrons.hamiltonian.lattice
-    waves = states.unflatten(1, (*lattice.shape, 2))
-    ahead = waves.roll(-1, 1) + waves.roll(-1, 2)
-    bonds = (waves.real * ahead.real + waves.imag * ahead.imag).sum((1, 2, 3))
-    return -electrons.hamiltonian.t / lattice.sites * (electrons.occupation(levels) * bonds).sum(-1)
+    hamiltonian = electrons.hamiltonian
+    waves = states.unflatten(1, (-1, 2))
+    ahead = torch.zeros_like(waves)
+    for bonds in hamiltonian.bonds:
+        # a bond counts in each direction by the square of its length there
+        length2 = sum(step * step for step in bonds.displacement)
+        ahead[:, bonds.start] -= length2 * bonds.amplitude * waves[:, bonds.end]
+    hops = (waves.real * ahead.real + waves.imag * ahead.imag).sum((1, 2))
+    return 1.0 / hamiltonian.lattice.sites * (electrons.occupation(levels) * hops).sum(-1)
 
 
 def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,17 +58,22 @@ def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[T
     strengths : (chains, pairs) float64
         (f_m - f_n) / (E_n - E_m) |J_mn|^2 / N, mean over x and y; 0 unless E_n > E_m.
     """
-    lattice = electrons.hamiltonian.lattice
-    waves = states.unflatten(1, (*lattice.shape, 2))
+    hamiltonian = electrons.hamiltonian
+    waves = states.unflatten(1, (-1, 2))
     strengths = torch.zeros(states.shape, dtype=torch.float64, device=levels.device)
-    for side in (1, 2):
-        currents = states.mH @ (waves.roll(1, side) - waves.roll(-1, side)).flatten(1, 3)
+    for direction in (0, 1):
+        carried = torch.zeros_like(waves)  # the current times i
+        for bonds in hamiltonian.bonds:
+            if along := bonds.displacement[direction]:
+                carried[:, bonds.end] += along * bonds.amplitude * waves[:, bonds.start]
+                carried[:, bonds.start] -= along * bonds.amplitude * waves[:, bonds.end]
+        currents = states.mH @ carried.flatten(1, 2)
         strengths += currents.real.square() + currents.imag.square()
     energies = levels[:, None, :] - levels[:, :, None]
-    upwards = energies > DEGENERATE * electrons.hamiltonian.bound
+    upwards = energies > DEGENERATE * hamiltonian.bound
     occupation = electrons.occupation(levels)
     strengths *= occupation[:, :, None] - occupation[:, None, :]
-    strengths *= 0.5 * electrons.hamiltonian.t**2 / lattice.sites
+    strengths *= 0.5 / hamiltonian.lattice.sites
     return energies.flatten(1), torch.where(upwards, strengths / energies, 0.0).flatten(1)
 
 

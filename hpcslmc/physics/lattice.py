@@ -12,6 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
+STEPS = ((1, 0), (0, 1))
+"""To the nearest neighbours +x and +y, in lattice constants."""
+
 
 class Lattice:
     """Periodic Lx x Ly square lattice.
@@ -49,8 +52,15 @@ class Lattice:
         """(sites, 4) int, the sites at +x, +y, -x, -y; each bond is met once in the first two
         columns.
         """
-        steps = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
-        return self._index(self.coordinates[:, None] + steps)
+        forward = np.array(STEPS)
+        return self._index(self.coordinates[:, None] + np.concatenate((forward, -forward)))
+
+    @cached_property
+    def momenta(self) -> np.ndarray:
+        """(sites, 2) float64, the momenta (kx, ky) of the Brillouin zone, each from 0 to below 2 pi
+        in the order of the sites.
+        """
+        return 2.0 * np.pi * self.coordinates / np.array(self.shape)
 
     @cached_property
     def adjacency(self) -> np.ndarray:

@@ -109,8 +109,7 @@ def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
     """
     lattice = Lattice(tuple(min(side, MODEL_SIDE) for side in hamiltonian.lattice.shape))
     spins = Stream(seed, torch.arange(MODEL_COPIES), "filling").directions(lattice.sites)
-    small = Hamiltonian(lattice, hamiltonian.t, hamiltonian.J)
-    return torch.linalg.eigvalsh(small.dense(spins)).flatten().numpy()
+    return torch.linalg.eigvalsh(hamiltonian.on_lattice(lattice).dense(spins)).flatten().numpy()
 
 
 def potential_of(filling: float, levels: np.ndarray, beta: float) -> float:

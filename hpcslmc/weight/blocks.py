@@ -21,19 +21,12 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
 WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
 """Size of the work arrays of one batch: what a core's cache holds, or enough to fill a GPU."""
-
-
-def spin_blocks(matrices: Tensor) -> Tensor:
-    """Diagonal blocks (..., n/2, 2, 2), one a site, of matrices (..., n, n)."""
-    n = matrices.shape[-1]
-    sites = matrices.unflatten(-1, (n // 2, 2)).unflatten(-3, (n // 2, 2))
-    return sites.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 
 def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
@@ -74,11 +67,35 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     return log_det, interleave(spin_blocks(even.diagonal), inside)
 
 
+def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]:
+    """Matrix elements (width, width) of h between the sites of a lattice row along the shorter
+    side, and the one between each site and its neighbour in the next row.
+    """
+    coordinates = hamiltonian.lattice.coordinates
+    across = _direction_across(hamiltonian)
+    row, between = np.zeros((width, width)), 0.0
+    for bonds in hamiltonian.bonds:
+        if bonds.displacement[across]:
+            between = -bonds.amplitude
+        else:
+            first = coordinates[bonds.start, across] == 0
+            start = coordinates[bonds.start[first], 1 - across]
+            end = coordinates[bonds.end[first], 1 - across]
+            np.add.at(row, (start, end), -bonds.amplitude)
+            np.add.at(row, (end, start), -bonds.amplitude)
+    return row, between
+
+
+def _direction_across(hamiltonian: Hamiltonian) -> int:
+    """Which direction leads from row to row, 0 or 1: the longer one."""
+    return 1 if hamiltonian.lattice.shape[0] < hamiltonian.lattice.shape[1] else 0
+
+
 class Blocks(Determinants):
     r"""Exact weight and forces by block elimination at K imaginary frequencies.
 
-    .. math:: \frac{\partial \log W}{\partial S_i} = -J \sum_k \frac{a_k}{w_k}
-        \mathrm{Im}\, \mathrm{tr}\left[\sigma (A_k^{-1})_{ii}\right]
+    .. math:: \frac{\partial \log W}{\partial S_i} = -2 \frac{\partial}{\partial S_i}
+        \mathrm{tr}\Big[V(S_i) \sum_k \frac{a_k}{w_k} \mathrm{Im} (A_k^{-1})_{ii}\Big]
 
     Notes
     -----
@@ -99,10 +116,9 @@ class Blocks(Determinants):
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         self._fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
-        ring = (one.roll(1, 0) + one.roll(-1, 0))[self._fold][:, self._fold]
-        self._row = torch.kron(
-            -hamiltonian.t * ring - mu * one, torch.eye(2, dtype=torch.complex128)
-        )
+        ring, self._between = _row_bonds(hamiltonian, width)
+        ring = torch.as_tensor(ring, dtype=torch.complex128)[self._fold][:, self._fold]
+        self._row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
@@ -159,10 +175,7 @@ class Blocks(Determinants):
             scale = scales[shift]
             diagonal = rows[:, chain].mul_(scale[:, None, None])
             diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
-            yield chain, shift, *_solve_rows(diagonal, -self.hamiltonian.t * scale, inverse)
-
-    def _turned(self) -> bool:
-        return self.hamiltonian.lattice.shape[0] < self.hamiltonian.lattice.shape[1]
+            yield chain, shift, *_solve_rows(diagonal, self._between * scale, inverse)
 
     def _rows(self, spins: Tensor) -> Tensor:
         """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row
@@ -170,29 +183,21 @@ class Blocks(Determinants):
         """
         self.hamiltonian.check_spins(spins)
         spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
-        if self._turned():
+        if _direction_across(self.hamiltonian) == 1:
             spins = spins.transpose(1, 2)
-        spins = spins[:, :, self._fold]
-        sx, sy, sz = (0.5 * self.hamiltonian.J * spins).transpose(0, 1).unbind(-1)
-        blocks = self._row.to(spins.device).repeat(*sx.shape[:2], 1, 1)
-        diagonal = blocks.diagonal(dim1=-2, dim2=-1)
-        diagonal[..., 0::2] += sz
-        diagonal[..., 1::2] -= sz
-        blocks.diagonal(1, dim1=-2, dim2=-1)[..., 0::2] += torch.complex(sx, -sy)
-        blocks.diagonal(-1, dim1=-2, dim2=-1)[..., 0::2] += torch.complex(sx, sy)
-        return blocks
+        spins = spins[:, :, self._fold].transpose(0, 1)
+        rows = self._row.to(spins.device).repeat(*spins.shape[:2], 1, 1)
+        spin_blocks(rows).add_(self.hamiltonian.site_blocks(spins))
+        return rows
 
     def _forces(self, filled: Tensor) -> Tensor:
-        """-J Re tr[sigma X_i] of X (chains, rows, width, 2, 2) of folded rows, f = 1/2 + (2 / beta)
-        X, in the order of the sites.
+        """Forces in the order of the sites from the blocks X (chains, rows, width, 2, 2) of folded
+        rows, f = 1/2 + (2 / beta) X.
         """
-        up, down = filled[..., 0, 0].real, filled[..., 1, 1].real
-        flip = filled[..., 1, 0]
-        spin = torch.stack((2.0 * flip.real, 2.0 * flip.imag, up - down), -1)
-        spin = spin[:, :, self._fold.argsort()]
-        if self._turned():
-            spin = spin.transpose(1, 2)
-        return -self.hamiltonian.J * spin.flatten(1, 2)
+        forces = self.hamiltonian.site_forces(filled, -2.0)[:, :, self._fold.argsort()]
+        if _direction_across(self.hamiltonian) == 1:
+            forces = forces.transpose(1, 2)
+        return forces.flatten(1, 2)
 
     def _batch(self, rows: Tensor) -> int:
         """Pairs of chain and shift whose work arrays fit the limit.

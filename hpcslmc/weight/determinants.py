@@ -27,9 +27,9 @@ class Determinants(ExactWeight):
         e &= -\frac{2}{\beta N} \sum_k c_k \log|\det A_k| \quad (\mu = 0)
 
     because tr h = 0 and \|det A_k\|^2 is the product of 1 + (E_n - mu)^2 / w_k^2 over all
-    eigenvalues. At mu = 0 on lattices of even sides E_n and -E_n come in pairs (time reversal with
-    a sign on every other site turns h into -h), and the density is 1. The energy takes five more
-    frequencies than log W; elsewhere it comes with the forces.
+    eigenvalues. At half filling (`Hamiltonian.is_half_filled`: mu = 0 on a bipartite lattice) E_n
+    and -E_n come in pairs, and the density is 1. The energy takes five more frequencies than log W;
+    elsewhere it comes with the forces.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Determinants(ExactWeight):
     ) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
-        half_filled = mu == 0.0 and hamiltonian.lattice.has_staggered_momentum
+        half_filled = hamiltonian.is_half_filled(mu)
         self.energies: EnergySum | None = (
             energy_sum(self.nodes, beta, hamiltonian.bound) if half_filled else None
         )

@@ -76,11 +76,13 @@ class Diagonalise(ExactWeight):
         return thermodynamics(known.spectrum, self.beta, self.mu, self.hamiltonian.lattice.sites)
 
     def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
-        r"""Forces d log W / d S_i = -beta (J/2) <sigma_i>, <sigma_i> the electrons' spin."""
+        r"""Forces d log W / d S_i = -beta d tr[V(S_i) f_ii] / d S_i, f the Fermi function of h."""
         occupation = torch.special.expit(-self.beta * (levels - self.mu))
         up, down = states[:, 0::2, :], states[:, 1::2, :]
         filled = occupation[:, None, :]
-        transverse = 2.0 * (filled * up.conj() * down).sum(-1)
-        longitudinal = (filled * (up.abs().square() - down.abs().square())).sum(-1)
-        spin = torch.stack((transverse.real, transverse.imag, longitudinal), -1)
-        return -0.5 * self.beta * self.hamiltonian.J * spin
+        flip = (filled * up.conj() * down).sum(-1)
+        # the block's trace, the density, exerts no force: half the difference stands for both
+        half = 0.5 * (filled * (up.abs().square() - down.abs().square())).sum(-1)
+        diagonal = torch.complex(half, torch.zeros_like(half))
+        blocks = torch.stack((diagonal, flip.conj(), flip, -diagonal), -1).unflatten(-1, (2, 2))
+        return self.hamiltonian.site_forces(blocks, -self.beta)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import ROW_ENTRIES, Hamiltonian
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.diagonalise import thermodynamics
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.scalapack import Rows, Scalapack
@@ -105,8 +105,9 @@ class Slepc:
         return levels
 
     def _assemble(self, size: int, rows: Rows) -> Any:
+        entries = rows(np.zeros(1, dtype=int))[0].shape[1]  # the same in every row
         matrix = self._petsc.Mat().createAIJ(
-            (size, size), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=self._communicator
+            (size, size), nnz=(entries, entries), comm=self._communicator
         )
         first, last = matrix.getOwnershipRange()
         columns, values = rows(np.arange(first, last))

@@ -3,7 +3,7 @@ Metropolis sweeps.
 
 With the nodes (w_k, a_k), A_k = 1 + i (h - mu) / w_k as in `hpcslmc.weight.blocks`, and g_k =
 (A_k^{-1})_{PP} between the sites P of a patch, new spins on P change h by the 2x2 blocks dV_i =
-(J/2) (S'_i - S_i).sigma and
+V(S'_i) - V(S_i) and
 
 .. math::
     \log W(S') - \log W(S) &= 2 \sum_k a_k \log|\det(1 + X_k g_k)|, \qquad X_k = (i / w_k)
@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian
-from hpcslmc.weight.blocks import spin_blocks
+from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.nodes import model_nodes
 
 PATCH_SITES = 8
@@ -198,17 +197,7 @@ class GreensFunctions:
 
     def turned(self, turns: Tensor) -> Tensor:
         """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
-        x, y, z = (0.5 * self.hamiltonian.J * turns).unbind(-1)
-        dv = torch.stack(
-            (
-                torch.complex(z, 0.0 * z),
-                torch.complex(x, -y),
-                torch.complex(x, y),
-                torch.complex(-z, 0.0 * z),
-            ),
-            -1,
-        )
-        return self._scale[:, None, None, None] * dv.unflatten(-1, (2, 2))[:, None]
+        return self._scale[:, None, None, None] * self.hamiltonian.site_blocks(turns)[:, None]
 
     def change(self, log_det: Tensor) -> Tensor:
         """2 sum_k a_k log|det|, (chains,), of log|det| (chains, K). Collective over the group."""

@@ -16,8 +16,7 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import ROW_ENTRIES, Hamiltonian
-from hpcslmc.physics.lattice import Lattice
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
 
@@ -85,10 +84,12 @@ class Matsubara(Determinants):
         super().__init__(hamiltonian, beta, mu, group)
         self._blocks_weight: Blocks | None = None
         self.error = 2 * hamiltonian.lattice.sites * self.nodes.error
-        self._hopping, self._diagonal = _pattern(hamiltonian.lattice, hamiltonian.t)
+        self._hopping, self._diagonal = _pattern(hamiltonian)
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
-        self._factorisation = _Factorisation(self._hopping, self.group.teams(self._teams))
+        self._factorisation = _Factorisation(
+            self._hopping, hamiltonian.row_entries, self.group.teams(self._teams)
+        )
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
@@ -124,32 +125,25 @@ class Matsubara(Determinants):
         return self._factorisation.statistics()
 
     def _blocks(self, spins: Tensor) -> np.ndarray:
-        """(chains, sites, 2, 2) complex128, the diagonal blocks (J/2) S.sigma - mu."""
+        """(chains, sites, 2, 2) complex128, the diagonal blocks V(S_i) - mu."""
         self.hamiltonian.check_spins(spins)
-        sx, sy, sz = np.moveaxis(
-            0.5 * self.hamiltonian.J * spins.detach().cpu().numpy().astype(float), -1, 0
-        )
-        blocks = np.empty((*sz.shape, 2, 2), dtype=complex)
-        blocks[..., 0, 0], blocks[..., 0, 1] = sz - self.mu, sx - 1j * sy
-        blocks[..., 1, 0], blocks[..., 1, 1] = sx + 1j * sy, -sz - self.mu
-        return blocks
+        blocks = self.hamiltonian.site_blocks(spins.detach())
+        blocks.diagonal(dim1=-2, dim2=-1).sub_(self.mu)
+        return blocks.cpu().numpy()
 
 
-def _pattern(lattice: Lattice, t: float) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+def _pattern(hamiltonian: Hamiltonian) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
     """Hopping with room for the diagonal blocks, and where those lie: (sites, 2, 2) int, indices
     into its data.
-
-    Built from the neighbour table, never from a dense matrix. Double bonds (a direction of length
-    2) add up.
     """
-    sites = np.arange(lattice.sites)
-    rows = np.concatenate((np.repeat(sites, 4), sites))
-    columns = np.concatenate((lattice.neighbours.ravel(), sites))
-    bonds = scipy.sparse.csr_matrix(
-        (np.repeat((-t, 0.0), (4 * len(sites), len(sites))), (rows, columns))
-    )
+    sites, bonds = np.arange(hamiltonian.lattice.sites), hamiltonian.hopping.tocoo()
+    graph = scipy.sparse.csr_matrix(
+        (
+            np.append(bonds.data, np.zeros(len(sites))),
+            (np.append(bonds.row, sites), np.append(bonds.col, sites)),
+        )
+    ).tocoo()
     spins = np.arange(2)
-    graph = bonds.tocoo()
     # all four entries of each 2x2 block at first, to find them; off the diagonal blocks only equal
     # spins couple
     keep = (spins[:, None] == spins) | (graph.row == graph.col)[:, None, None]
@@ -170,13 +164,13 @@ class _Factorisation:
     analysed once.
     """
 
-    def __init__(self, pattern: scipy.sparse.csr_matrix, team: World) -> None:
+    def __init__(self, pattern: scipy.sparse.csr_matrix, row_entries: int, team: World) -> None:
         petsc = _complex_petsc()
         self.team = team
         communicator = team.communicator or petsc.COMM_SELF
         rows = (len(range(team.rank, pattern.shape[0], team.size)), pattern.shape[0])
         self._matrix = petsc.Mat().createAIJ(
-            (rows, rows), nnz=(ROW_ENTRIES, ROW_ENTRIES), comm=communicator
+            (rows, rows), nnz=(row_entries, row_entries), comm=communicator
         )
         first, last = self._matrix.getOwnershipRange()
         offsets = pattern.indptr[first : last + 1]
