@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import xarray
 
 
-NAME = "results.h5"
 MISSED = "missed: "
 """Begins a doubt about what was to be reached, not about an error."""
 MISSED_ERRORS, MISSED_SHARE = 3.0, 0.002

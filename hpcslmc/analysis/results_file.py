@@ -11,11 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcslmc.analysis.results import ESTIMATES, NAME, ProfileResult, Results, Summary, name_and_unit
+from hpcslmc.analysis.results import ESTIMATES, ProfileResult, Results, Summary, name_and_unit
 from hpcslmc.errors import UserError
 from hpcslmc.measure.grid import Axis
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
+from hpcslmc.storage.names import RESULTS
 
 FORMAT = "hpcslmc results 4"
 BEFORE = "hpcslmc results 3"
@@ -227,7 +228,7 @@ def read(path: Path | str) -> Results:
     UserError
         If there are none of this format.
     """
-    file_path = Path(path) / NAME if os.path.isdir(path) else Path(path)
+    file_path = Path(path) / RESULTS if os.path.isdir(path) else Path(path)
     try:
         check_regular(file_path)
         with open_hdf5(file_path, "r") as file:

@@ -56,11 +56,11 @@ def execute(options: argparse.Namespace) -> None:
 
 def _merge(options: argparse.Namespace) -> None:
     from hpcslmc.analysis.merge import merge
-    from hpcslmc.analysis.results import NAME
     from hpcslmc.analysis.results_file import read, write
     from hpcslmc.analysis.tables import print_tables
+    from hpcslmc.storage.names import RESULTS
 
-    target = Path(options.out) / NAME
+    target = Path(options.out) / RESULTS
     if os.path.exists(target):  # False where that cannot be known
         raise UserError(f"{target} is there already: merge into another directory.")
     if len(options.directories) < 2:

@@ -23,7 +23,6 @@ from hpcslmc import environment
 from hpcslmc.cli import commands
 from hpcslmc.cli.commands import ALONE
 from hpcslmc.cli.console import lasting_streams
-from hpcslmc.cli.status import NAME as STATUS
 from hpcslmc.cli.status import StatusFile
 from hpcslmc.errors import Failure, UserError, described_error
 from hpcslmc.job.load import load_job
@@ -35,6 +34,7 @@ from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.plugins import import_module
 from hpcslmc.storage.files import check_places
 from hpcslmc.storage.lock import Lock
+from hpcslmc.storage.names import STATUS
 
 if TYPE_CHECKING:
     from hpcslmc.simulation.simulation import Simulation

@@ -15,12 +15,12 @@ from hpcslmc.cli.progress import Pace
 from hpcslmc.errors import UserError
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.lock import holder_name
+from hpcslmc.storage.names import CHECKPOINT, RESULTS, STATUS, previous
 
-NAME = "status.json"
 FORMAT = "hpcslmc status 1"
 LARGEST = 2**26
 """Bytes beyond which a file is no status."""
-CHECKPOINTS = ("checkpoint.h5", "checkpoint.previous.h5")
+CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 INDENT = 15
 """Columns before what a line says."""
 
@@ -38,7 +38,7 @@ class StatusFile:
     """
 
     def __init__(self, directory: Path, every_s: float, fixed: Mapping[str, object]) -> None:
-        self.path, self.every_s = directory / NAME, every_s
+        self.path, self.every_s = directory / STATUS, every_s
         self._known = {"format": FORMAT, "started": time.time(), "every_s": every_s, **fixed}
         self._pace, self._last = Pace(), -math.inf
 
@@ -81,12 +81,12 @@ def describe(directory: Path) -> list[str]:
         If there is no run, or the directory cannot be looked into.
     """
     try:
-        (directory / NAME).lstat()
+        (directory / STATUS).lstat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise UserError(f"{directory} cannot be looked into: {error.strerror}.") from None
-    now, holder, status = time.time(), holder_name(directory), _read(directory / NAME)
+    now, holder, status = time.time(), holder_name(directory), _read(directory / STATUS)
     checkpoints = [_file(directory / name, now) for name in CHECKPOINTS]
     if not status and not any(checkpoints) and holder is None:
         raise UserError(f"{directory} holds no run: status wants the [output] directory of a job.")
@@ -97,7 +97,7 @@ def describe(directory: Path) -> list[str]:
         f"{about}{' (the one before)' if k else ''}" for k, about in enumerate(checkpoints) if about
     ]
     lines.append(f"  checkpoint   {'; '.join(named) or 'none yet'}")
-    if results := _file(directory / "results.h5", now):
+    if results := _file(directory / RESULTS, now):
         lines.append(f"  results.h5   {results}")
     return lines
 

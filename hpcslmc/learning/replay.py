@@ -17,9 +17,9 @@ from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel.world import World
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
+from hpcslmc.storage.names import DATA
 
 FORMAT = "hpcslmc data 1"
-NAME = "data.h5"
 KINDS = dict(zip(NAMES, (np.float32, np.float64, np.float32), strict=True))
 PIECE = 2**24
 """Bytes that are sent and written at once."""
@@ -117,7 +117,7 @@ class Replay:
     def __init__(self, path: str, physics: Physics) -> None:
         file_path = expanded(path, "[learning] replay")
         if os.path.isdir(file_path):
-            file_path /= NAME
+            file_path /= DATA
         try:
             check_regular(file_path)
             file = open_hdf5(file_path, "r")

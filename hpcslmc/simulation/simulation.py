@@ -21,7 +21,6 @@ from hpcslmc.analysis.statistics import bracket
 from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.schema import Job
-from hpcslmc.learning.replay import NAME as DATA
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
@@ -33,8 +32,8 @@ from hpcslmc.simulation.state import GUIDED_TUNING, PHASES, check_setup, check_s
 from hpcslmc.simulation.tuning import EnsembleTuning
 from hpcslmc.storage import checkpoint
 from hpcslmc.storage.files import make_folder
-from hpcslmc.storage.models import NAME as MODEL
 from hpcslmc.storage.models import save_model
+from hpcslmc.storage.names import DATA, MODEL
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from hpcslmc import environment
 from hpcslmc.errors import UserError
 from hpcslmc.storage.files import check_places, check_regular
+from hpcslmc.storage.names import LOCK, TAKEOVER
 
-NAME, TAKEOVER = "running.lock", "running.takeover"
 LARGEST = 2**20
 """Bytes beyond which a file is no lock."""
 KINDS = {
@@ -42,7 +42,7 @@ class Lock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.path = directory, directory / NAME
+        self.directory, self.path = directory, directory / LOCK
         self._own = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -180,7 +180,7 @@ def holder_name(directory: Path) -> str | None:
 
     A process of another host is judged by its silence, by this host's clock.
     """
-    path = directory / NAME
+    path = directory / LOCK
     try:
         silent, holder = time.time() - path.stat().st_mtime, _read(path)
     except OSError:

@@ -19,9 +19,9 @@ from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
+from hpcslmc.storage.names import MODEL
 
 FORMAT = "hpcslmc model 1"
-NAME = "model.h5"
 LARGEST = 2**27
 """Bytes of parameters beyond which a file is refused."""
 
@@ -104,7 +104,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
     """
     directory = file_path = expanded(path, "[effective] start_from")
     if os.path.isdir(file_path):
-        file_path /= NAME
+        file_path /= MODEL
     if temperature is not None and not os.path.exists(file_path) and (rungs := _rungs(directory)):
         file_path = rungs[min(rungs, key=lambda other: abs(math.log(other / temperature)))]
     try:
@@ -152,7 +152,7 @@ def _rungs(directory: Path) -> dict[float, Path]:
         return {}
     named = {
         path: re.fullmatch(r"T([0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?)", path.parent.name)
-        for path in directory.glob(f"T*/{NAME}")
+        for path in directory.glob(f"T*/{MODEL}")
     }
     return {
         temperature: path

@@ -10,6 +10,7 @@ from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.storage import checkpoint
+from hpcslmc.storage.checkpoint import arrays
 
 CHAINS = 8
 
@@ -77,7 +78,7 @@ def test_pieces_make_the_same_file_on_any_number_of_ranks(world, agree, path, mo
     block, alone = ChainBlock.of(world, CHAINS), ChainBlock(CHAINS, 0, CHAINS)
     if world.is_root:
         checkpoint.save(path.with_name("whole.h5"), whole_tree(), SHARED, alone, World())
-    monkeypatch.setattr(checkpoint, "PIECE", piece + 8 * world.rank)
+    monkeypatch.setattr(arrays, "PIECE", piece + 8 * world.rank)
     checkpoint.save(path, of(whole_tree(), block), SHARED, block, world)
     agree(
         not world.is_root or path.read_bytes() == path.with_name("whole.h5").read_bytes(),

@@ -20,6 +20,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
 from hpcslmc.storage import checkpoint
+from hpcslmc.storage.checkpoint import arrays, reader, writer
 
 BLOCK = ChainBlock(8, 0, 8)
 WORLD = World()
@@ -273,8 +274,8 @@ def test_the_callers_verdict_comes_before_the_arrays(path, monkeypatch):
     def never(*arguments):
         raise AssertionError("an array was read")
 
-    monkeypatch.setattr(checkpoint, "_read_shared", never)
-    monkeypatch.setattr(checkpoint, "_read_chains", never)
+    monkeypatch.setattr(reader, "_read_shared", never)
+    monkeypatch.setattr(reader, "_read_chains", never)
     with pytest.raises(UserError, match="number is 1, {'w': Array.*}"):
         checkpoint.load(path, BLOCK, WORLD, refuse)
 
@@ -286,7 +287,7 @@ def test_a_full_disk_leaves_what_was_there(path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError, match="cannot be written .No space left on device.") as error:
         save(path, 2)
     assert "\n" not in str(error.value)
@@ -322,7 +323,7 @@ def test_what_hdf5_says_of_a_full_disk_is_cut_to_its_reason(path, monkeypatch, k
             "left on device', buf = 0x1)"
         )
 
-    monkeypatch.setattr(checkpoint, "reserve", story)
+    monkeypatch.setattr(writer, "reserve", story)
     with pytest.raises(UserError, match="cannot be written .No space left on device.;"):
         save(path)
 
@@ -350,14 +351,14 @@ def test_pieces_make_the_same_file(path, monkeypatch, piece):
     """
     shared = {"w": np.arange(50.0).reshape(5, 10).T, "number": torch.tensor(2.0)}
     checkpoint.save(path, awkward(), shared, BLOCK, WORLD)
-    whole, lengths, write = path.read_bytes(), [], checkpoint.h5py.Dataset.__setitem__
+    whole, lengths, write = path.read_bytes(), [], h5py.Dataset.__setitem__
 
     def note(dataset, place, value):
         lengths.append(np.asarray(value).nbytes if "/chains/" in dataset.name else 0)
         write(dataset, place, value)
 
-    monkeypatch.setattr(checkpoint, "PIECE", piece)
-    monkeypatch.setattr(checkpoint.h5py.Dataset, "__setitem__", note)
+    monkeypatch.setattr(arrays, "PIECE", piece)
+    monkeypatch.setattr(h5py.Dataset, "__setitem__", note)
     checkpoint.save(path, awkward(), shared, BLOCK, WORLD)
     assert path.read_bytes() == whole and 0 < max(lengths) <= piece
     chains, _ = checkpoint.load(path, BLOCK, WORLD)
@@ -373,7 +374,7 @@ def test_an_error_that_is_not_the_disks_is_not_blamed_on_it(path, monkeypatch):
     def fails(*arguments):
         raise OSError("Can't write data\n(can't convert from size to size_i)")
 
-    monkeypatch.setattr(checkpoint, "_write", fails)
+    monkeypatch.setattr(writer, "_write", fails)
     with pytest.raises(
         UserError,
         match="size_i.+; .* the disk did not refuse it, but HDF5, MPI or this program failed",
@@ -395,8 +396,8 @@ def test_a_file_system_that_promises_no_room(path, monkeypatch, number, capfd):
     def lacking(*arguments):
         raise OSError(getattr(errno, number), "not here")
 
-    monkeypatch.setattr(checkpoint.os, "posix_fallocate", lacking)
-    monkeypatch.setattr(checkpoint.os, "fsync", lacking)
+    monkeypatch.setattr(os, "posix_fallocate", lacking)
+    monkeypatch.setattr(os, "fsync", lacking)
     save(path, 1)
     assert path.read_bytes() == whole
     path.unlink()
@@ -407,7 +408,7 @@ def test_a_file_system_that_promises_no_room(path, monkeypatch, number, capfd):
 def test_bytes_that_the_disk_changes_are_never_published(path, monkeypatch):
     save(path, 1)
     before = path.read_bytes()
-    monkeypatch.setattr(checkpoint, "_checksum_of_next", lambda file, size: 0)
+    monkeypatch.setattr(arrays, "checksum_of_next", lambda file, size: 0)
     with pytest.raises(UserError, match="other bytes than were written"):
         save(path, 2)
     assert path.read_bytes() == before

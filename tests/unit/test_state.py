@@ -16,6 +16,7 @@ from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.storage import checkpoint
+from hpcslmc.storage.checkpoint import reader
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from damage import TAMPERED, damaged, load
@@ -213,7 +214,7 @@ def test_arrays_that_are_not_the_jobs_are_not_read(tmp_path, saved, monkeypatch)
     def never(*arguments):
         raise AssertionError("an array was read")
 
-    monkeypatch.setattr(checkpoint, "_read_shared", never)
-    monkeypatch.setattr(checkpoint, "_read_chains", never)
+    monkeypatch.setattr(reader, "_read_shared", never)
+    monkeypatch.setattr(reader, "_read_chains", never)
     with pytest.raises(UserError, match="data/spins = Array"):
         resume(path, "slmc")

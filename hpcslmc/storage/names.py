@@ -1,0 +1,18 @@
+"""Names of the files in an output directory."""
+
+from pathlib import Path
+
+CHECKPOINT = "checkpoint.h5"
+RESULTS = "results.h5"
+MODEL = "model.h5"
+DATA = "data.h5"
+"""Configurations with exact log W and forces that a run has learned from."""
+STATUS = "status.json"
+LOCK = "running.lock"
+TAKEOVER = "running.takeover"
+"""Made by the one job that takes over the lock of a dead one."""
+
+
+def previous(path: Path) -> Path:
+    """Name under which the checkpoint before the newest is kept."""
+    return path.with_suffix(".previous" + path.suffix)
