@@ -107,7 +107,7 @@ def test_a_finished_run_without_results_gets_them(launcher: Launcher):
 FAILING = """
 from hpcslmc.simulation import convergence
 from hpcslmc.analysis import tables as report
-from hpcslmc.measure import statistics
+from hpcslmc.analysis import statistics
 
 def fail(*arguments):
     raise ZeroDivisionError("injected")
