@@ -15,6 +15,7 @@ from hpcslmc.job.load import load_job, make_job
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 from hpcslmc.job.sentences import check_name
+from hpcslmc.parallel.hardware import device
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -136,9 +137,8 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
     else:
         job = resolve(job) if isinstance(job, Job) else make_job(job)
     world = World()
-    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     simulation, progress = (
-        Simulation(job, world, device),
+        Simulation(job, world, device(world)),
         Progress(show, job.output.progress_every_s),
     )
     try:

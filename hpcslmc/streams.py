@@ -76,9 +76,10 @@ class Stream:
         count = math.prod(shape)
         chains = self._key[1]
         block = torch.arange((count + 1) // 2, device=chains.device)
+        # filled there: a number made here would be copied to the device
         calls = (
-            torch.tensor(self._calls & _MASK, device=chains.device),
-            torch.tensor(self._calls >> 32, device=chains.device),
+            torch.full_like(self._purpose, self._calls & _MASK),
+            torch.full_like(self._purpose, self._calls >> 32),
         )
         self._calls += 1
         w0, w1, w2, w3 = philox4x32((block[None, :], *calls, self._purpose), self._key)

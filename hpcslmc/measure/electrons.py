@@ -31,6 +31,11 @@ class Electrons:
         All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective
         over a group of ranks. Only who asks for levels needs it.
 
+    Attributes
+    ----------
+    bonds : list of (Bonds, Tensor, Tensor)
+        Bonds of each kind, and the sites at their starts and ends on the Hamiltonian's device.
+
     Notes
     -----
     Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to
@@ -47,6 +52,14 @@ class Electrons:
         spectrum: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+        self.bonds = [
+            (
+                bonds,
+                torch.as_tensor(bonds.start, device=hamiltonian.device),
+                torch.as_tensor(bonds.end, device=hamiltonian.device),
+            )
+            for bonds in hamiltonian.bonds
+        ]
         self._spectrum = spectrum
         self._spins: Tensor | None = None
         self._levels: Tensor | None = None

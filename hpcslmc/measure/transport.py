@@ -40,10 +40,10 @@ def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tens
     hamiltonian = electrons.hamiltonian
     waves = states.unflatten(1, (-1, 2))
     ahead = torch.zeros_like(waves)
-    for bonds in hamiltonian.bonds:
+    for bonds, start, end in electrons.bonds:
         # a bond counts in each direction by the square of its length there
         length2 = sum(step * step for step in bonds.displacement)
-        ahead[:, bonds.start] -= length2 * bonds.amplitude * waves[:, bonds.end]
+        ahead[:, start] -= length2 * bonds.amplitude * waves[:, end]
     hops = (waves.real * ahead.real + waves.imag * ahead.imag).sum((1, 2))
     return 1.0 / hamiltonian.lattice.sites * (electrons.occupation(levels) * hops).sum(-1)
 
@@ -63,10 +63,10 @@ def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[T
     strengths = torch.zeros(states.shape, dtype=torch.float64, device=levels.device)
     for direction in (0, 1):
         carried = torch.zeros_like(waves)  # the current times i
-        for bonds in hamiltonian.bonds:
+        for bonds, start, end in electrons.bonds:
             if along := bonds.displacement[direction]:
-                carried[:, bonds.end] += along * bonds.amplitude * waves[:, bonds.start]
-                carried[:, bonds.start] -= along * bonds.amplitude * waves[:, bonds.end]
+                carried[:, end] += along * bonds.amplitude * waves[:, start]
+                carried[:, start] -= along * bonds.amplitude * waves[:, end]
         currents = states.mH @ carried.flatten(1, 2)
         strengths += currents.real.square() + currents.imag.square()
     energies = levels[:, None, :] - levels[:, :, None]

@@ -3,6 +3,7 @@
 import os
 
 from hpcslmc import environment
+from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
 
 
@@ -28,11 +29,29 @@ def limit_threads() -> int:
 
 
 def device(world: World) -> str:
-    """The rank's own GPU, shared out in order of local rank, where there is one; else the CPU."""
+    """Name the rank's own accelerator, or the CPU where there is none. Collective.
+
+    Accelerators of a node, of whatever make, are shared out in order of local rank, several ranks
+    to one where there are fewer. The rank's own becomes torch's current device.
+
+    Raises
+    ------
+    UserError
+        The ranks' devices are of different kinds.
+    """
     import torch
 
-    return (
-        f"cuda:{world.local_rank % torch.cuda.device_count()}"
-        if torch.cuda.is_available()
-        else "cpu"
-    )
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    kind = "cpu" if accelerator is None else accelerator.type
+    kinds = world.all_of(kind)
+    if len(set(kinds)) > 1:
+        raise UserError(
+            "the ranks of a job have to work on devices of one kind, and rank "
+            + ", rank ".join(f"{kinds.index(one)} has {one}" for one in dict.fromkeys(kinds))
+            + ": ask for an accelerator for every rank, or for none."
+        )
+    if accelerator is None:
+        return kind
+    index = world.local_rank % torch.accelerator.device_count()
+    torch.accelerator.set_device_index(index)
+    return f"{kind}:{index}"

@@ -25,8 +25,8 @@ from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
-WORK_BYTES = {"cpu": 2**24, "cuda": 2**30}
-"""Size of the work arrays of one batch: what a core's cache holds, or enough to fill a GPU."""
+WORK_BYTES = {"cpu": 2**24, "accelerator": 2**30}
+"""Size of one batch's work arrays: what a core's cache holds, or what fills an accelerator."""
 
 
 def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
@@ -115,10 +115,12 @@ class Blocks(Determinants):
         super().__init__(hamiltonian, beta, mu, group)
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
-        self._fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
+        fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
         ring, self._between = _row_bonds(hamiltonian, width)
-        ring = torch.as_tensor(ring, dtype=torch.complex128)[self._fold][:, self._fold]
-        self._row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
+        ring = torch.as_tensor(ring, dtype=torch.complex128)[fold][:, fold]
+        row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
+        self._row, self._fold = row.to(hamiltonian.device), fold.to(hamiltonian.device)
+        self._unfold = self._fold.argsort()
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
@@ -140,8 +142,8 @@ class Blocks(Determinants):
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         rows = self._rows(spins)
         chains, sites = len(spins), self.hamiltonian.lattice.sites
-        weights = torch.as_tensor(self.nodes.weights, device=spins.device)
-        ratios = torch.as_tensor(self.nodes.weights / self.nodes.frequencies, device=spins.device)
+        weights = self._on_device(self.nodes.weights)
+        ratios = self._on_device(self.nodes.weights / self.nodes.frequencies)
         log_dets = spins.new_zeros(chains, len(weights))
         kinetic = spins.new_zeros(chains)
         filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
@@ -168,9 +170,10 @@ class Blocks(Determinants):
 
         Their numbers, log|det A_k|, and each site's block of the inverse if wanted.
         """
-        pairs = torch.cartesian_prod(torch.arange(rows.shape[1]), torch.arange(len(frequencies)))
-        pairs = pairs[self.group.rank :: self.group.size].to(rows.device)
-        scales = 1j / torch.as_tensor(frequencies, device=rows.device)
+        pairs = torch.cartesian_prod(
+            *(torch.arange(n, device=rows.device) for n in (rows.shape[1], len(frequencies)))
+        )[self.group.rank :: self.group.size]
+        scales = 1j / self._on_device(frequencies)
         for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
             scale = scales[shift]
             diagonal = rows[:, chain].mul_(scale[:, None, None])
@@ -186,7 +189,7 @@ class Blocks(Determinants):
         if _direction_across(self.hamiltonian) == 1:
             spins = spins.transpose(1, 2)
         spins = spins[:, :, self._fold].transpose(0, 1)
-        rows = self._row.to(spins.device).repeat(*spins.shape[:2], 1, 1)
+        rows = self._row.repeat(*spins.shape[:2], 1, 1)
         spin_blocks(rows).add_(self.hamiltonian.site_blocks(spins))
         return rows
 
@@ -194,7 +197,7 @@ class Blocks(Determinants):
         """Forces in the order of the sites from the blocks X (chains, rows, width, 2, 2) of folded
         rows, f = 1/2 + (2 / beta) X.
         """
-        forces = self.hamiltonian.site_forces(filled, -2.0)[:, :, self._fold.argsort()]
+        forces = self.hamiltonian.site_forces(filled, -2.0)[:, :, self._unfold]
         if _direction_across(self.hamiltonian) == 1:
             forces = forces.transpose(1, 2)
         return forces.flatten(1, 2)
@@ -205,4 +208,4 @@ class Blocks(Determinants):
         About ten times the matrix' own blocks each.
         """
         one = 10 * len(rows) * rows.shape[-1] ** 2 * rows.element_size()
-        return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "cuda"] // one)
+        return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "accelerator"] // one)

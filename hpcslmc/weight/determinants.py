@@ -44,6 +44,7 @@ class Determinants(ExactWeight):
     ) -> None:
         super().__init__(hamiltonian, beta, mu, group)
         self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
+        self._copied: dict[bytes, Tensor] = {}
         half_filled = hamiltonian.is_half_filled(mu)
         self.energies: EnergySum | None = (
             energy_sum(self.nodes, beta, hamiltonian.bound) if half_filled else None
@@ -84,14 +85,15 @@ class Determinants(ExactWeight):
 
     def _log_weight(self, log_dets: Tensor) -> Tensor:
         constant = self.hamiltonian.lattice.sites * (self.beta * self.mu + 2.0 * math.log(2.0))
-        return constant + 2.0 * log_dets @ torch.as_tensor(
-            self.nodes.weights, device=log_dets.device
-        )
+        return constant + 2.0 * log_dets @ self._on_device(self.nodes.weights)
 
     def _energy(self, log_dets: Tensor, weights: np.ndarray) -> Tensor:
-        return (
-            -2.0
-            / (self.beta * self.hamiltonian.lattice.sites)
-            * log_dets
-            @ torch.as_tensor(weights, device=log_dets.device)
-        )
+        scale = -2.0 / (self.beta * self.hamiltonian.lattice.sites)
+        return scale * log_dets @ self._on_device(weights)
+
+    def _on_device(self, numbers: np.ndarray) -> Tensor:
+        """Numbers of the nodes on the device of the Hamiltonian, where they are copied once."""
+        key = numbers.tobytes()
+        if key not in self._copied:
+            self._copied[key] = torch.as_tensor(numbers, device=self.hamiltonian.device)
+        return self._copied[key]

@@ -36,7 +36,7 @@ PATCH_SITES = 8
 2 to 16 took the same time within the noise.
 """
 
-WORK_BYTES = {"cpu": 2**26, "cuda": 2**33}
+WORK_BYTES = {"cpu": 2**26, "accelerator": 2**33}
 """Size of the matrices of the chains that are swept together; 2^24 to 2^28 took the same time on a
 core.
 """
@@ -162,7 +162,7 @@ class GreensFunctions:
         ``WORK_BYTES``, or one by one.
         """
         one = 2 * self._largest_share * (2 * spins.shape[1]) ** 2 * 16
-        batch = max(1, WORK_BYTES["cpu" if spins.device.type == "cpu" else "cuda"] // one)
+        batch = max(1, WORK_BYTES["cpu" if spins.device.type == "cpu" else "accelerator"] // one)
         batches = zip(
             *(x.split(batch) for x in (spins, log_weight, order, proposals, thresholds)),
             strict=True,

@@ -8,12 +8,15 @@ from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import blocks, make_weight
 from hpcslmc.weight.blocks import Blocks, Ring
 
 SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6), (7, 4), (8, 8)]
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
+DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
 PARAMETERS = list(itertools.product((0.0, 1.0, 16.0), (0.0, -1.5, 3.0), (1.0, 20.0, 100.0, 400.0)))
 
 
@@ -155,8 +158,8 @@ def test_ring_against_dense_inverse(rows):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_device_agrees_with_dense_on_the_cpu(device):
-    weight, dense = make_pair((6, 8), 1.0, 20.0, 0.0)
-    spins = random_spins(3, 48)
+    weight = Blocks(Hamiltonian(Lattice((6, 8)), 1.0, 1.0, device), 20.0, 0.0)
+    dense, spins = make_diagonalise((6, 8), 1.0, 20.0, 0.0), random_spins(3, 48)
     here, there = dense.evaluate(spins, forces=True), weight.evaluate(spins.to(device), forces=True)
     assert torch.allclose(here.log_weight, there.log_weight.cpu(), rtol=0, atol=1e-8)
     assert torch.allclose(here.forces, there.forces.cpu(), rtol=0, atol=1e-8)
