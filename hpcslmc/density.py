@@ -3,6 +3,7 @@
 Exact weights and effective models answer in the same form, so that every move samples either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -53,6 +54,16 @@ class Evaluation:
                 value if value is None else value[rows]
                 for value in (getattr(self, f.name) for f in fields(self))
             )
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Evaluation"]) -> "Evaluation":
+        """The evaluation of all chains, in order, from those of some of them each."""
+        if len(parts) == 1:
+            return parts[0]
+        values = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(
+            **{name: torch.cat(each) for name, each in values.items() if each[0] is not None}
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective.free_electrons import FreeElectrons
+from hpcslmc.parallel.memory import Batches
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -72,6 +73,7 @@ class EffectiveModel(nn.Module, ABC):
         self.sites, self.architecture = lattice.sites, architecture
         self.couplings = nn.Parameter(torch.zeros(couplings, dtype=torch.float64))
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
+        self._batches = Batches()
 
     def initialise(self, stream: Stream) -> None:
         """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on
@@ -93,13 +95,19 @@ class EffectiveModel(nn.Module, ABC):
         """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph
         for theta.
         """
-        if not forces:
-            with torch.no_grad():
-                return Evaluation(self(spins))
-        with torch.enable_grad():
-            spins = spins.detach().requires_grad_()
-            log_weight = self(spins)
-            (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
+        evaluate = self._with_forces if forces else self._without_forces
+        parts = self._batches.map(lambda rows: evaluate(spins[rows]), len(spins))
+        return Evaluation.joined(parts)
+
+    @torch.no_grad()
+    def _without_forces(self, spins: Tensor) -> Evaluation:
+        return Evaluation(self(spins))
+
+    @torch.enable_grad()
+    def _with_forces(self, spins: Tensor) -> Evaluation:
+        spins = spins.detach().requires_grad_()
+        log_weight = self(spins)
+        (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
         return Evaluation(log_weight.detach(), gradient)
 
 

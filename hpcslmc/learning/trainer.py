@@ -13,6 +13,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.replay import Replay
+from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
 from hpcslmc.streams import Stream
 
@@ -144,6 +145,7 @@ class Trainer:
         self._optimiser: SOAP | None = None
         self._best: dict[str, Tensor] = {}
         self._recoveries = 0
+        self._batches = Batches()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def fit_linear(self) -> None:
@@ -350,6 +352,19 @@ class Trainer:
         """
         if not len(spins):  # a rank whose chains all validate
             return torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
+        parts = self._batches.map(
+            lambda rows: self._gradient_of(model, spins[rows], log_weight[rows], forces[rows]),
+            len(spins),
+        )
+        gradient, losses = parts[0]
+        for more_gradient, more_losses in parts[1:]:
+            gradient, losses = gradient + more_gradient, losses + more_losses
+        return gradient, losses
+
+    def _gradient_of(
+        self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same of some configurations, at once."""
         if self.force_weight > 0.0:
             model_log_weight, model_forces = tangential_forces(model, spins)
             known = forces.flatten(1).any(1)[:, None, None]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
 from hpcslmc.errors import Failure
+from hpcslmc.parallel.memory import Batches
 from hpcslmc.sampling import LocalChanges
 
 FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)
@@ -29,14 +30,15 @@ class Guarded:
     folder : Path
         Where a configuration that fails is kept, as ``failed_chain_N.npy``: (sites, 3) float64.
     alone : bool
-        Whether this rank evaluates alone. If not, a failed factorisation cannot be tried again
-        chain by chain, since the other ranks of the group know nothing of it: all chains are kept
-        then.
+        Whether this rank evaluates alone, and in smaller batches where an accelerator's memory does
+        not hold all chains. If not, the other ranks of the group would know nothing of it; and a
+        failed factorisation cannot be tried again chain by chain: all chains are kept then.
     """
 
     def __init__(self, density: Density, chains: Tensor, folder: Path, alone: bool = True) -> None:
         self.density, self.folder, self.alone = density, folder, alone
         self._chains = chains.tolist()
+        self.batches = Batches()
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """The density at spins (chains, sites, 3).
@@ -64,7 +66,11 @@ class Guarded:
 
     def _checked(self, spins: Tensor, evaluate: Callable[[slice], Evaluation]) -> Evaluation:
         try:
-            evaluation = evaluate(slice(None))
+            evaluation = (
+                Evaluation.joined(self.batches.map(evaluate, len(spins)))
+                if self.alone
+                else evaluate(slice(None))
+            )
         except FACTORISATION_FAILURES as error:
             self.fail(spins, evaluate, error)
         fine = evaluation.log_weight.isfinite()
@@ -120,7 +126,16 @@ class GuardedSweeps:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `LocalChanges.sweep`; raises Failure where a factorisation fails or log W drifts."""
         try:
-            return self.local.sweep(spins, log_weight, *choices)
+            if not self.guard.alone:
+                return self.local.sweep(spins, log_weight, *choices)
+            parts = self.guard.batches.map(
+                lambda rows: self.local.sweep(
+                    spins[rows], log_weight[rows], *(x[rows] for x in choices)
+                ),
+                len(spins),
+            )
+            swept, log_weights, accepted = (torch.cat(each) for each in zip(*parts, strict=True))
+            return swept, log_weights, accepted
         except FACTORISATION_FAILURES as error:
             self.guard.fail(
                 spins,
