@@ -23,7 +23,7 @@ __all__ = [
 
 LOCAL_SITES = 16
 """From this many sites on, Green's functions sweep faster than one diagonalisation a site
-(tools/speed.py).
+(tools/bench/speed.py).
 """
 
 

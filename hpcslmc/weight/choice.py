@@ -36,7 +36,7 @@ def cost_table() -> dict[str, dict]:
     ``log_weight`` and ``forces`` in s.
 
     Square lattices, one configuration on one rank; ``forces`` is log W with forces. Written by
-    tools/weights.py --costs.
+    tools/bench/weights.py --costs.
     """
     return tomllib.loads(files("hpcslmc.weight").joinpath(TABLE).read_text())
 

@@ -73,9 +73,9 @@ class Matsubara(Determinants):
     One LU factorisation of a 2N x 2N matrix with 6 entries a row for each of K shifts (K = 10 or 11
     at beta = 20) by MUMPS, whose analysis is made once. A group of ranks shares out the shifts; of
     more ranks than shifts, teams share each factorisation. The Hermitian part of 1 + i(h - mu)/w is
-    the identity, so neither pivoting nor scaling is needed. tools/weights.py measures time, growth
-    with N and differences to dense eigenvalues, ``tools/matsubara_nodes.py --speed`` the time per
-    shift.
+    the identity, so neither pivoting nor scaling is needed. tools/bench/weights.py measures time,
+    growth with N and differences to dense eigenvalues, ``tools/study/matsubara_nodes.py --speed``
+    the time per shift.
     """
 
     def __init__(

@@ -98,8 +98,8 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
     The left side is the derivative d/d log(beta) of that of log W's formula; it has poles at the
     Matsubara frequencies, where the nodes have logarithms: two more logarithms close to the first
     of them and three between the next make it up. Weights by linear least squares.
-    tools/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and weights up
-    to 3e4, which magnify rounding. A few milliseconds.
+    tools/study/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and
+    weights up to 3e4, which magnify rounding. A few milliseconds.
     """
     frequencies = np.append(beta * nodes.frequencies, ENERGY_FREQUENCIES)
     x = _grid(beta * radius, FIT_POINTS).astype(float)
@@ -132,8 +132,8 @@ def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> Matsubara
 def model_tolerance(reach: float, size: int) -> float:
     """Error per eigenvalue that ``size`` eigenvalues may have: 5e-9 in all, and 1e-11 each.
 
-    Never below three roundings of ``reach`` = beta R, which tools/matsubara_nodes.py finds nodes
-    for up to 1.3e4.
+    Never below three roundings of ``reach`` = beta R, which tools/study/matsubara_nodes.py finds
+    nodes for up to 1.3e4.
     """
     return min(1e-11, max(5e-9 / size, 3.0 * np.finfo(float).eps * reach))
 
@@ -173,9 +173,10 @@ def matsubara_nodes(beta: float, radius: float, tolerance: float = 1e-11) -> Mat
 
     A further node divides the error by about exp(pi^2 / log(0.18 beta R)) (30, 7, 4 at beta R =
     100, 1000, 10^4), so K grows as log(1/tolerance) log(beta R). Measured by
-    tools/matsubara_nodes.py at the default tolerance: K = 1, 2, 5, 7, 10, 14, 17, 21, 25 at beta R
-    = 0.1, 1, 10, 30, 100, 300, 1000, 3000, 10^4; adding up the sum in double precision costs 1e-16
-    beta R per eigenvalue. 0.1 s at beta R = 100, 1 s at 10^4 (2.6 s at worst).
+    tools/study/matsubara_nodes.py at the default tolerance: K = 1, 2, 5, 7, 10, 14, 17, 21, 25
+    at beta R = 0.1, 1, 10, 30, 100, 300, 1000, 3000, 10^4; adding up the sum in double
+    precision costs 1e-16 beta R per eigenvalue. 0.1 s at beta R = 100, 1 s at 10^4 (2.6 s at
+    worst).
 
     The error is measured, not proven: on a grid with over a hundred points for each of its at most
     2K oscillations, in extended precision where the platform has it. The fit allows about 1e-15

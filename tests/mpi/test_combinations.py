@@ -1,7 +1,20 @@
 """Combinations of options in jobs whose ranks share the exact weight of their chains."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
-from job_combinations import MEASUREMENTS, MOVES, differences, problems, run, small_job
+from job_combinations import (
+    MEASUREMENTS,
+    MOVES,
+    chosen_job,
+    covering,
+    differences,
+    prepare,
+    problems,
+    run,
+    small_job,
+)
 
 from hpcslmc.parallel.world import World
 
@@ -58,3 +71,21 @@ def test_eigenvalues_of_a_group_after_sweeps(world, agree, changes):
     agree(
         (simulation.rungs[0].exact.local is not None) == (simulation.lattice.sites >= 16), "sweeps"
     )
+
+
+@pytest.mark.validate
+@pytest.mark.timeout(3600)
+def test_any_two_options_run_together_in_groups(world, agree):
+    copy, group = world.split(2)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(world.broadcast(made))
+        world.on_root(lambda: prepare(folder))
+        choices, _ = covering(2, folder, {"sampling.ranks_per_chain": 2})
+        # all ranks at one place in their groups hold all chains, and write checkpoints together
+        mine = folder / f"copy{group.rank}"
+        copy.on_root(mine.mkdir)
+        for choice in choices:
+            interrupted = mine if choice["interrupted"] else None
+            found = problems(run(chosen_job(choice, folder), copy, group, interrupted))
+            agree(not found, f"{choice}: {found}")
+        world.barrier()

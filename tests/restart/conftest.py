@@ -1,10 +1,9 @@
-import sys
 from pathlib import Path
 
 import pytest
-from launcher import QUIET, Launcher
+from job_files import QUIET
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
+from hpcslmc.cli.launch import Launcher
 
 
 @pytest.fixture

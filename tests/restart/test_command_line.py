@@ -10,7 +10,9 @@ import sys
 import time
 
 import pytest
-from launcher import JOB, MPI
+from job_files import JOB
+
+from hpcslmc.cli.launch import MPI
 
 BAD = {
     "unknown key": (JOB.replace("chains = 8", "chainz = 8"), "did you mean 'chains'"),

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from launcher import MPI, QUIET, Launcher
+from job_files import QUIET
+
+from hpcslmc.cli.launch import MPI, Launcher
 
 JOB = (
     QUIET.replace("rounds = 2", "rounds = 1\nkeep_data = true")
@@ -260,7 +262,7 @@ def test_paths_of_a_job_may_name_the_home_folder_and_variables(launcher, monkeyp
 
 def test_a_checkpoint_takes_no_second_copy_of_the_arrays(launcher):
     """Of one array and of a whole job, written and read, on one rank and on two."""
-    tool = Path(__file__).parents[2] / "tools/checkpoint_cost.py"
+    tool = Path(__file__).parents[2] / "tools/bench/checkpoint_cost.py"
     for ranks in (1, 2):
         result = subprocess.run(
             [

@@ -6,11 +6,11 @@ import math
 
 import h5py
 import numpy as np
-from faults import differing
-from launcher import Launcher
 
 from hpcslmc.analysis.results_file import read
+from hpcslmc.cli.launch import Launcher
 from hpcslmc.cli.main import main
+from hpcslmc.storage.hdf5 import differing
 
 EXACT = """
 [lattice]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import h5py
 import pytest
-from faults import differing
-from launcher import QUIET, Launcher
+from job_files import QUIET
 
 import hpcslmc
+from hpcslmc.cli.launch import Launcher
 from hpcslmc.cli.main import main
+from hpcslmc.storage.hdf5 import differing
 
 OWN = (
     QUIET.replace(

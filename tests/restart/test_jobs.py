@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from launcher import Launcher
+
+from hpcslmc.cli.launch import Launcher
 
 JOBS = Path(__file__).parents[2] / "jobs"
 FEWER = {

@@ -1,50 +1,48 @@
-"""Malformed job files.
+"""Malformed job files: the parser gets all of them, and a few are run.
 
-Tools/fuzz_jobs.py runs all of them under mpirun; here the parser gets them, and a few are run.
+The campaign of tools/validate/fuzz_jobs.py, which runs all of them under mpirun, in small forms.
 """
 
-import random
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from fuzz_jobs import Case, choose, job, other_cases, parse, problems_of, run
 
-CASES = choose(150, random.Random(1))
-
-
-def name(case: Case) -> str:
-    return f"{case.kind}: {case.what}"
+TOOL = Path(__file__).parents[2] / "tools/validate/fuzz_jobs.py"
 
 
-@pytest.mark.parametrize("ranks", [1, 4])
-def test_the_parser_refuses_every_one_in_one_sentence(tmp_path, ranks):
-    problems, refused = [], 0
-    for k, case in enumerate(case for case in CASES if case.parsed and ranks >= case.least_ranks):
-        folder = tmp_path / str(k)
-        folder.mkdir()
-        problem = parse(case, folder, ranks)
-        problems += [f"{name(case)}: {problem}"] if problem else []
-        refused += not problem
-    assert problems == [] and refused > 130
+def fuzz(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TOOL), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def trials(result: subprocess.CompletedProcess) -> int:
+    """How many were tried, all of them without a problem."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    (count,) = re.findall(r"^\d+ files, (\d+) trials, 0 problems,", result.stdout, re.MULTILINE)
+    return int(count)
+
+
+@pytest.mark.parametrize("ranks", ["1", "4"])
+def test_the_parser_refuses_every_one_in_one_sentence(ranks):
+    assert trials(fuzz("--parse", "--ranks", ranks)) > 130
 
 
 @pytest.mark.parametrize(
     "what, ranks",
     [
-        ("text: a word", 4),
-        ("no file: a fifo", 4),
-        ("directory: below a file", 4),
-        ("start_from: other parameters", 1),
+        ("text: a word", "4"),
+        ("no file: a fifo", "4"),
+        ("directory: below a file", "4"),
+        ("start_from: other parameters", "1"),
     ],
 )
-def test_a_job_ends_in_time_and_writes_nothing(tmp_path, what, ranks):
-    (case,) = [case for case in other_cases() if name(case) == what]
-    problem, _ = run(case, tmp_path, ranks)
-    assert problem == ""
+def test_a_job_ends_in_time_and_writes_nothing(what, ranks):
+    assert trials(fuzz("--count", "0", "--only", what, "--ranks", ranks)) == 1
 
 
-def test_the_fuzzer_notices_a_job_that_is_not_refused(tmp_path):
-    good = Case("good", "job", job(), "chains")
-    assert parse(good, tmp_path, 4) == "not refused"
-    assert "does not name 'chains'" in problems_of("[sampling] samples is wrong.", good)
-    assert "control characters" in problems_of("chains\nhpcslmc: chains", good)
-    assert "characters" in problems_of("chains" * 200, good)
+def test_the_fuzzer_notices_what_is_wrong():
+    result = fuzz("--control")
+    assert result.returncode == 0 and "all faults are noticed" in result.stdout, result.stdout

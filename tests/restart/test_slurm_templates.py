@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from launcher import JOB, MPI
+from job_files import JOB
+
+from hpcslmc.cli.launch import MPI
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

@@ -164,5 +164,5 @@ def test_the_6x6_benchmark_by_four_samplers():
     """Attention, linear, exact HMC and exact Metropolis, each within 3 standard errors of the
     reference.
     """
-    tool = Path(__file__).parents[2] / "tools/verify_6x6.py"
+    tool = Path(__file__).parents[2] / "tools/validate/verify_6x6.py"
     assert subprocess.run([sys.executable, str(tool)]).returncode == 0

@@ -107,6 +107,16 @@ def test_any_two_options_run_together_or_are_refused(tmp_path, world):
             assert differences(simulation, run(job, world, world)) == 0.0, choice
 
 
+@pytest.mark.validate
+@pytest.mark.timeout(7200)
+def test_any_three_options_run_together(tmp_path, world):
+    prepare(tmp_path)
+    choices, _ = covering(3, tmp_path)
+    for choice in choices:
+        interrupted = tmp_path if choice["interrupted"] else None
+        assert problems(run(chosen_job(choice, tmp_path), world, world, interrupted)) == [], choice
+
+
 def test_what_is_wrong_is_found(world):
     """A run that has measured another energy, no number, or nothing."""
     simulation = run(small_job({"sampling.method": "exact"} | EVERYTHING), world)

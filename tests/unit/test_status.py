@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from launcher import MPI
 from small_jobs import make_job, run
 
 from hpcslmc.analysis.statistics import estimate
 from hpcslmc.cli import commands
+from hpcslmc.cli.launch import MPI
 from hpcslmc.cli.main import main
 from hpcslmc.cli.status import StatusFile, describe
 from hpcslmc.errors import UserError

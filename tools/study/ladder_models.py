@@ -1,7 +1,7 @@
 """One effective model for all temperatures of a ladder against one for each, learned at the same
 cost.
 
-    python tools/ladder_models.py [--length 8] [--temperatures 0.03 0.045 0.07 0.11 0.2 0.5]
+    python tools/study/ladder_models.py [--length 8] [--temperatures 0.03 0.045 0.07 0.11 0.2 0.5]
     [--steps 500] [--channels 4]
 
 J = 1, half filling, message passing. All models learn log W / beta from the same exact evaluations,

@@ -1,7 +1,7 @@
 """Processor time of an independent sample, by sampler and lattice size.
 
-    python tools/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0] [--methods NAME ...]
-    [--finished]
+    python tools/bench/benchmark.py [--sizes 6 8 12 16] [--ranks 2] [--scale 1.0]
+    [--methods NAME ...] [--finished]
 
 T = 0.05, J = 1, half filling. Every sampler runs as a job of its own under mpirun, on as many
 chains, and measures the same observables; finished runs are not repeated. The time of an
@@ -26,15 +26,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import matplotlib
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from variants import ROOT, run, variant
 
+from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import bracket, estimate
+from hpcslmc.cli.launch import run_under_mpi, variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
@@ -47,6 +47,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import NullLocator  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "out/benchmark"
 GROUPS = 8
 AMORTISED = 10_000
@@ -179,16 +180,11 @@ def independent(draws: np.ndarray, seconds: float) -> tuple[float, float]:
     return cost(draws), float(np.std(without) * np.sqrt(len(groups) - 1))
 
 
-def cost(results: Path) -> Cost:
+def cost(results: Results) -> Cost:
     """Of a finished run."""
-    with h5py.File(results) as file:
-        seconds = float(file.attrs["cpu_seconds_sample"])
-        before = sum(
-            float(file.attrs[f"cpu_seconds_{phase}"]) for phase in ("thermalise", "learn", "tune")
-        )
-        order, energy, acceptance = (
-            file[f"draws/{name}"][()] for name in ("m2_staggered", "energy", "acceptance")
-        )
+    seconds, order = results.cpu_seconds["sample"], results.draws["m2_staggered"]
+    energy, acceptance = results.draws["energy"], results.draws["acceptance"]
+    before = sum(results.cpu_seconds[phase] for phase in ("thermalise", "learn", "tune"))
     return Cost(
         independent(order, seconds),
         independent(energy, seconds),
@@ -362,7 +358,7 @@ def main() -> None:
             } | made.get("sampling", {})
             made["lattice"] = {"shape": (length, length)}
             costs[method, length] = cost(
-                run(variant(base, made, directory(method, length)), options.ranks)
+                run_under_mpi(variant(base, made, directory(method, length)), options.ranks)
             )
             print(
                 f"{length}x{length}, {method}: "

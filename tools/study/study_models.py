@@ -1,8 +1,8 @@
 """Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
 
-    python tools/study_models.py [--length 6] [--chains 64] [--configurations 160] [--steps 1500]
-    [--designs linear ...]
-    python tools/study_models.py --length 16 --chains 16 --designs \
+    python tools/study/study_models.py [--length 6] [--chains 64] [--configurations 160]
+    [--steps 1500] [--designs linear ...]
+    python tools/study/study_models.py --length 16 --chains 16 --designs \
         --models out/curriculum/12x12    # learned models, unchanged
 
 T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC

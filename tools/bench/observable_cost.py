@@ -1,7 +1,7 @@
 """What every measurement costs: milliseconds per sample and chain on one core, against one exact
 log W.
 
-    python tools/observable_cost.py [--lengths 8 16 32]
+    python tools/bench/observable_cost.py [--lengths 8 16 32]
 
 What needs the spectrum is timed with eigenvalues and eigenvectors at hand: they are worked out once
 for all, and have rows of their own.

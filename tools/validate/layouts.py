@@ -4,7 +4,7 @@ Runs a small job (6x6, T = 0.1) by several samplers on 1 rank, on 2 and 4 ranks,
 threads, and prints the largest difference of a draw of log W from the first, after several numbers
 of samples.
 
-    python tools/layouts.py [--samples 100]
+    python tools/validate/layouts.py [--samples 100]
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Error of every exact weight against dense diagonalisation, over lattices, couplings, fillings and
 temperatures.
 
-    python tools/accuracy.py [--quick] [--lattices 6x6 4x10]
-    mpirun -n 2 python tools/accuracy.py [--quick]    # both ranks share every weight
+    python tools/validate/accuracy.py [--quick] [--lattices 6x6 4x10]
+    mpirun -n 2 python tools/validate/accuracy.py [--quick]    # both ranks share every weight
 
 Free spins, the ferromagnet and a Neel state (degenerate spectra), and spins thermalised by exact
 HMC at each J and temperature (mu = 0), for J = 0 .. 16, mu = -1.5, 0, 3 and beta = 1 .. 400. One

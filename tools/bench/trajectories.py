@@ -1,7 +1,7 @@
 """Forces that an independent sample costs, by length of an HMC trajectory and by number of
 trajectories between exact tests.
 
-    python tools/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models
+    python tools/bench/trajectories.py [--lengths 8] [--temperatures 0.03 0.05 0.1 0.5] [--models
     out/curriculum/12x12]
 
 J = 1, half filling, one core, for each length of the lattice and the model in the same place. The

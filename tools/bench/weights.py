@@ -1,9 +1,9 @@
 """Time, work, memory and error of every exact weight, by lattice size.
 
-    python tools/weights.py [--lengths 6 8 12 16 24 32] [--beta 20] [--chains 16]
-    python tools/weights.py --dense-4096      # dense diagonalisation measured on 32x64 too
-    python tools/weights.py --costs           # writes the times that method = "auto" goes by
-    mpirun -n 2 python tools/weights.py    # all ranks share each weight, against one alone
+    python tools/bench/weights.py [--lengths 6 8 12 16 24 32] [--beta 20] [--chains 16]
+    python tools/bench/weights.py --dense-4096      # dense diagonalisation measured on 32x64 too
+    python tools/bench/weights.py --costs           # writes the times that method = "auto" goes by
+    mpirun -n 2 python tools/bench/weights.py    # all ranks share each weight, against one alone
 
 On the first GPU where there is one, else on one CPU core. Times are medians of repetitions in turn,
 speed-ups medians of ratios within a turn; J = 1, mu = 0. Dense diagonalisation is measured up to
@@ -49,7 +49,7 @@ COSTS = Path(choice.__file__).with_name(choice.TABLE)
 COSTS_HEADER = """\
 # Seconds of one exact evaluation (log_weight; forces: log W with forces)
 # and the number of shifts it took, by number of
-# sites of a square lattice. Made by: python tools/weights.py --costs
+# sites of a square lattice. Made by: python tools/bench/weights.py --costs
 """
 LARGEST_BLOCKS = 64 * 64
 BLOCKS_OPERATIONS = {

@@ -4,7 +4,7 @@ Runs each case by exact HMC and prints, by temperature, the chemical potential t
 found and the density that sampling measured. Exit code 1 if a density is further from the filling
 than 0.002 and two of its own standard errors.
 
-    python tools/fillings.py [--cases gap band ...] [--seeds 8] [--samples 400]
+    python tools/validate/fillings.py [--cases gap band ...] [--seeds 8] [--samples 400]
 """
 
 import argparse

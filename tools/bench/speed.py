@@ -1,6 +1,6 @@
 """Speed on one core: exact evaluations against numpy, exact sweeps and inner moves.
 
-    python tools/speed.py [--chains 32]
+    python tools/bench/speed.py [--chains 32]
 
 Ratios are medians over alternating repetitions in one run, so that a machine whose speed drifts
 does not matter.

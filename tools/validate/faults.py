@@ -1,8 +1,7 @@
-"""Fault injection: jobs that are killed, run out of disk or find damaged checkpoints, and what
-became of them.
+"""Inject faults into jobs (kills, full disks, damaged checkpoints), resume them, compare results.
 
-    python tools/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300] [--elastic 12]
-    [--folder FOLDER] [--seed 1]
+    python tools/validate/faults.py [--kills 200] [--single 100] [--full 10] [--damaged 300]
+    [--elastic 12] [--folder FOLDER] [--seed 1]
 
 kills    kill -9 of all ranks at random moments, half of them while a checkpoint is being written,
          on 1, 2 and 4 ranks
@@ -41,6 +40,7 @@ from damage import DAMAGES, damaged, load
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.cli.launch import Launcher
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.learning.rounds import STAGES
@@ -48,23 +48,41 @@ from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.state import PHASES
 from hpcslmc.storage import checkpoint
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
-from launcher import JOB, Launcher
+from hpcslmc.storage.hdf5 import differing
 
 CONSOLE = Console(width=150, force_terminal=False)
-FAULTY_JOB = (
-    JOB.replace("moves = 15", "moves = 60")
-    .replace("configurations = 10", "configurations = 40")
-    .replace("steps = 60", "steps = 150")
-    .replace("samples = 152", "samples = 200")
-    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.3")
-)
+JOB = """
+[lattice]
+shape = [4, 4]
+[ensemble]
+temperature = 0.1
+[effective]
+model = "attention"
+layers = 1
+shells = 3
+[thermalisation]
+moves = {moves}
+[learning]
+rounds = 2
+configurations = {configurations}
+steps = {steps}
+batch_size = 16
+[sampling]
+chains = 8
+bin_size = 4
+samples = {samples}
+[output]
+directory = "out"
+checkpoint_every_s = {every}
+"""
+FAULTY_JOB = JOB.format(moves=60, configurations=40, steps=150, samples=200, every=0.3)
 """Every phase long enough to be hit, with a checkpoint every 0.3 s."""
-ELASTIC_JOB = (
-    JOB.replace("steps = 60", "steps = 40")
-    .replace("samples = 152", "samples = 64\nmoves = 1\ntrajectory = 0.5")
-    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 0.2\nprogress_every_s = 1e-3")
+ELASTIC_JOB = JOB.format(
+    moves=15,
+    configurations=10,
+    steps=40,
+    samples="64\nmoves = 1\ntrajectory = 0.5",
+    every="0.2\nprogress_every_s = 1e-3",
 )
 """Every unit of work is told, and trajectories are short.
 
@@ -124,23 +142,6 @@ class Tally:
         """Note a problem unless all is fine."""
         if not fine:
             self.problems.append(problem)
-
-
-def differing(one: Path, other: Path) -> list[str]:
-    """Names of the datasets of two results files that do not have the same bits."""
-
-    def contents(path: Path) -> dict[str, object]:
-        found = {}
-        with h5py.File(path) as file:
-            file.visititems(
-                lambda name, item: (
-                    found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-                )
-            )
-        return {name: x.tolist() if x.dtype == object else x.tobytes() for name, x in found.items()}
-
-    a, b = contents(one), contents(other)
-    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
 
 
 def newest_plain(output: Path) -> dict | None:
@@ -530,19 +531,11 @@ def compare_draws(one: Path, other: Path, kind: str, tally: Tally) -> None:
 
 
 def campaign(
-    folder: Path,
-    kills: int,
-    single: int,
-    full: int,
-    damages: int,
-    elastic: int,
-    seed: int,
-    whole: dict[int, Path] | None = None,
+    folder: Path, kills: int, single: int, full: int, damages: int, elastic: int, seed: int
 ) -> dict[str, Tally]:
-    """All kinds of faults, as many as asked for; folder is empty or missing, and undisturbed
-    results by ranks may be there already.
-    """
-    rng, whole = random.Random(seed), {} if whole is None else whole
+    """All kinds of faults, as many as asked for; folder is empty or missing."""
+    rng = random.Random(seed)
+    whole: dict[int, Path] = {}
     tallies = {
         "kill -9 of all ranks": Tally(),
         "one rank killed": Tally(),
@@ -630,8 +623,9 @@ def main() -> int:
     for name, tally in tallies.items():
         for problem in tally.problems:
             print(f"{name}: {problem}")
-    print(f"{time.monotonic() - started:.0f} s in all")
-    return int(any(tally.problems for tally in tallies.values()))
+    problems = sum(len(tally.problems) for tally in tallies.values())
+    print(f"{problems} problems; {time.monotonic() - started:.0f} s in all")
+    return int(problems > 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A ladder of temperatures against independent runs at three of them, with z-scores, and the figure
 of the ladder.
 
-    python tools/verify_scan.py [--job jobs/scan.toml] [--ranks 2] [--samples 600]
+    python tools/validate/verify_scan.py [--job jobs/scan.toml] [--ranks 2] [--samples 600]
 
 Runs the job, then exact HMC at the first, a middle and the last of its temperatures, with other
 random numbers, and compares energy and order. Runs that are there already are not repeated. Exit
@@ -12,24 +12,33 @@ directory.
 import argparse
 import math
 import sys
+from pathlib import Path
 
-import h5py
 import matplotlib
+import numpy as np
 from rich.console import Console
 from rich.table import Table
-from variants import ROOT, Measured, measured, run, variant
 
+from hpcslmc.analysis.results import Summary
 from hpcslmc.analysis.statistics import bracket
+from hpcslmc.cli.launch import run_under_mpi, variant
 from hpcslmc.job.load import load_job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 SHOWN = {
     "m2_staggered": r"$\langle |m_{(\pi,\pi)}|^2 \rangle$",
     "energy": r"electronic energy per site [$t$]",
 }
+
+
+def mean_and_error(summary: Summary, name: str) -> list[tuple[float, float]]:
+    """Mean and standard error of an observable, at each temperature."""
+    columns = (np.ravel(summary.of(name, column)).tolist() for column in ("mean", "error"))
+    return list(zip(*columns, strict=True))
 
 
 def main() -> int:
@@ -47,17 +56,10 @@ def main() -> int:
     options = parser.parse_args()
     base = load_job(options.job, options.ranks)
     directory = ROOT / base.output.directory
-    with h5py.File(run(variant(base, {}, directory), options.ranks)) as file:
-        temperatures = file["temperature"][()].tolist()
-        names = list(file["summary/observable"].asstr()[()])
-        ladder = {
-            name: [
-                tuple(file[f"summary/{key}"][names.index(name), k] for key in ("mean", "error"))
-                for k in range(len(temperatures))
-            ]
-            for name in SHOWN
-        }
-    alone: dict[int, dict[str, Measured]] = {}
+    together = run_under_mpi(variant(base, {}, directory), options.ranks)
+    temperatures = together.temperature.tolist()
+    ladder = {name: mean_and_error(together.summary, name) for name in SHOWN}
+    alone: dict[int, Summary] = {}
     for k in (0, len(temperatures) // 2, len(temperatures) - 1):
         changes = {
             "ensemble": {"temperature": temperatures[k], "rungs": None},
@@ -68,7 +70,8 @@ def main() -> int:
                 "samples": options.samples,
             },
         }
-        alone[k] = measured(run(variant(base, changes, directory / f"alone_{k}"), options.ranks))
+        job = variant(base, changes, directory / f"alone_{k}")
+        alone[k] = run_under_mpi(job, options.ranks).summary
     table = Table(
         "T",
         "observable",
@@ -80,14 +83,15 @@ def main() -> int:
     worst = 0.0
     for k, found in alone.items():
         for name in SHOWN:
-            (mean, error), it = ladder[name][k], found[name]
-            z = (mean - it.mean) / math.hypot(error, it.error)
+            mean, error = ladder[name][k]
+            ((exact, exact_error),) = mean_and_error(found, name)
+            z = (mean - exact) / math.hypot(error, exact_error)
             worst = max(worst, abs(z))
             table.add_row(
                 f"{temperatures[k]:.4g}",
                 name,
                 bracket(mean, error),
-                bracket(it.mean, it.error),
+                bracket(exact, exact_error),
                 f"{z:+.1f}",
             )
     Console(width=110, force_terminal=False).print(table)
@@ -104,8 +108,7 @@ def main() -> int:
         )
         axes.errorbar(
             [temperatures[k] for k in alone],
-            [it[name].mean for it in alone.values()],
-            [it[name].error for it in alone.values()],
+            *zip(*(mean_and_error(found, name)[0] for found in alone.values())),
             marker="s",
             fillstyle="none",
             markersize=9,

@@ -1,8 +1,9 @@
 """Seconds to write, and to read and check, a checkpoint of a large lattice, against plain writing
 to the same disk.
 
-    mpirun -n 2 python tools/checkpoint_cost.py [--folder out] [--shape 32 32] [--chains 64]
-    [--configurations 0 80] mpirun -n 2 python tools/checkpoint_cost.py --gib 4.4 [--folder out]
+    mpirun -n 2 python tools/bench/checkpoint_cost.py [--folder out] [--shape 32 32]
+    [--chains 64] [--configurations 0 80]
+    mpirun -n 2 python tools/bench/checkpoint_cost.py --gib 4.4 [--folder out]
     [--shape 32 32] [--chains 64]
 
 Configurations are those of the learning data: spins and forces of each. Medians of five.

@@ -1,7 +1,7 @@
 """Where the time of a job goes: exact evaluations, moves of the model, training, measurements,
 phase by phase.
 
-    mpirun -n 2 python tools/profile_job.py jobs/large_32x32.toml [--samples 20]
+    mpirun -n 2 python tools/bench/profile_job.py jobs/large_32x32.toml [--samples 20]
 
 The whole job is run in memory, writing no files and starting from nothing. Wall time of each part,
 averaged over the ranks, is without that of other parts inside it; waiting for other ranks counts

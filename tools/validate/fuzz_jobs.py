@@ -1,7 +1,7 @@
-"""Malformed job files, made from the schema: each has to be refused in one sentence, and nothing
-written.
+"""Try malformed job files, made from the schema: each has to be refused in one sentence.
 
-    python tools/fuzz_jobs.py [--count 150] [--ranks 1 4] [--seed 1] [--parse] [--only NAME]
+    python tools/validate/fuzz_jobs.py [--count 150] [--ranks 1 4] [--seed 1] [--parse]
+    [--only NAME] [--control]
 
 Wrong types, values out of range, misspelt and missing keys, for every key that the schema has;
 files that are no TOML, no text or no files at all; numbers that no machine has room for;
@@ -10,6 +10,9 @@ does not give is always among them, the rest is drawn at random. Every file is g
 RANKS python -m hpcslmc.run``, or with ``--parse`` to the parser in this process. A file passes if
 the program leaves with exit code 2 within 15 s, after one sentence on one line that names the key,
 without a traceback, and with the folder as it was. The exit code is 1 if any does not.
+
+``--control`` checks the checks instead: a job that is right, and sentences that are wrong in
+several ways, have to be reported.
 """
 
 import argparse
@@ -33,13 +36,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.cli.launch import Launcher
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.storage.models import FORMAT
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
-from launcher import Launcher
 
 CONSOLE = Console(width=150, force_terminal=False)
 IN_TIME_S = 15.0
@@ -501,6 +502,20 @@ def parse(case: Case, folder: Path, ranks: int) -> str:
     return "not refused"
 
 
+def unnoticed(folder: Path) -> list[str]:
+    """Faults of a made-up program that these checks fail to notice: none, if they are any good."""
+    good = Case("good", "job", job(), "chains")
+    right, long = "[sampling] chains is wrong.", "chains" * LONGEST_SENTENCE
+    reports = {
+        "a job that is not refused": (parse(good, folder, 4), "not refused"),
+        "another key named": (problems_of("[sampling] samples is wrong.", good), "does not name"),
+        "two lines": (problems_of("chains\nhpcslmc: chains", good), "control characters"),
+        "a long sentence": (problems_of(long, good), "a sentence of"),
+        "nothing wrong": (problems_of(right, good) or "nothing", "nothing"),
+    }
+    return [what for what, (report, expected) in reports.items() if expected not in report]
+
+
 class Hung(Exception):
     """The parser was not over in time."""
 
@@ -581,7 +596,13 @@ def main() -> int:
         "--parse", action="store_true", help="the parser in this process alone, in seconds"
     )
     parser.add_argument("--only", default="", help="kinds or cases with this in their name")
+    parser.add_argument("--control", action="store_true", help="check the checks, and no jobs")
     options = parser.parse_args()
+    if options.control:
+        with tempfile.TemporaryDirectory() as folder:
+            found = unnoticed(Path(folder))
+        print("\n".join(f"not noticed: {what}" for what in found) or "all faults are noticed")
+        return int(bool(found))
     resource.setrlimit(
         resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1])
     )

@@ -1,7 +1,7 @@
 """What the compressed Matsubara sum needs and costs: nodes and certified errors, of the energy's
 sum too; with --speed, one log W on one core.
 
-    python tools/matsubara_nodes.py [--speed 16 32 64]
+    python tools/study/matsubara_nodes.py [--speed 16 32 64]
 
 Rounding is the largest difference between the compressed sum in double and in extended precision,
 per eigenvalue.

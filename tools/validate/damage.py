@@ -1,27 +1,72 @@
-"""Checkpoints after an accident, or after somebody changed their state and made the checksums right
-again: for tools/faults.py.
+"""Tamper with the state in checkpoints of every stage of a job: each has to be refused.
+
+    python tools/validate/damage.py [--jobs slmc guided exact ladder] [--each 6] [--seed 1]
+
+Small jobs are saved in every stage. Each good checkpoint has to be resumed from; then several
+kinds of tampering change one entry of it each, with right checksums: the program has to say so in
+one sentence and to use the previous checkpoint. The exit code is 1 if any is taken up, or ends in
+another error.
+
+``damaged`` makes such checkpoints, and others after accidents, for faults.py too.
 """
 
+import argparse
 import json
 import random
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 
+from hpcslmc.errors import UserError
+from hpcslmc.job.load import make_job
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.state import MEASURED
 from hpcslmc.storage import checkpoint
 
 CHAINS = 8
 """Of every checkpoint here."""
+JOBS: dict[str, dict[str, dict]] = {
+    "slmc": {"learning": {"rounds": 2, "steps": 30}},
+    "guided": {"learning": {"steps": 30}, "sampling": {"method": "guided"}},
+    "exact": {
+        "sampling": {"method": "exact", "exact_move": "metropolis", "bin_size": 1, "samples": 8}
+    },
+    "ladder": {
+        "ensemble": {"temperature": [0.5, 0.1], "rungs": 3, "filling": 0.9},
+        "thermalisation": {"moves": 10},
+        "learning": {"steps": 100},
+        "sampling": {"exact_move": "metropolis"},
+    },
+}
+"""What the jobs have in place of these values."""
+BASE: dict[str, dict] = {
+    "lattice": {"shape": [4, 4]},
+    "ensemble": {"temperature": 0.1},
+    "weight": {"method": "diagonalise"},
+    "effective": {"model": "attention", "layers": 1, "shells": 3},
+    "thermalisation": {"moves": 6},
+    "learning": {"rounds": 1, "configurations": 3, "batch_size": 16},
+    "sampling": {"chains": CHAINS, "samples": 6, "moves": 1},
+}
+
+
+def small_job(changes: Mapping[str, Mapping]) -> Job:
+    """A job of a second, with other values in some sections."""
+    return make_job({name: {**keys, **changes.get(name, {})} for name, keys in BASE.items()})
 
 
 def load(path: Path) -> tuple[dict, dict]:
-    """Both trees of a checkpoint, with all chains."""
+    """Read both trees of a checkpoint, with all chains."""
     return checkpoint.load(path, ChainBlock(CHAINS, 0, CHAINS), World())
 
 
@@ -153,3 +198,83 @@ DAMAGES = (
     "foreign",
     *TAMPERED,
 )
+
+
+def problem_of(job: Job, path: Path, before: Path) -> str:
+    """Resume from a tampered checkpoint; returns what is wrong, "" if the previous one is used."""
+    try:
+        resumed = Simulation(job, World(), resume=path)
+    except UserError as error:
+        return f"the previous one is not used: {error}"
+    except Exception as error:
+        return f"ends in {error!r}"
+    remarks = resumed.resume_remarks
+    if resumed.resumed_from != before:
+        return "taken up"
+    if len(remarks) != 1 or not remarks[0].isprintable() or "Error" in remarks[0]:
+        return f"not said in one sentence: {remarks}"
+    return ""
+
+
+def tamper_with_every_stage(
+    job: Job, path: Path, each: int, rng: random.Random
+) -> tuple[list[str], Counter[str], list[str]]:
+    """Run a job and tamper with its checkpoint in every stage.
+
+    Returns
+    -------
+    stages : list of str
+    kinds : Counter
+        How often each kind of tampering was tried.
+    problems : list of str
+    """
+    simulation, stages, kinds, problems = Simulation(job, World()), [], Counter(), []
+    before = checkpoint.previous(path)
+    suitable = [kind for kind in TAMPERED if kind != "a name" or simulation.learns]
+    while not simulation.finished:
+        simulation.advance()
+        stage = f"{simulation.phase}: {simulation.stage}"
+        if stage in stages and not simulation.finished:
+            continue
+        stages.append(stage)
+        simulation.save(path, {})
+        if Simulation(job, World(), resume=path).resumed_from != path:
+            problems.append(f"{stage}: a good checkpoint is not taken up")
+        good = path.read_bytes()
+        before.write_bytes(good)
+        for kind in rng.sample(suitable, min(each, len(suitable))):
+            path.write_bytes(damaged(good, kind, rng))
+            problem = problem_of(job, path, before)
+            kinds[kind] += 1
+            if problem:
+                problems.append(f"{stage}, {kind}: {problem}")
+    return stages, kinds, problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--each", type=int, default=6, help="kinds of tampering at each stage")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rng, problems = random.Random(options.seed), []
+    table = Table("job", "stages", "tampered with", "problems", title="Tampered checkpoints")
+    for name in options.jobs:
+        with tempfile.TemporaryDirectory() as folder:
+            stages, kinds, found = tamper_with_every_stage(
+                small_job(JOBS[name]), Path(folder) / "checkpoint.h5", options.each, rng
+            )
+        problems += [f"{name}, {problem}" for problem in found]
+        table.add_row(name, str(len(set(stages))), str(kinds.total()), str(len(found)))
+    Console(width=100, force_terminal=False).print(table)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Three figures of self-learning Monte Carlo on the 6x6 benchmark, from runs of
 jobs/benchmark_6x6.toml and its variants.
 
-    python tools/talk_figures.py [--ranks 2] [--samples 300]
+    python tools/study/talk_figures.py [--ranks 2] [--samples 300]
 
 (a) acceptance against layers: attention and CNN of 1 to 6 layers beside the linear model, and
 message passing; (b) staggered magnetisation and energy against temperature, self-learning against
@@ -13,24 +13,28 @@ and the table beside them.
 """
 
 import argparse
+import csv
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from variants import REFERENCE, ROOT, measured, run, variant
 
 from hpcslmc.analysis.statistics import bracket
+from hpcslmc.cli.launch import run_under_mpi, variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "out/talk_figures"
+REFERENCE = ROOT / "jobs/benchmark_6x6_reference.csv"
 COLOURS = {
     "linear": "#000000",
     "attention": "#0072B2",
@@ -91,15 +95,20 @@ def run_one(base: Job, name: str, changes: dict, ranks: int, samples: int) -> Re
         section: changes.get(section, {}) | keys
         for section, keys in {"learning": {"rounds": 1}, "sampling": {"samples": samples}}.items()
     }
-    results = run(variant(base, changes, OUT / name.replace(",", "").replace(" ", "_")), ranks)
+    job = variant(base, changes, OUT / name.replace(",", "").replace(" ", "_"))
+    found = run_under_mpi(job, ranks)
+    summary = found.summary
     result = Result(
-        {observable: (it.mean, it.error) for observable, it in measured(results).items()}
+        {
+            observable: (float(summary.of(observable)), float(summary.of(observable, "error")))
+            for observable in summary.names
+        }
     )
-    with h5py.File(results) as file:
-        if "learning/rounds" in file:
-            rounds = file["learning/rounds"]
-            result.mse = float(rounds["mse"][()][np.argmax(rounds["acceptance"][()])])
-    if (model := results.with_name("model.h5")).exists():
+    rounds = found.rounds
+    if len(rounds["mse"]):
+        result.mse = float(rounds["mse"][np.argmax(rounds["acceptance"])])
+    model = Path(job.output.directory) / "model.h5"
+    if model.exists():
         with h5py.File(model) as file:
             file.visititems(lambda _, item: add(result, item))
     return result
@@ -244,6 +253,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=150, help="samples of each of the 64 chains")
     options = parser.parse_args()
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)
+    with REFERENCE.open() as file:
+        reference = {
+            row["observable"]: (float(row["mean"]), float(row["error"]))
+            for row in csv.DictReader(file)
+        }
     results = {}
     for k, (name, changes) in enumerate((variants := MODELS | SCAN).items()):
         print(f"{k + 1}/{len(variants)}: {name}", flush=True)
@@ -266,8 +280,8 @@ def main() -> None:
     for name, result in models.items():
         s = math.sqrt(result.mse)
         scores = [
-            (result.observables[o][0] - REFERENCE[o][0])
-            / math.hypot(result.observables[o][1], REFERENCE[o][1])
+            (result.observables[o][0] - reference[o][0])
+            / math.hypot(result.observables[o][1], reference[o][1])
             for o in ("m2_staggered", "energy")
         ]
         table.add_row(

@@ -1,7 +1,7 @@
 """A trial of jobs/slurm_cpu.sh under a real Slurm on this machine: preempted, out of time, queued
 again, finished.
 
-    python tools/slurm_trial.py [--install] [--launch mpirun] [--folder FOLDER]
+    python tools/validate/slurm_trial.py [--install] [--launch mpirun] [--folder FOLDER]
 
 Starts munged, slurmctld and slurmd with a configuration, ports and keys of their own in a folder of
 their own, and stops them at the end; no service of the machine is touched. A job of two ranks is
@@ -31,10 +31,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from faults import FAULTY_JOB, differing, undisturbed
-from launcher import MPI
+
+from hpcslmc.cli.launch import MPI
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
-TEMPLATE = Path(__file__).resolve().parent.parent / "jobs/slurm_cpu.sh"
+TEMPLATE = Path(__file__).resolve().parents[2] / "jobs/slurm_cpu.sh"
 TRIAL_JOB = FAULTY_JOB.replace("samples = 200", "samples = 8000").replace(
     "checkpoint_every_s = 0.3", "checkpoint_every_s = 2"
 )

@@ -1,7 +1,7 @@
 """Samples per second of all ranks at work together against those of each rank at work alone, and
 the traffic between ranks while sampling.
 
-    mpirun -n 2 python -m mpi4py tools/weak_scaling.py [--seconds 2.0] [--blocks 9]
+    mpirun -n 2 python -m mpi4py tools/bench/weak_scaling.py [--seconds 2.0] [--blocks 9]
 
 Every sampler is brought to its sampling phase twice, by every rank for itself and by all ranks
 together, with as many chains a rank and with hasty learning: a move takes as long whatever the
@@ -16,12 +16,13 @@ import argparse
 import statistics
 import time
 from collections import Counter
+from pathlib import Path
 
 from mpi4py import MPI
 from rich.console import Console
 from rich.table import Table
-from variants import ROOT, variant
 
+from hpcslmc.cli.launch import variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
@@ -30,6 +31,7 @@ from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.sampling import Move
 from hpcslmc.simulation.simulation import Simulation
 
+ROOT = Path(__file__).resolve().parents[2]
 HASTE = {
     "thermalisation": {"moves": 10},
     "learning": {"rounds": 1, "configurations": 4, "steps": 10, "validation_fraction": 0.25},

@@ -1,7 +1,7 @@
 """Gradient steps per second of data-parallel training, all ranks together against one rank alone,
 in the same run.
 
-    mpirun -n 2 python tools/training_speed.py [--length 8] [--batch 64] [--steps 20]
+    mpirun -n 2 python tools/bench/training_speed.py [--length 8] [--batch 64] [--steps 20]
 
 Random spins and numbers stand for the data: their values do not matter to the time. Medians over
 blocks of steps, in turn.

@@ -1,7 +1,7 @@
 """What starting costs: seconds until every rank has done its first unit of work, and the memory of
 a rank then.
 
-    python tools/start_cost.py [--ranks 1 4 64]
+    python tools/bench/start_cost.py [--ranks 1 4 64]
 
 Memory is the proportional set size of /proc/PID/smaps: pages that ranks share, as those of
 libraries, are divided among them. The job is of a 4x4 lattice with a chain on each of 64 ranks, so
@@ -21,16 +21,28 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests/support"))
-from launcher import JOB, Launcher
+from hpcslmc.cli.launch import Launcher
 
 CONSOLE = Console(width=130, force_terminal=False)
-START_JOB = (
-    JOB.replace("moves = 15", "moves = 1000000")
-    .replace("chains = 8", "chains = 64")
-    .replace("batch_size = 16", "batch_size = 64")
-    .replace("checkpoint_every_s = 0.1", "checkpoint_every_s = 1e6")
-)
+START_JOB = """
+[lattice]
+shape = [4, 4]
+[ensemble]
+temperature = 0.1
+[effective]
+model = "attention"
+layers = 1
+shells = 3
+[thermalisation]
+moves = 1000000
+[learning]
+batch_size = 64
+[sampling]
+chains = 64
+[output]
+directory = "out"
+checkpoint_every_s = 1e6
+"""
 IMPORTS = """
 import hpcslmc.cli.main
 from hpcslmc.parallel.hardware import limit_threads
