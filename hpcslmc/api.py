@@ -16,6 +16,7 @@ from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 from hpcslmc.job.sentences import check_name
 from hpcslmc.parallel.hardware import device
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -137,10 +138,9 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
     else:
         job = resolve(job) if isinstance(job, Job) else make_job(job)
     world = World()
-    simulation, progress = (
-        Simulation(job, world, device(world)),
-        Progress(show, job.output.progress_every_s),
-    )
+    ranks = Ranks.of(world, job.sampling.chains, device=device(world))
+    simulation = Simulation(job, ranks)
+    progress = Progress(show, job.output.progress_every_s)
     try:
         while not simulation.finished:
             simulation.advance()

@@ -208,6 +208,7 @@ def _run(  # noqa: C901
     from hpcslmc.analysis.tables import print_tables
     from hpcslmc.cli.progress import Progress
     from hpcslmc.measure.bins import left_over
+    from hpcslmc.parallel.ranks import Ranks
     from hpcslmc.simulation.collect import collect
     from hpcslmc.simulation.convergence import Convergence
     from hpcslmc.simulation.simulation import RECENT, Simulation
@@ -216,11 +217,11 @@ def _run(  # noqa: C901
 
     about = versions(world) | ({"imported": ", ".join(imported)} if imported else {})
     device = own_device(world)
-    copy, group = world.split(job.sampling.ranks_per_chain)
-    writes = group.is_root  # the other copies hold the same
+    ranks = Ranks.of(world, job.sampling.chains, job.sampling.ranks_per_chain, device)
+    writes = ranks.weight.is_root  # the other ranks of a group hold the same
     newest = directory / CHECKPOINT
     resumed = world.on_root(lambda: newest.exists() or checkpoint.previous(newest).exists())
-    simulation = Simulation(job, copy, device, group, newest if resumed else None)
+    simulation = Simulation(job, ranks, newest if resumed else None)
     physics = _physics(job)
     layout = _layout(
         job, world, f"{simulation.method} ({simulation.method_reason})", device, threads
@@ -267,7 +268,7 @@ def _run(  # noqa: C901
 
     def save() -> None:
         began = time.monotonic()
-        copy.on_root(lock.check)
+        ranks.chains.on_root(lock.check)
         simulation.save(newest, about)
         if options.verbose:
             progress.say(
@@ -285,7 +286,7 @@ def _run(  # noqa: C901
             if decision.talked or simulation.finished:
                 simulation.agree()
             if decision.look or simulation.finished:
-                convergence.look(simulation.rungs, copy)
+                convergence.look(simulation.rungs, ranks.chains)
             if simulation.idle and simulation.done >= RECENT and not idle_said:
                 _say(
                     world,
@@ -323,7 +324,7 @@ def _run(  # noqa: C901
         save()
     results = collect(simulation, about) if writes else None
     if writes:
-        copy.on_root(lambda: write(directory / "results.h5", results))
+        ranks.chains.on_root(lambda: write(directory / "results.h5", results))
     if results:
         with _nothing_lost(directory):
             convergence.finish(results.summary)

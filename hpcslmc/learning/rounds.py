@@ -1,6 +1,7 @@
 """Self-learning: rounds of training and collecting until the acceptance stops rising."""
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from hpcslmc.effective import EffectiveModel
 from hpcslmc.learning.data import DataSet, Recorder
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.world import World
-from hpcslmc.sampling import SLMC, Move, Step
+from hpcslmc.sampling import SLMC, Chains, Move, Step
 
 STAGES = ("explore", "train", "collect", "finished")
 
@@ -119,17 +120,14 @@ class SelfLearning:
         """Acceptance measured so far in this round, nan before."""
         return float(np.mean(self._accepted)) if self._accepted else math.nan
 
-    def advance(self, spins: Tensor, evaluation: Evaluation) -> tuple[Tensor, Evaluation]:
-        """One unit of work in the present stage; returns the chains after it. Collective."""
+    def advance(self, chains: Chains) -> Chains:
+        """Do one unit of work in the present stage; returns the chains after it. Collective."""
         if self.stage == "train":
             self._train()
-            return spins, evaluation
-        step = (
-            self._explore(spins, evaluation)
-            if self.stage == "explore"
-            else self._collect(spins, evaluation)
-        )
-        return step.spins, step.evaluation
+            return chains
+        carry_on = self._explore if self.stage == "explore" else self._collect
+        step = carry_on(chains.spins, chains.evaluation)
+        return replace(chains, spins=step.spins, evaluation=step.evaluation)
 
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
         before = len(self.data)

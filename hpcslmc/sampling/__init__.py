@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hpcslmc.density import Density
+from hpcslmc.sampling.chains import Chains
 from hpcslmc.sampling.exchange import Exchange
 from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
@@ -18,6 +19,7 @@ from hpcslmc.streams import Stream
 __all__ = [
     "HMC",
     "SLMC",
+    "Chains",
     "Exchange",
     "LocalChanges",
     "Metropolis",

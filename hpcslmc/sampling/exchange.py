@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
+from hpcslmc.sampling.chains import Chains
 from hpcslmc.streams import Stream
 
 
@@ -75,46 +76,52 @@ class Exchange:
         self._visit_ends()
 
     def move(
-        self,
-        densities: Sequence[Reweighted],
-        spins: Sequence[Tensor],
-        evaluations: Sequence[Evaluation],
-        forces: bool = False,
-    ) -> tuple[list[Tensor], list[Evaluation], list[Tensor]]:
-        """One turn of swaps.
+        self, densities: Sequence[Reweighted], chains: Sequence[Chains], forces: bool = False
+    ) -> list[Chains]:
+        """Try one turn of swaps.
 
         Parameters
         ----------
         densities : (rungs,) densities
-        spins : (rungs,) list of (ladders, sites, 3)
-        evaluations : (rungs,) list of Evaluation
+        chains : (rungs,) list of Chains
+            As many chains as ladders in each.
         forces : bool
             Whether the rungs' own moves need forces with their evaluations.
 
         Returns
         -------
-        spins, evaluations : like the arguments
-        exchanged : (rungs,) list of (ladders,) bool
+        (rungs,) list of Chains
         """
-        spins, evaluations = list(spins), list(evaluations)
-        exchanged = [torch.zeros(len(s), dtype=torch.bool, device=s.device) for s in spins]
-        numbers = self.stream.uniform(len(spins) - 1)
-        for k in range(self.turn % 2, len(spins) - 1, 2):
-            (one, other), (here, there) = spins[k : k + 2], evaluations[k : k + 2]
-            come = densities[k].reweight(other, there, forces)
-            gone = densities[k + 1].reweight(one, here, forces)
-            gain = come.log_weight + gone.log_weight - here.log_weight - there.log_weight
-            accept = torch.log(numbers[:, k]) < gain
-            spins[k], spins[k + 1] = (
-                torch.where(accept[:, None, None], other, one),
-                torch.where(accept[:, None, None], one, other),
+        after = list(chains)
+        numbers = self.stream.uniform(len(after) - 1)
+        for k in range(self.turn % 2, len(after) - 1, 2):
+            low, high = after[k], after[k + 1]
+            # each configuration at the other temperature
+            low_new = densities[k].reweight(high.spins, high.evaluation, forces)
+            high_new = densities[k + 1].reweight(low.spins, low.evaluation, forces)
+            gain = (
+                low_new.log_weight
+                + high_new.log_weight
+                - low.evaluation.log_weight
+                - high.evaluation.log_weight
             )
-            evaluations[k], evaluations[k + 1] = come.where(accept, here), gone.where(accept, there)
-            exchanged[k] = exchanged[k + 1] = accept
+            accept = torch.log(numbers[:, k]) < gain
+            if accept.any():
+                mask = accept[:, None, None]
+                after[k] = low.moved(
+                    torch.where(mask, high.spins, low.spins),
+                    low_new.where(accept, low.evaluation),
+                    accept,
+                )
+                after[k + 1] = high.moved(
+                    torch.where(mask, low.spins, high.spins),
+                    high_new.where(accept, high.evaluation),
+                    accept,
+                )
             self._note(k, accept.cpu().numpy(), gain.clamp_max(0.0).exp().cpu().numpy())
         self.turn += 1
         self._visit_ends()
-        return spins, evaluations, exchanged
+        return after
 
     def _note(self, k: int, accept: np.ndarray, likely: np.ndarray) -> None:
         self.tried[k] += 1

@@ -11,7 +11,7 @@ from hpcslmc.simulation.simulation import Simulation
 
 def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | None:
     """What a simulation has found so far, on the root. Collective."""
-    world, rungs, seconds = simulation.world, simulation.rungs, simulation.cpu_seconds()
+    world, rungs, seconds = simulation.ranks.chains, simulation.rungs, simulation.cpu_seconds()
     ladder = simulation.job.ensemble.is_ladder
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
@@ -20,7 +20,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
 
     draws = stacked([rung.bins.draws for rung in rungs])
     variances = stacked([rung.bins.variances for rung in rungs])
-    spins = stacked([rung.spins.cpu().numpy() for rung in rungs])
+    spins = stacked([rung.chains.spins.cpu().numpy() for rung in rungs])
     profiles = [
         stacked([rung.profiles[k].chain_means for rung in rungs])
         for k in range(len(rungs[0].profiles))

@@ -1,6 +1,6 @@
 """All chains of a rank at one temperature: exact weight, moves, effective model, measurements."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,10 @@ from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
-from hpcslmc.parallel.chains import ChainBlock
-from hpcslmc.parallel.world import World
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step, make_move
 from hpcslmc.storage.models import check_parameters, load_model
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
@@ -39,12 +38,7 @@ class Setting:
     Attributes
     ----------
     job : Job
-    world : World
-        The ranks that hold all chains between them.
-    group : World
-        The ranks that share the exact weight of this rank's chains.
-    device : torch.device or str
-    block : ChainBlock
+    ranks : Ranks
     hamiltonian : Hamiltonian
     method : str
         Of the exact weight.
@@ -55,10 +49,7 @@ class Setting:
     """
 
     job: Job
-    world: World
-    group: World
-    device: torch.device | str
-    block: ChainBlock
+    ranks: Ranks
     hamiltonian: Hamiltonian
     method: str
     directory: Path
@@ -89,11 +80,8 @@ class Rung:
     learning : SelfLearning or None
     guided : HMC or None
         Exact moves guided by the model.
-    spins : (chains, sites, 3) float64
-    evaluation : Evaluation or None
-        Exact, of the spins.
-    acceptance : (chains,) float64
-        Of the last move.
+    chains : Chains
+        They start from random spins, which are evaluated when they are first asked for.
     bins : Bins
     profiles : list of ProfileSums
     """
@@ -101,14 +89,14 @@ class Rung:
     def __init__(self, setting: Setting, number: int, temperature: float, mu: float) -> None:
         self.setting, self.number = setting, number
         job, sampling = setting.job, setting.job.sampling
-        self._chains = torch.as_tensor(
-            setting.block.indices() + number * setting.block.total, device=setting.device
+        self._numbers = torch.as_tensor(
+            setting.ranks.block.indices() + number * setting.ranks.block.total,
+            device=setting.ranks.device,
         )
         self.exact = make_move(
             sampling.exact_move, None, self._stream("exact"), sampling.trajectory
         )
-        self.spins = self._stream("start").directions(setting.lattice.sites)
-        self.acceptance = torch.full((setting.block.count,), torch.nan, dtype=torch.float64)
+        self._chains: Chains | None = None
         self.set_ensemble(temperature, mu)
         intervals = {
             o.name: job.measure.scalars[GROUPS[o.needs]]
@@ -118,7 +106,7 @@ class Rung:
         self._told: set[str] = set()  # what was not finite, which is said once
         self.bins = Bins(
             [o.name for o in self.observables] + ["acceptance"],
-            setting.block.count,
+            setting.ranks.block.count,
             sampling.bin_size,
             intervals,
         )
@@ -130,18 +118,33 @@ class Rung:
         """
         self.temperature, self.mu = temperature, mu
         setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
-        weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.group)
-        guarded = Guarded(weight, self._chains, setting.directory, setting.group.size == 1)
+        weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.ranks.weight)
+        guarded = Guarded(weight, self._numbers, setting.directory, setting.ranks.weight.size == 1)
         self.weight = self.exact.density = guarded
         if sampling.exact_move == "metropolis":
-            local = make_local(setting.hamiltonian, beta, mu, setting.group)
+            local = make_local(setting.hamiltonian, beta, mu, setting.ranks.weight)
             self.exact.local = GuardedSweeps(local, self.weight) if local else None
-        self.evaluation: Evaluation | None = None
-        self._effective: Evaluation | None = None  # of the model at the spins, while it is frozen
         self._prepare_measurements()
         self.learning, self.guided = None, None
         if sampling.method != "exact":
             self._prepare_learning()
+        if self._chains is not None:
+            self.chains = replace(
+                self._chains, evaluation=self.exact.evaluate(self._chains.spins), effective=None
+            )
+
+    @property
+    def chains(self) -> Chains:
+        """The chains of this rank at this temperature."""
+        if self._chains is None:
+            spins = self._stream("start").directions(self.setting.lattice.sites)
+            unknown = torch.full((len(spins),), torch.nan, dtype=torch.float64)
+            self._chains = Chains(spins, self.exact.evaluate(spins), unknown)
+        return self._chains
+
+    @chains.setter
+    def chains(self, chains: Chains) -> None:
+        self._chains = chains
 
     def _prepare_measurements(self) -> None:
         setting, measure = self.setting, self.setting.job.measure
@@ -156,22 +159,24 @@ class Rung:
         ]
         if any(kind.needs is Needs.LEVELS for kind in kinds):
             self._spectrum = make_spectrum(
-                setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.group
+                setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.ranks.weight
             )
         electrons = Electrons(setting.hamiltonian, 1.0 / self.temperature, self.mu, self._levels)
         self.observables = [make_observable(name, electrons) for name in names]
         self.profiles = [
-            ProfileSums(make_profile(name, electrons, measure.energies, every), setting.block.count)
+            ProfileSums(
+                make_profile(name, electrons, measure.energies, every), setting.ranks.block.count
+            )
             for name, every in measure.profiles.items()
         ]
 
     def _levels(self, spins: Tensor) -> Tensor:
         """All eigenvalues (chains, 2 sites), those of the exact weight where it has them."""
-        known = self.evaluation.spectrum if spins is self.spins else None
+        known = self.chains.evaluation.spectrum if spins is self.chains.spins else None
         return self._spectrum(spins) if known is None else known
 
     def _stream(self, purpose: str) -> Stream:
-        return Stream(self.setting.job.sampling.seed, self._chains, purpose)
+        return Stream(self.setting.job.sampling.seed, self._numbers, purpose)
 
     def _common_stream(self, purpose: str) -> Stream:
         """The same on all ranks."""
@@ -186,7 +191,7 @@ class Rung:
     def _prepare_learning(self) -> None:
         setting, job = self.setting, self.setting.job
         learning, sampling = job.learning, job.sampling
-        model = self._model().to(setting.device)
+        model = self._model().to(setting.ranks.device)
         inner = make_move(
             sampling.inner_move,
             model,
@@ -194,7 +199,7 @@ class Rung:
             sampling.trajectory,
             guide=model.guide,
         )
-        data = DataSet(setting.block, learning.validation_fraction, setting.device)
+        data = DataSet(setting.ranks.block, learning.validation_fraction, setting.ranks.device)
         recorder = self.exact.density = Recorder(self.weight, data)
 
         def forces(spins: Tensor) -> Tensor:
@@ -208,20 +213,20 @@ class Rung:
             self.guided = HMC(
                 self.weight, self._stream("guided"), sampling.trajectory, guide=forces
             )
-        replays = setting.world.on_all(
+        replays = setting.ranks.chains.on_all(
             lambda: [Replay(path, self.physics) for path in learning.replay]
         )
         trainer = Trainer(
             model,
             data,
-            setting.world,
+            setting.ranks.chains,
             self._stream("batches"),
             steps=learning.steps,
             batch_size=learning.batch_size,
             rate=learning.rate,
             force_weight=learning.force_weight,
             replays=[
-                (replay, on_lattice(model, Lattice(replay.shape)).to(setting.device))
+                (replay, on_lattice(model, Lattice(replay.shape)).to(setting.ranks.device))
                 for replay in replays
             ],
             draws=self._common_stream("replay"),
@@ -233,7 +238,7 @@ class Rung:
             SLMC(self.weight, inner, self._stream("test"), sampling.moves),
             data,
             trainer,
-            setting.world,
+            setting.ranks.chains,
             rounds=learning.rounds,
             configurations=learning.configurations,
             moves=sampling.moves,
@@ -249,7 +254,7 @@ class Rung:
         setting, effective = self.setting, self.setting.job.effective
         shells, learned = tuple(map(int, setting.lattice.shells[: effective.shells])), None
         if effective.start_from is not None:
-            learned = setting.world.on_root(
+            learned = setting.ranks.chains.on_root(
                 lambda: load_model(effective.start_from, self.temperature)
             )
             shells = learned.architecture.shells
@@ -267,7 +272,7 @@ class Rung:
         model.initialise(self._common_stream("parameters"))
         self._start_remark = ""
         if learned is not None:
-            setting.world.on_root(
+            setting.ranks.chains.on_root(
                 lambda: check_parameters(model, learned.parameters, effective.start_from)
             )
             model.load_state_dict(learned.parameters)
@@ -294,73 +299,67 @@ class Rung:
         return self.guided or (self.learning.slmc.inner if self.learning else self.exact)
 
     def thermalise(self) -> Tensor:
-        """One exact move; returns what its tuning wants the means of, (chains, numbers)."""
-        if self.evaluation is None:
-            self.evaluation = self.exact.evaluate(self.spins)
+        """Make one exact move of every chain.
+
+        Returns
+        -------
+        (chains, numbers) float64
+            Statistics whose means over all chains of all ranks ``exact.tune`` takes.
+        """
         return self._move_once(self.exact)
 
     def learn(self) -> None:
-        """One unit of work of learning. Collective."""
-        self.spins, self.evaluation = self.learning.advance(self.spins, self.evaluation)
+        """Do one unit of work of learning. Collective."""
+        self.chains = self.learning.advance(self.chains)
 
     def tune(self) -> Tensor:
-        """One guided move; returns what its tuning wants the means of, (chains, numbers)."""
-        if self.evaluation.forces is None:
-            self.evaluation = self.guided.evaluate(self.spins)
+        """Make one guided move of every chain; returns as ``thermalise``, for ``guided.tune``."""
+        if self.chains.evaluation.forces is None:
+            self.chains = replace(self.chains, evaluation=self.guided.evaluate(self.chains.spins))
         return self._move_once(self.guided)
 
     def _move_once(self, move: Move) -> Tensor:
-        step = move.move(self.spins, self.evaluation)
-        self._take(step.spins, step.evaluation, step.acceptance > 0.0)
-        self.acceptance = step.acceptance
+        step = move.move(self.chains.spins, self.chains.evaluation)
+        self._store(step, step.acceptance)
         return step.tuning
 
     def move(self) -> None:
-        """What lies between two samples."""
-        sampling = self.setting.job.sampling
-        if sampling.method == "slmc":
-            step = self.learning.slmc.move(self.spins, self.evaluation, effective=self._effective)
-            acceptance, self._effective = step.acceptance, step.effective
-        else:
-            move, spins, evaluation = self.guided or self.exact, self.spins, self.evaluation
-            acceptance = torch.zeros_like(evaluation.log_weight)
-            for _ in range(sampling.moves):
-                step = move.move(spins, evaluation)
-                spins, evaluation = step.spins, step.evaluation
-                acceptance += step.acceptance / sampling.moves
-        self._take(step.spins, step.evaluation, acceptance > 0.0)
-        self.acceptance = acceptance
-
-    def exchange(self, spins: Tensor, evaluation: Evaluation, exchanged: Tensor) -> None:
-        """What a turn of exchange left here."""
-        if exchanged.any():
-            self._effective = None
-            self._take(spins, evaluation, exchanged)
-
-    def _take(self, spins: Tensor, evaluation: Evaluation, moved: Tensor) -> None:
-        """New spins and a new evaluation of them, whose energies are nan where they are not known.
-
-        Energies of chains that did not move stay known where the evaluation lacks them.
+        """Advance every chain by one sample: one self-learning proposal, or ``sampling.moves``
+        exact moves.
         """
-        if evaluation.energy is None:
-            before, unknown = self.evaluation, torch.full_like(evaluation.log_weight, torch.nan)
-            kept = {
-                name: unknown
-                if (value := getattr(before, name)) is None
-                else torch.where(moved, unknown, value)
-                for name in ("energy", "density")
-            }
-            evaluation = replace(evaluation, **kept)
-        self.spins, self.evaluation = spins, evaluation
+        sampling, chains = self.setting.job.sampling, self.chains
+        if sampling.method == "slmc":
+            proposal = self.learning.slmc.move(
+                chains.spins, chains.evaluation, effective=chains.effective
+            )
+            self._store(proposal, proposal.acceptance, proposal.effective)
+            return
+        move, spins, evaluation = self.guided or self.exact, chains.spins, chains.evaluation
+        acceptance = torch.zeros_like(evaluation.log_weight)
+        for _ in range(sampling.moves):
+            step = move.move(spins, evaluation)
+            spins, evaluation = step.spins, step.evaluation
+            acceptance += step.acceptance / sampling.moves
+        self._store(step, acceptance)
 
-    def know_electrons(self) -> None:
-        """Work out energy and density of the chains where they are not known."""
-        unknown = self.evaluation.energy.isnan()
+    def _store(self, step: Step, acceptance: Tensor, effective: Evaluation | None = None) -> None:
+        """Store the chains after moves, the last of which was ``step``.
+
+        Energies not computed by the moves are nan; ``complete_energies`` fills them.
+        """
+        moved = self.chains.moved(step.spins, step.evaluation, acceptance > 0.0)
+        self.chains = replace(moved, acceptance=acceptance, effective=effective)
+
+    def complete_energies(self) -> None:
+        """Compute energy and density of the chains where they are not known."""
+        chains = self.chains
+        unknown = chains.evaluation.energy.isnan()
         if unknown.any():
-            energy, density = self.evaluation.energy.clone(), self.evaluation.density.clone()
-            fresh = self.weight.with_energy(self.spins[unknown], self.evaluation.rows(unknown))
+            energy, density = chains.evaluation.energy.clone(), chains.evaluation.density.clone()
+            fresh = self.weight.with_energy(chains.spins[unknown], chains.evaluation.rows(unknown))
             energy[unknown], density[unknown] = fresh.energy, fresh.density
-            self.evaluation = replace(self.evaluation, energy=energy, density=density)
+            evaluation = replace(chains.evaluation, energy=energy, density=density)
+            self.chains = replace(chains, evaluation=evaluation)
 
     def measure(self, sample: int) -> list[str]:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group.
@@ -374,24 +373,26 @@ class Rung:
         names = set(self.bins.due)
         due = [o for o in self.observables if o.name in names]
         if any(o.needs is Needs.ENERGIES for o in due):
-            self.know_electrons()
-        values = {o.name: o.measure(self.spins, self.evaluation) for o in due}
-        strange = self.bins.add(values | {"acceptance": self.acceptance})
+            self.complete_energies()
+        spins, evaluation = self.chains.spins, self.chains.evaluation
+        values = {o.name: o.measure(spins, evaluation) for o in due}
+        strange = self.bins.add(values | {"acceptance": self.chains.acceptance})
         for sums in self.profiles:
-            strange |= sums.add(sample, self.spins)
+            strange |= sums.add(sample, spins)
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
+        block = self.setting.ranks.block
         return [
-            f"{name} of chain {self.setting.block.first + chain} is not finite at sample {sample}: "
+            f"{name} of chain {block.first + chain} is not finite at sample {sample}: "
             "its mean and error will be nan"
             for name, chain in first.items()
         ]
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""
-        evaluation = {f.name: getattr(self.evaluation, f.name) for f in fields(self.evaluation)}
+        evaluation = vars(self.chains.evaluation)
         state = {
-            "spins": self.spins,
+            "spins": self.chains.spins,
             "evaluation": {name: value for name, value in evaluation.items() if value is not None},
             "bins": self.bins.chain_state(),
             **{f"profile_{sums.profile.name}": sums.chain_state() for sums in self.profiles},
@@ -423,9 +424,10 @@ class Rung:
 
     def load(self, chain_state: dict, state: dict) -> None:
         """Restore both states, of the rung's own temperature and chemical potential."""
-        device = self.setting.device
-        to = {key: value.to(device) for key, value in chain_state["evaluation"].items()}
-        self.spins, self.evaluation = chain_state["spins"].to(device), Evaluation(**to)
+        device = self.setting.ranks.device
+        known = {key: value.to(device) for key, value in chain_state["evaluation"].items()}
+        unknown = torch.full((self.setting.ranks.block.count,), torch.nan, dtype=torch.float64)
+        self.chains = Chains(chain_state["spins"].to(device), Evaluation(**known), unknown)
         self.exact.load_state_dict(state["exact"])
         self.bins.load(chain_state["bins"], state["bins"])
         for sums in self.profiles:

@@ -22,7 +22,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import write_data
-from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -48,11 +48,8 @@ class Simulation:
     Parameters
     ----------
     job : Job
-    world : World
-        The ranks that hold all chains between them.
-    device : torch.device or str
-    group : World
-        The ranks that share the exact weight of this rank's chains.
+    ranks : Ranks, optional
+        This process alone, with all chains on the CPU, if none are given.
     resume : Path
         Checkpoint of the same job to go on from; the one kept before it is taken if it is damaged.
 
@@ -95,13 +92,11 @@ class Simulation:
     def __init__(
         self,
         job: Job,
-        world: World,
-        device: torch.device | str = "cpu",
-        group: World | None = None,
+        ranks: Ranks | None = None,
         resume: Path | None = None,
     ) -> None:
-        self.job, self.world, self.group, self.device = job, world, group or World(), device
-        self.block = ChainBlock.of(world, job.sampling.chains)
+        self.job = job
+        self.ranks = ranks or Ranks.of(World(), job.sampling.chains)
         self.lattice = Lattice(job.lattice.shape)
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
@@ -116,23 +111,13 @@ class Simulation:
         """Chains that have done nothing yet; with the method and the model's shells of a
         checkpoint, if there is one. Collective.
         """
-        job, ensemble = self.job, self.job.ensemble
-        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, self.device)
+        job, ranks, ensemble = self.job, self.ranks, self.job.ensemble
+        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, ranks.device)
         self.method, self.method_reason = self._choose(hamiltonian, method)
         # by one rank of all, as ranks on other nodes may have another environment
-        directory = self.group.on_root(lambda: self.world.on_root(lambda: job.output.folder))
-        setting = Setting(
-            job,
-            self.world,
-            self.group,
-            self.device,
-            self.block,
-            hamiltonian,
-            self.method,
-            directory,
-            shells,
-        )
-        self.tuning = EnsembleTuning(job, self.world, self.block, hamiltonian)
+        directory = ranks.job.on_root(lambda: job.output.folder)
+        setting = Setting(job, ranks, hamiltonian, self.method, directory, shells)
+        self.tuning = EnsembleTuning(job, ranks, hamiltonian)
         self.rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
             for k, temperature in enumerate(ensemble.temperatures)
@@ -141,10 +126,10 @@ class Simulation:
         if ensemble.is_ladder and ensemble.exchange:
             stream = Stream(
                 job.sampling.seed,
-                torch.as_tensor(self.block.indices(), device=self.device),
+                torch.as_tensor(ranks.block.indices(), device=ranks.device),
                 "exchange",
             )
-            self.swaps = Exchange(stream, len(self.rungs), self.block.count)
+            self.swaps = Exchange(stream, len(self.rungs), ranks.block.count)
         self.phase, self.done = "thermalise", 0
         self._cpu_seconds = np.zeros(len(PHASES))
         self.acceptance, self.idle, self._some_idle = math.nan, 0, True
@@ -161,19 +146,17 @@ class Simulation:
             return job.weight.method, "as asked for"
         if before:  # a cost table or a device that has changed must not change the bits
             return before, "as before"
-        beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.device).type
+        beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.ranks.device).type
         # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and
         # cannot choose another method
-        return self.group.on_root(
-            lambda: self.world.on_root(
-                lambda: choose_method(
-                    hamiltonian,
-                    beta,
-                    job.hamiltonian.mu,
-                    device,
-                    job.sampling.ranks_per_chain,
-                    job.sampling.by_forces,
-                )
+        return self.ranks.job.on_root(
+            lambda: choose_method(
+                hamiltonian,
+                beta,
+                job.hamiltonian.mu,
+                device,
+                job.sampling.ranks_per_chain,
+                job.sampling.by_forces,
             )
         )
 
@@ -200,7 +183,7 @@ class Simulation:
 
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time of all ranks so far, by phase. Collective."""
-        return dict(zip(PHASES, self.world.sum(self._cpu_seconds).tolist(), strict=True))
+        return dict(zip(PHASES, self.ranks.chains.sum(self._cpu_seconds).tolist(), strict=True))
 
     def _thermalise(self) -> None:
         tunings = [rung.thermalise() for rung in self.rungs]
@@ -232,8 +215,8 @@ class Simulation:
 
         Collective.
         """
-        sums = self.world.sum(np.array([x.sum(0).tolist() for x in values]))
-        return (sums / self.block.total).tolist()
+        sums = self.ranks.chains.sum(np.array([x.sum(0).tolist() for x in values]))
+        return (sums / self.ranks.block.total).tolist()
 
     def _learn(self) -> None:
         rung = next(r for r in self.rungs if not r.learning.finished)
@@ -254,8 +237,8 @@ class Simulation:
             place = (
                 directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
             )
-            self.world.on_root(partial(make_folder, place))
-            self.world.on_root(
+            self.ranks.chains.on_root(partial(make_folder, place))
+            self.ranks.chains.on_root(
                 partial(
                     save_model,
                     place / MODEL,
@@ -271,7 +254,7 @@ class Simulation:
                     self.lattice.shape,
                     rung.physics,
                     versions,
-                    self.world,
+                    self.ranks.chains,
                 )
             rung.learning.data.clear()
 
@@ -285,7 +268,9 @@ class Simulation:
     def _sample(self) -> None:
         for rung in self.rungs:
             rung.move()
-        self._recent.append(float(np.mean([float(rung.acceptance.mean()) for rung in self.rungs])))
+        self._recent.append(
+            float(np.mean([float(rung.chains.acceptance.mean()) for rung in self.rungs]))
+        )
         self.done += 1
         if self.swaps and self.done % self.job.ensemble.exchange == 0:
             self._exchange(self.job.sampling.by_forces)
@@ -300,20 +285,17 @@ class Simulation:
             idle = 0
             if self._some_idle:  # on all ranks or none
                 idle = sum(int(rung.bins.idle.sum()) for rung in self.rungs)
-            mean, idle = self.world.sum(np.array([np.mean(self._recent) / self.world.size, idle]))
+            mean, idle = self.ranks.chains.sum(
+                np.array([np.mean(self._recent) / self.ranks.chains.size, idle])
+            )
             self.acceptance, self.idle = float(mean), int(idle)
             self._some_idle = self.idle > 0 or self.rungs[0].bins.draws.shape[1] < 2
 
     def _exchange(self, forces: bool) -> None:
         rungs = self.rungs
-        states = self.swaps.move(
-            [r.weight for r in rungs],
-            [r.spins for r in rungs],
-            [r.evaluation for r in rungs],
-            forces,
-        )
-        for rung, spins, evaluation, exchanged in zip(self.rungs, *states, strict=True):
-            rung.exchange(spins, evaluation, exchanged)
+        after = self.swaps.move([r.weight for r in rungs], [r.chains for r in rungs], forces)
+        for rung, chains in zip(rungs, after, strict=True):
+            rung.chains = chains
 
     @property
     def remarks(self) -> list[str]:
@@ -423,7 +405,7 @@ class Simulation:
                 self.swaps.chain_state(),
                 self.swaps.state_dict(),
             )
-        checkpoint.save(path, chains, shared, self.block, self.world)
+        checkpoint.save(path, chains, shared, self.ranks.block, self.ranks.chains)
 
     def _resume(self, path: Path) -> None:
         """Go on from a checkpoint of this job. Collective.
@@ -435,8 +417,10 @@ class Simulation:
         UserError
             If it is of another job.
         """
-        chains, shared = checkpoint.load(path, self.block, self.world, partial(self._accept, path))
-        self.world.on_all(lambda: self._restore(path, chains, shared))
+        chains, shared = checkpoint.load(
+            path, self.ranks.block, self.ranks.chains, partial(self._accept, path)
+        )
+        self.ranks.chains.on_all(lambda: self._restore(path, chains, shared))
 
     def _accept(self, path: Path, chains: dict, shared: dict) -> None:
         """Refuse what the job cannot go on from, before the arrays are read, and make room for the
@@ -474,7 +458,7 @@ class Simulation:
         with _restoring(path):
             check_values(chains, shared)
             self.phase, self.done = shared["phase"], shared["done"]
-            if self.world.is_root:
+            if self.ranks.chains.is_root:
                 self._cpu_seconds = np.array([shared["cpu_seconds"][phase] for phase in PHASES])
             self.tuning.load(chains.get("tuning", {}), shared["tuning"])
             for rung in self.rungs:

@@ -15,8 +15,7 @@ from scipy.special import erfcinv, expit
 
 from hpcslmc.analysis.statistics import mean_variance
 from hpcslmc.job.schema import Job
-from hpcslmc.parallel.chains import ChainBlock
-from hpcslmc.parallel.world import World
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
@@ -292,9 +291,7 @@ class EnsembleTuning:
     Parameters
     ----------
     job : Job
-    world : World
-        The ranks that hold all chains between them.
-    block : ChainBlock
+    ranks : Ranks
     hamiltonian : Hamiltonian
 
     Attributes
@@ -307,8 +304,8 @@ class EnsembleTuning:
         Moves of thermalisation after which the ensemble was frozen.
     """
 
-    def __init__(self, job: Job, world: World, block: ChainBlock, hamiltonian: Hamiltonian) -> None:
-        self.world, self.block, self.hamiltonian = world, block, hamiltonian
+    def __init__(self, job: Job, ranks: Ranks, hamiltonian: Hamiltonian) -> None:
+        self.ranks, self.hamiltonian = ranks, hamiltonian
         self.moves, self.mu, filling = (
             job.thermalisation.moves,
             job.hamiltonian.mu,
@@ -317,7 +314,7 @@ class EnsembleTuning:
         self.fillings: list[Filling] = []
         if filling is not None:
             self._levels = random_spin_levels(hamiltonian, job.sampling.seed)
-            self.fillings = [Filling(filling, block.count) for _ in job.ensemble.temperatures]
+            self.fillings = [Filling(filling, ranks.block.count) for _ in job.ensemble.temperatures]
         self.spaced = job.ensemble.rungs is None
         self.ended: int | None = 0 if self.spaced and filling is None else None
         self._interval = max(1, round(TUNED * self.moves / TUNINGS))
@@ -360,8 +357,8 @@ class EnsembleTuning:
         """
         if self.ended is None:
             for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
-                rung.know_electrons()
-                filling.add(rung.evaluation.density)
+                rung.complete_energies()
+                filling.add(rung.chains.evaluation.density)
             if done % self._interval == 0:
                 self._end_interval(done, rungs, swaps)
         return self.ended is not None and done == self.thermalisation_end(self.ended)
@@ -384,7 +381,6 @@ class EnsembleTuning:
         for rung, temperature, mu in zip(rungs, temperatures, potentials, strict=True):
             if (temperature, mu) != (rung.temperature, rung.mu):
                 rung.set_ensemble(temperature, mu)
-                rung.evaluation = rung.exact.evaluate(rung.spins)
         settled = self.spaced and all(filling.settled for filling in self.fillings)
         if done >= self._planned and (settled or done >= LONGEST_FILLING * self.moves):
             self.ended = done
@@ -396,10 +392,10 @@ class EnsembleTuning:
         """
         sites = self.hamiltonian.lattice.sites
         for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
-            spectrum, beta = rung.evaluation.spectrum, 1.0 / rung.temperature
+            spectrum, beta = rung.chains.evaluation.spectrum, 1.0 / rung.temperature
             levels = self._levels[None] if spectrum is None else spectrum.cpu().numpy()
             slopes = np.broadcast_to(
-                fixed_spin_compressibility(levels, beta, rung.mu), self.block.count
+                fixed_spin_compressibility(levels, beta, rung.mu), self.ranks.block.count
             )
             n, n2, of_electrons = self._chain_means(
                 np.column_stack((filling.end_interval(), slopes))
@@ -410,7 +406,7 @@ class EnsembleTuning:
         """Return chemical potentials that should give the filling. Collective."""
         bound, potentials = self.hamiltonian.bound, []
         for filling, rung in zip(self.fillings, rungs, strict=True):
-            means = self.world.broadcast(self.world.gather(filling.means))
+            means = self.ranks.chains.broadcast(self.ranks.chains.gather(filling.means))
             furthest = bound + REACH * rung.temperature
             potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
         return potentials
@@ -434,8 +430,8 @@ class EnsembleTuning:
         """Return means over all chains of numbers (chains, ...), the same bits for any number of
         ranks. Collective.
         """
-        gathered = self.world.gather(numbers)
-        return self.world.broadcast(None if gathered is None else gathered.mean(0).tolist())
+        gathered = self.ranks.chains.gather(numbers)
+        return self.ranks.chains.broadcast(None if gathered is None else gathered.mean(0).tolist())
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from small_jobs import make_job
+from small_jobs import make_job, ranks_of
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.chains import ChainBlock
@@ -132,13 +132,15 @@ def test_damage_in_one_ranks_chains_is_seen_by_all(world, agree, path):
 
 
 def test_one_ranks_chains_that_make_no_sense_are_refused_by_all(world, agree, path):
-    simulation = Simulation(make_job(method="exact"), world)
+    job = make_job(method="exact")
+    ranks = ranks_of(world, job)
+    simulation = Simulation(job, ranks)
     simulation.advance()
     simulation.save(path, {})
     if world.rank == world.size - 1:
-        simulation.rungs[0].spins[-1] *= 2.0
+        simulation.rungs[0].chains.spins[-1] *= 2.0
     simulation.save(path, {})
-    resumed = Simulation(simulation.job, world, resume=path)
+    resumed = Simulation(job, ranks, path)
     agree(
         resumed.resumed_from == checkpoint.previous(path) and "spins" in resumed.resume_remarks[0],
         str(resumed.resume_remarks),

@@ -38,14 +38,13 @@ OTHERS = [
     ("number", "method", "move"), [(k, *both) for k, both in enumerate(GROUPED)]
 )
 def test_a_group_measures_everything(world, agree, number, method, move):
-    copy, group = world.split(2)
     changes = (
         {f"sampling.{key}": value for key, value in MOVES[move].items()}
         | EVERYTHING
         | OTHERS[number % len(OTHERS)]
     )
     together = run(
-        small_job(changes | {"weight.method": method, "sampling.ranks_per_chain": 2}), copy, group
+        small_job(changes | {"weight.method": method, "sampling.ranks_per_chain": 2}), world
     )
     found = problems(together)
     agree(not found, str(found))
@@ -57,14 +56,13 @@ def test_a_group_measures_everything(world, agree, number, method, move):
 @pytest.mark.parametrize("changes", OTHERS, ids=str)
 def test_eigenvalues_of_a_group_after_sweeps(world, agree, changes):
     """Green's functions leave no energies behind; all of scalapack's come from its eigenvalues."""
-    copy, group = world.split(2)
     metropolis = {
         "weight.method": "scalapack",
         "sampling.method": "exact",
         "sampling.exact_move": "metropolis",
     }
     simulation = run(
-        small_job(metropolis | EVERYTHING | changes | {"sampling.ranks_per_chain": 2}), copy, group
+        small_job(metropolis | EVERYTHING | changes | {"sampling.ranks_per_chain": 2}), world
     )
     found = problems(simulation)
     agree(not found, str(found))

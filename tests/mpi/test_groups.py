@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import make_diagonalise, random_spins
-from small_jobs import make_job, run
+from small_jobs import make_job, ranks_of, run
 
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
@@ -29,16 +29,18 @@ def test_a_group_finds_what_one_rank_finds(world, agree, method):
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
-    copy, group = world.split(2)
-    jobs = [make_job(weight) for weight in (method, "diagonalise")]
+    jobs = [make_job(method, ranks_per_chain=2), make_job("diagonalise")]
     jobs = [
         job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})})
         for job in jobs
     ]
-    together, alone = run(jobs[0], copy, group), run(jobs[1], World())
-    mine = slice(together.block.first, together.block.first + together.block.count)
+    together, alone = run(jobs[0], world), run(jobs[1], World())
+    mine = together.ranks.block.indices()
     agree(abs(together.rungs[0].bins.draws - alone.rungs[0].bins.draws[mine]).max() < 1e-6, "draws")
-    agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-6, "spins")
+    agree(
+        (together.rungs[0].chains.spins - alone.rungs[0].chains.spins[mine]).abs().max() < 1e-6,
+        "spins",
+    )
     densities = [run.rungs[0].profiles[-1].chain_means for run in (together, alone)]
     agree(
         abs(densities[0] - densities[1][mine]).sum(1).max() < 0.02 * densities[0].sum(1).max(),
@@ -63,15 +65,17 @@ def test_more_ranks_than_shifts(world, agree, method):
 
 
 def test_a_group_sweeps_as_one_rank(world, agree):
-    copy, group = world.split(2)
     settings = {"method": "exact", "exact_move": "metropolis"}
     together, alone = (
-        run(make_job("blocks", **settings), copy, group),
+        run(make_job("blocks", ranks_per_chain=2, **settings), world),
         run(make_job("blocks", **settings), World()),
     )
-    mine = slice(together.block.first, together.block.first + together.block.count)
+    mine = together.ranks.block.indices()
     agree(together.rungs[0].exact.local is not None, "no local sweeps")
-    agree((together.rungs[0].spins - alone.rungs[0].spins[mine]).abs().max() < 1e-8, "spins")
+    agree(
+        (together.rungs[0].chains.spins - alone.rungs[0].chains.spins[mine]).abs().max() < 1e-8,
+        "spins",
+    )
 
 
 def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
@@ -79,8 +83,8 @@ def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
         "hpcslmc.simulation.simulation.choose_method",
         lambda *arguments: ("blocks" if world.is_root else "diagonalise", f"by rank {world.rank}"),
     )
-    copy, group = world.split(2)
-    simulation = Simulation(make_job("auto", ranks_per_chain=2), copy, group=group)
+    job = make_job("auto", ranks_per_chain=2)
+    simulation = Simulation(job, ranks_of(world, job))
     agree(
         (simulation.method, simulation.method_reason) == ("blocks", "by rank 0"),
         simulation.method_reason,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_jobs import make_job, run
+from small_jobs import make_job, ranks_of, run
 
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
@@ -28,7 +28,7 @@ def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
         run(make_job(ensemble=ensemble, **sampling), world),
         run(make_job(ensemble=ensemble, **sampling), World()),
     )
-    mine = slice(together.block.first, together.block.first + together.block.count)
+    mine = together.ranks.block.indices()
     for here, there in zip(together.rungs, alone.rungs, strict=True):
         agree(
             abs(here.temperature - there.temperature) < 1e-9 and abs(here.mu - there.mu) < 1e-9,
@@ -36,7 +36,7 @@ def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
         )
         apart = np.abs(here.bins.draws - there.bins.draws[mine]).max()
         agree(apart < 1e-7, f"draws differ by {apart}")
-        spins = float((here.spins - there.spins[mine]).abs().max())
+        spins = float((here.chains.spins - there.chains.spins[mine]).abs().max())
         agree(spins < 1e-7, f"spins differ by {spins}")
     if ensemble:
         agree(np.array_equal(together.swaps.replica, alone.swaps.replica[mine]), "exchanges differ")
@@ -55,7 +55,7 @@ def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
 def test_differing_parameters_are_noticed(world, agree):
     from hpcslmc.learning.trainer import check_identical
 
-    simulation = Simulation(make_job(), world)
+    simulation = Simulation(make_job(), ranks_of(world, make_job()))
     check_identical(simulation.rungs[0].learning.model, world)
     if world.rank == 1:
         simulation.rungs[0].learning.model.constant += 1e-16

@@ -30,7 +30,7 @@ def test_acceptance_and_convergence_are_those_of_all_chains(world, agree):
 
 def test_chains_that_stand_still_are_counted_on_all_ranks(world, agree):
     simulation = run(make_job(samples=8, ensemble={"temperature": [0.3, 0.1]}), world)
-    mine = simulation.block.indices()
+    mine = simulation.ranks.block.indices()
     for rung in simulation.rungs:
         rung.bins.draws[:, :, rung.bins.names.index("m2_uniform")] = np.linspace(
             0.1, 0.2, rung.bins.draws.shape[1]

@@ -5,6 +5,7 @@ import itertools
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from exact_moves import MOVES, make_moves
 from helpers import make_diagonalise, z_score
 
 from hpcslmc.measure.observables import observables
-from hpcslmc.sampling import HMC, Exchange, Move
+from hpcslmc.sampling import HMC, Chains, Exchange, Move
 from hpcslmc.streams import Stream
 
 CHAINS = 400
@@ -122,26 +123,23 @@ def test_exchange_alone_carries_the_other_temperatures():
     weights = [make_diagonalise((2, 2), J=4.0, beta=beta, mu=-0.5) for beta in betas]
     hmc = HMC(weights[0], Stream(11, torch.arange(CHAINS), "hmc"), 1.5, 0.5)
     swaps = Exchange(Stream(11, torch.arange(CHAINS), "exchange"), 3, CHAINS)
-    spins = [Stream(12 + k, torch.arange(CHAINS), "start").directions(4) for k in range(3)]
-    evaluations = [
-        weight.evaluate(s, forces=True) for weight, s in zip(weights, spins, strict=True)
-    ]
+    chains = []
+    for k, weight in enumerate(weights):
+        spins = Stream(12 + k, torch.arange(CHAINS), "start").directions(4)
+        chains.append(Chains(spins, weight.evaluate(spins, forces=True), torch.zeros(CHAINS)))
     measures = observables(weights[0].hamiltonian.lattice)
     draws: dict[tuple[int, str], list] = {}
     for k in range(100):
-        step = hmc.move(spins[0], evaluations[0])
-        spins[0], evaluations[0] = step.spins, step.evaluation
-        spins, evaluations, _ = swaps.move(weights, spins, evaluations, forces=k % 3 == 0)
+        step = hmc.move(chains[0].spins, chains[0].evaluation)
+        chains[0] = replace(chains[0], spins=step.spins, evaluation=step.evaluation)
+        chains = swaps.move(weights, chains, forces=k % 3 == 0)
         if k % 3:
-            evaluations[0] = weights[0].evaluate(spins[0], forces=True)
-        for rung, weight in enumerate(weights):
-            assert torch.allclose(
-                evaluations[rung].log_weight, weight.log_weight(spins[rung]), atol=1e-9
-            )
+            evaluation = weights[0].evaluate(chains[0].spins, forces=True)
+            chains[0] = replace(chains[0], evaluation=evaluation)
+        for rung, (weight, at) in enumerate(zip(weights, chains, strict=True)):
+            assert torch.allclose(at.evaluation.log_weight, weight.log_weight(at.spins), atol=1e-9)
             for o in measures if k >= 25 else ():
-                draws.setdefault((rung, o.name), []).append(
-                    o.measure(spins[rung], evaluations[rung])
-                )
+                draws.setdefault((rung, o.name), []).append(o.measure(at.spins, at.evaluation))
     for (rung, name), values in draws.items():
         found, exact = torch.stack(values, 1).numpy(), exact_means(betas[rung])[name]
         assert abs(z_score(found, exact)) < 4.0, (rung, name, found.mean(), exact)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from measurement import drude_weight, measured
+from small_jobs import ranks_of
 
 from hpcslmc.analysis.results import Results
 from hpcslmc.errors import UserError
@@ -131,7 +132,7 @@ def chosen_job(choice: Choice, folder: Path) -> Job:
 def prepare(folder: Path) -> None:
     """Leave models of every kind, and data, of runs before."""
     for name, mu in itertools.product(MODELS, FACTORS["hamiltonian.mu"]):
-        simulation = Simulation(small_job({"effective.model": name, "hamiltonian.mu": mu}), World())
+        simulation = Simulation(small_job({"effective.model": name, "hamiltonian.mu": mu}))
         while simulation.phase in ("thermalise", "learn"):
             simulation.advance()
         rung = simulation.rungs[0]
@@ -196,14 +197,13 @@ def covering(
     return choices, refused
 
 
-def run(
-    job: Job, world: World, group: World | None = None, interrupted: Path | None = None
-) -> Simulation:
+def run(job: Job, world: World, interrupted: Path | None = None) -> Simulation:
     """The simulation at the job's end. Collective.
 
     It is saved in the middle of sampling, and resumed, where ``interrupted`` is a folder for that.
     """
-    simulation = Simulation(job, world, group=group)
+    ranks = ranks_of(world, job)
+    simulation = Simulation(job, ranks)
     while not simulation.finished:
         simulation.advance()
         if (
@@ -212,7 +212,7 @@ def run(
             and simulation.done == job.sampling.samples // 2 + 1
         ):
             simulation.save(interrupted / "checkpoint.h5", {})
-            simulation = Simulation(job, world, group=group, resume=interrupted / "checkpoint.h5")
+            simulation = Simulation(job, ranks, interrupted / "checkpoint.h5")
             interrupted = None
     return simulation
 
@@ -231,10 +231,10 @@ def problems(simulation: Simulation) -> list[str]:
 
 
 def _problems(rung: Rung) -> Iterator[str]:
-    job, hamiltonian, spins = rung.setting.job, rung.setting.hamiltonian, rung.spins
+    job, hamiltonian, spins = rung.setting.job, rung.setting.hamiltonian, rung.chains.spins
     exact = Diagonalise(hamiltonian, 1.0 / rung.temperature, rung.mu).evaluate(spins)
     for name in ("log_weight", "energy", "density"):
-        error = float((getattr(rung.evaluation, name) - getattr(exact, name)).abs().max())
+        error = float((getattr(rung.chains.evaluation, name) - getattr(exact, name)).abs().max())
         if not error < EXACT:
             yield f"{name} of the last configuration is wrong by {error:.1e}"
     if rung.bins.draws.shape[1] != job.sampling.samples // job.sampling.bin_size:

@@ -6,6 +6,7 @@ from pathlib import Path
 from hpcslmc.analysis import results_file
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
@@ -40,9 +41,14 @@ def make_job(
     )
 
 
-def run(job: Job, world: World, group: World | None = None) -> Simulation:
+def ranks_of(world: World, job: Job) -> Ranks:
+    """The roles of a job's ranks. Collective."""
+    return Ranks.of(world, job.sampling.chains, job.sampling.ranks_per_chain)
+
+
+def run(job: Job, world: World) -> Simulation:
     """The simulation at the job's end. Collective."""
-    simulation = Simulation(job, world, group=group)
+    simulation = Simulation(job, ranks_of(world, job))
     while not simulation.finished:
         simulation.advance()
     return simulation
@@ -51,4 +57,4 @@ def run(job: Job, world: World, group: World | None = None) -> Simulation:
 def write_results(path: Path, simulation: Simulation, versions: Mapping[str, str]) -> None:
     """Gather the results of a simulation and write them to a file. Collective."""
     results = collect(simulation, versions)
-    simulation.world.on_root(lambda: results_file.write(path, results))
+    simulation.ranks.chains.on_root(lambda: results_file.write(path, results))

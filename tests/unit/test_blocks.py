@@ -71,7 +71,7 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_a_self_learning_job_at_half_filling_samples_without_forces(method, monkeypatch):
-    simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}), World())
+    simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}))
     while simulation.phase != "sample":
         simulation.advance()
     monkeypatch.setattr(Blocks, "_forces", None)

@@ -101,18 +101,20 @@ def test_a_device_without_measured_times(monkeypatch):
 
 def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):
     job = make_job("auto")
-    first = Simulation(job, World())
+    first = Simulation(job)
     first.advance()
     first.save(tmp_path / "checkpoint.h5", {})
     monkeypatch.setattr(
         simulation, "choose_method", lambda *arguments: ("blocks", "the table has changed")
     )
-    resumed = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
     assert (resumed.method, resumed.method_reason) == (first.method, "as before")
-    assert (first.method, Simulation(job, World()).method) == ("diagonalise", "blocks")
+    assert (first.method, Simulation(job).method) == ("diagonalise", "blocks")
     for run in (first, resumed):
         run.advance()
-    assert torch.equal(first.rungs[0].evaluation.log_weight, resumed.rungs[0].evaluation.log_weight)
+    assert torch.equal(
+        first.rungs[0].chains.evaluation.log_weight, resumed.rungs[0].chains.evaluation.log_weight
+    )
 
 
 def test_predictions_meet_the_table_and_go_on_as_powers():

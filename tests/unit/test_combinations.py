@@ -88,7 +88,7 @@ def test_every_method_with_every_move_measures_everything(method, move, world, d
         with pytest.raises(UserError, match="gives no forces, which learning and exact_move"):
             small_job(changes)
         return
-    simulation = run(small_job(changes), world, world)
+    simulation = run(small_job(changes), world)
     assert problems(simulation) == []
     assert simulation.rungs[0].profiles and differences(simulation, diagonalised[move]) < SAME
 
@@ -101,10 +101,10 @@ def test_any_two_options_run_together_or_are_refused(tmp_path, world):
         assert REFUSED[frozenset(pair)] in sentence, sentence
     for choice in choices:
         job = chosen_job(choice, tmp_path)
-        simulation = run(job, world, world, tmp_path if choice["interrupted"] else None)
+        simulation = run(job, world, tmp_path if choice["interrupted"] else None)
         assert problems(simulation) == [], choice
         if choice["interrupted"]:
-            assert differences(simulation, run(job, world, world)) == 0.0, choice
+            assert differences(simulation, run(job, world)) == 0.0, choice
 
 
 @pytest.mark.validate
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_found(world):
     assert "T = 0.5: draws of density are not finite" in problems(simulation)
     rung.profiles[0].count = 0
     assert "no structure_factor" in problems(simulation)
-    rung.evaluation.log_weight.add_(2.0 * EXACT)
+    rung.chains.evaluation.log_weight.add_(2.0 * EXACT)
     assert any(
         "log_weight of the last configuration is wrong" in problem
         for problem in problems(simulation)
@@ -148,14 +148,13 @@ def test_sweeps_end_where_they_have_no_frequencies(method, world):
             "sampling.exact_move": "metropolis",
         }
     )
-    simulation = run(job, world, world)
+    simulation = run(job, world)
     rung = simulation.rungs[0]
     assert rung.exact.local is not None
     rung.set_ensemble(0.00035, -3.0)
-    rung.evaluation = rung.exact.evaluate(rung.spins)
     assert rung.exact.local is None
     rung.thermalise()
-    assert torch.isfinite(rung.evaluation.log_weight).all()
+    assert torch.isfinite(rung.chains.evaluation.log_weight).all()
 
 
 def test_one_rank_is_in_no_groups(world):

@@ -8,7 +8,6 @@ from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import Failure
-from hpcslmc.parallel.world import World
 from hpcslmc.sampling import Metropolis
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.streams import Stream
@@ -88,10 +87,9 @@ def test_a_simulation_asks_through_the_guard(tmp_path, monkeypatch):
     job = make_job()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    simulation = Simulation(job, World())
-    simulation.advance()
-    simulation.rungs[0].weight.density = Broken(simulation.rungs[0].spins[5], "log W")
-    simulation.rungs[0].evaluation = None
+    start = Simulation(job).rungs[0].chains.spins
+    simulation = Simulation(job)
+    simulation.rungs[0].weight.density = Broken(start[5], "log W")
     with pytest.raises(Failure, match="chain 5 failed"):
         simulation.advance()
     assert (tmp_path / "out/failed_chain_5.npy").exists()

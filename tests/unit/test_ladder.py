@@ -188,12 +188,14 @@ def test_what_is_known_of_every_rung_is_true(weight, sampling):
     simulation = run(make_job(weight, ensemble=LADDER, **sampling), World())
     assert simulation.swaps.accepted.sum() > 0
     for rung, temperature in zip(simulation.rungs, LADDER["temperature"], strict=True):
-        exact = make_diagonalise((4, 4), beta=1.0 / temperature).evaluate(rung.spins, forces=True)
-        assert torch.allclose(rung.evaluation.log_weight, exact.log_weight, atol=1e-8)
-        assert torch.allclose(rung.evaluation.energy, exact.energy, atol=1e-9)
-        assert torch.allclose(rung.evaluation.density, exact.density, atol=1e-9)
-        if rung.evaluation.forces is not None:
-            assert torch.allclose(rung.evaluation.forces, exact.forces, atol=1e-7)
+        exact = make_diagonalise((4, 4), beta=1.0 / temperature).evaluate(
+            rung.chains.spins, forces=True
+        )
+        assert torch.allclose(rung.chains.evaluation.log_weight, exact.log_weight, atol=1e-8)
+        assert torch.allclose(rung.chains.evaluation.energy, exact.energy, atol=1e-9)
+        assert torch.allclose(rung.chains.evaluation.density, exact.density, atol=1e-9)
+        if rung.chains.evaluation.forces is not None:
+            assert torch.allclose(rung.chains.evaluation.forces, exact.forces, atol=1e-7)
 
 
 def test_each_rung_without_exchange_is_a_run_of_its_own():
@@ -205,8 +207,8 @@ def test_each_rung_without_exchange_is_a_run_of_its_own():
         run(make_job(ensemble=LADDER | {"exchange": 0}), World()),
         run(make_job(ensemble={"temperature": 0.5}), World()),
     )
-    assert torch.equal(scan.rungs[0].spins, alone.rungs[0].spins)
-    assert not torch.equal(scan.rungs[0].spins, scan.rungs[1].spins)
+    assert torch.equal(scan.rungs[0].chains.spins, alone.rungs[0].chains.spins)
+    assert not torch.equal(scan.rungs[0].chains.spins, scan.rungs[1].chains.spins)
 
 
 @pytest.fixture(scope="module")
@@ -227,11 +229,11 @@ STOPS = {
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_spaced_and_filled_ladder_resumes_to_the_bit(tmp_path, whole, stop):
-    first = Simulation(whole.job, World())
+    first = Simulation(whole.job)
     while not STOPS[stop](first):
         first.advance()
     first.save(tmp_path / "checkpoint.h5", {})
-    second = Simulation(whole.job, World(), resume=tmp_path / "checkpoint.h5")
+    second = Simulation(whole.job, resume=tmp_path / "checkpoint.h5")
     while not second.finished:
         second.advance()
     for a, b in zip(whole.rungs, second.rungs, strict=True):

@@ -224,7 +224,7 @@ def test_learning_stops_when_the_budget_is_spent(budget):
     job = make_job(
         learning={"rounds": 3, "configurations": 10, "steps": 5, "budget": budget and 8 * budget}
     )
-    simulation = Simulation(job, World())
+    simulation = Simulation(job)
     while simulation.phase != "sample":
         simulation.advance()
     learning = simulation.rungs[0].learning

@@ -53,7 +53,7 @@ def test_a_job_starts_from_a_model_of_another_size(tmp_path):
         job.effective.layers,
         job.effective.channels,
     ) == ("messages", 3, 2, 4)
-    simulation = Simulation(job, World())
+    simulation = Simulation(job)
     while simulation.phase != "sample":
         simulation.advance()
     (entry,) = simulation.rungs[0].learning.history
@@ -83,7 +83,7 @@ def test_bad_files_are_one_sentence(tmp_path):
         del file["couplings"]
     tables = make_job().model_dump() | {"effective": {"start_from": str(path)}}
     with pytest.raises(UserError, match="couplings do not fit"):
-        Simulation(resolve(Job.model_validate(tables)), World())
+        Simulation(resolve(Job.model_validate(tables)))
     with h5py.File(path, "r+") as file:
         file.attrs["architecture"] = '{"name": "linear"}'
     with pytest.raises(UserError, match="damaged"):
@@ -107,7 +107,7 @@ def table_from(path, temperature: object = 0.1, J: float = 1.0, **ensemble: obje
 
 
 def remarks_after_thermalisation(tables: dict) -> list[str]:
-    simulation = Simulation(resolve(Job.model_validate(tables)), World())
+    simulation = Simulation(resolve(Job.model_validate(tables)))
     while simulation.phase == "thermalise":
         simulation.advance()
     return [remark for remark in simulation.remarks if "start_from" in remark]
@@ -125,7 +125,7 @@ def test_a_model_of_other_physics_is_told(tmp_path):
 
 
 def test_a_run_writes_the_coupling_into_its_model(tmp_path):
-    simulation = Simulation(make_job(method="guided"), World())
+    simulation = Simulation(make_job(method="guided"))
     simulation.keep_learned(tmp_path, {})
     assert load_model(str(tmp_path)).J == 1.0
 
@@ -156,11 +156,11 @@ def test_a_tuned_job_that_is_resumed_keeps_the_model_it_started_from(tmp_path):
     save_model(tmp_path / "model.h5", learned("linear"), {}, J=1.0)
     tables = table_from(tmp_path, 0.1, filling=0.8)
     job = resolve(Job.model_validate(tables | {"thermalisation": {"moves": 24}}))
-    whole = Simulation(job, World())
+    whole = Simulation(job)
     for _ in range(3):
         whole.advance()
     whole.save(tmp_path / "checkpoint.h5", {})
-    resumed = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
     for simulation in (whole, resumed):
         while simulation.phase != "sample":
             simulation.advance()

@@ -30,7 +30,7 @@ def variant(shape: tuple[int, int], **learning) -> Job:
 def kept(tmp_path_factory):
     """Output directory and simulation of a run that kept its data."""
     folder = tmp_path_factory.mktemp("kept")
-    simulation = Simulation(variant((4, 4), keep_data=True, force_weight=0.5), World())
+    simulation = Simulation(variant((4, 4), keep_data=True, force_weight=0.5))
     while simulation.phase != "sample":
         simulation.advance()
     data = [x.clone() for x in simulation.rungs[0].learning.data.stacked()]
@@ -67,7 +67,7 @@ def test_replayed_data_are_learned(kept):
     folder, _, (spins, log_weight, _) = kept
     found = {}
     for replay in ((), (str(folder),)):
-        simulation = Simulation(variant((4, 6), replay=replay, force_weight=0.5), World())
+        simulation = Simulation(variant((4, 6), replay=replay, force_weight=0.5))
         while simulation.phase != "sample":
             simulation.advance()
         twin = on_lattice(simulation.rungs[0].learning.model, Lattice((4, 4)))
@@ -78,16 +78,16 @@ def test_replayed_data_are_learned(kept):
 
 def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
     job = variant((4, 6), replay=(str(kept[0]),), force_weight=0.5)
-    whole, first = Simulation(job, World()), Simulation(job, World())
+    whole, first = Simulation(job), Simulation(job)
     while first.rungs[0].learning.trainer.step < 37:
         first.advance()
     first.save(tmp_path / "checkpoint.h5", {})
-    second = Simulation(job, World(), resume=tmp_path / "checkpoint.h5")
+    second = Simulation(job, resume=tmp_path / "checkpoint.h5")
     while not whole.finished:
         whole.advance()
     while not second.finished:
         second.advance()
-    assert torch.equal(whole.rungs[0].spins, second.rungs[0].spins)
+    assert torch.equal(whole.rungs[0].chains.spins, second.rungs[0].chains.spins)
     assert all(
         torch.equal(a, b)
         for a, b in zip(

@@ -53,7 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Checkpoints of two jobs in several stages."""
     path, found = tmp_path_factory.mktemp("saved") / "checkpoint.h5", {}
     for kind in ("slmc", "ladder"):
-        simulation = Simulation(make_job(**JOBS[kind]), World())
+        simulation = Simulation(make_job(**JOBS[kind]))
         while not simulation.finished:
             simulation.advance()
             simulation.save(path, {})
@@ -172,7 +172,7 @@ INCONSISTENT = {
 
 
 def resume(path: Path, kind: str) -> Simulation:
-    return Simulation(make_job(**JOBS[kind.partition(",")[0]]), World(), resume=path)
+    return Simulation(make_job(**JOBS[kind.partition(",")[0]]), resume=path)
 
 
 @pytest.mark.parametrize("case", INCONSISTENT)

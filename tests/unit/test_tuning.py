@@ -15,7 +15,7 @@ def advance_to(simulation: Simulation, phase: str) -> None:
 
 
 def test_every_phase_starts_from_the_length_that_the_one_before_has_found():
-    simulation = Simulation(make_job(method="guided"), World())
+    simulation = Simulation(make_job(method="guided"))
     (rung,) = simulation.rungs
     inner = rung.learning.slmc.inner
     advance_to(simulation, "learn")
@@ -66,17 +66,20 @@ def start_from(tmp_path, factor: float, **sampling):
 @pytest.mark.parametrize("method", ["slmc", "guided"])
 def test_a_guide_that_is_worse_than_none_is_given_up_for_good(tmp_path, method):
     job = start_from(tmp_path, -3.0, method=method)
-    simulation, path = Simulation(job, World()), tmp_path / "checkpoint.h5"
+    simulation, path = Simulation(job), tmp_path / "checkpoint.h5"
     (rung,) = simulation.rungs
     assert rung.exact.guide is not None
     simulation.advance()
     assert rung.exact.guide is None and rung.exact.misguided
     simulation.save(path, {})
-    resumed = Simulation(job, World(), resume=path)
+    resumed = Simulation(job, resume=path)
     while not simulation.finished:
         simulation.advance()
         resumed.advance()
-    assert torch.equal(resumed.rungs[0].spins, rung.spins) and resumed.rungs[0].exact.misguided
+    assert (
+        torch.equal(resumed.rungs[0].chains.spins, rung.chains.spins)
+        and resumed.rungs[0].exact.misguided
+    )
     told = [remark for remark in simulation.remarks if "forces" in remark]
     assert len(told) == (2 if method == "guided" else 1) and told == [
         remark for remark in resumed.remarks if "forces" in remark

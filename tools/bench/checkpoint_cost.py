@@ -22,6 +22,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.job.load import make_job
 from hpcslmc.learning.data import DataSet
 from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.storage import checkpoint
@@ -127,28 +129,28 @@ def large_job(shape: list[int], chains: int, size: int, world: World) -> Simulat
     instead.
     """
     configurations = max(1, size // (chains * shape[0] * shape[1] * 2 * 3 * 8))
-    simulation = Simulation(
-        make_job(
-            {
-                "lattice": {"shape": shape},
-                "ensemble": {"temperature": 0.1},
-                "weight": {"method": "diagonalise"},
-                "effective": {"model": "linear"},
-                "learning": {"configurations": configurations + 1},
-                "sampling": {"chains": chains},
-            }
-        ),
-        world,
+    job = make_job(
+        {
+            "lattice": {"shape": shape},
+            "ensemble": {"temperature": 0.1},
+            "weight": {"method": "diagonalise"},
+            "effective": {"model": "linear"},
+            "learning": {"configurations": configurations + 1},
+            "sampling": {"chains": chains},
+        }
     )
+    simulation = Simulation(job, Ranks.of(world, chains))
     rung, sites = simulation.rungs[0], shape[0] * shape[1]
+    count = simulation.ranks.block.count
     random = torch.Generator().manual_seed(world.rank)
     known = [
-        torch.rand(simulation.block.count, *of, generator=random, dtype=torch.float64)
+        torch.rand(count, *of, generator=random, dtype=torch.float64)
         for of in ((), (sites, 3), (), ())
     ]
-    simulation.phase, rung.evaluation = "learn", Evaluation(*known)
+    simulation.phase = "learn"
+    rung.chains = replace(rung.chains, evaluation=Evaluation(*known))
     for _ in range(configurations):
-        forces = torch.rand(simulation.block.count, sites, 3, generator=random, dtype=torch.float64)
+        forces = torch.rand(count, sites, 3, generator=random, dtype=torch.float64)
         rung.learning.data.add(forces.clone(), Evaluation(known[0], forces))
     rung.learning.evaluations = configurations
     return simulation
@@ -189,7 +191,7 @@ def memory(folder: Path, shape: list[int], chains: int, size: int, world: World)
         "a job's learning",
         "resume",
         own,
-        lambda: Simulation(job, world, resume=path).rungs[0].learning.data,
+        lambda: Simulation(job, Ranks.of(world, job.sampling.chains), path).rungs[0].learning.data,
         lambda read: checksums(read) == before,
     )
     if world.is_root:

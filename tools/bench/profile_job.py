@@ -20,6 +20,7 @@ from rich.table import Table
 
 from hpcslmc.job.load import load_job
 from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.simulation.simulation import Simulation
 
@@ -156,9 +157,9 @@ def main() -> None:
         job = job.model_copy(
             update={"sampling": job.sampling.model_copy(update={"samples": options.samples})}
         )
-    copy, group = world.split(job.sampling.ranks_per_chain)
     where = device(world)
-    simulation = Simulation(job, copy, where, group)
+    ranks = Ranks.of(world, job.sampling.chains, job.sampling.ranks_per_chain, where)
+    simulation = Simulation(job, ranks)
     if world.is_root:
         print(
             f"{options.job}: exact weight by {simulation.method} ({simulation.method_reason}); "

@@ -26,6 +26,7 @@ from hpcslmc.cli.launch import variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.watch import Watch
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.sampling import Move
@@ -68,7 +69,8 @@ def sampling(base: Job, world: World, name: str) -> Simulation:
         "chains": chains * world.size,
         "samples": 10**6,
     }
-    simulation = Simulation(variant(base, made, ROOT / "out"), world)
+    job = variant(base, made, ROOT / "out")
+    simulation = Simulation(job, Ranks.of(world, job.sampling.chains))
     while simulation.stage != "sample":
         simulation.advance()
     return simulation

@@ -44,7 +44,6 @@ from hpcslmc.cli.launch import Launcher
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.learning.rounds import STAGES
-from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.state import PHASES
 from hpcslmc.storage import checkpoint
@@ -421,7 +420,7 @@ def damage(folder: Path, count: int, rng: random.Random, whole: Path, tally: Tal
     for kind in itertools.islice(itertools.cycle(DAMAGES), count):
         path.write_bytes(damaged(good, kind, rng))
         try:
-            simulation = Simulation(job, World(), resume=path)
+            simulation = Simulation(job, resume=path)
             remarks = simulation.resume_remarks
             tally.expect(
                 simulation.resumed_from == before

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.job.load import make_job
-from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 
 TOLERANCE = 0.002
@@ -85,7 +84,7 @@ def _run(name: str, seed: int, samples: int, table: Table) -> int:
     sampling = {"chains": 16} | sections.get("sampling", {})
     sampling |= {"method": "exact", "moves": 1, "samples": samples, "seed": seed}
     job = make_job(sections | {"sampling": sampling})
-    simulation, began = Simulation(job, World()), time.process_time()
+    simulation, began = Simulation(job), time.process_time()
     while simulation.phase == "thermalise":
         simulation.advance()
     moves, seconds = (
