@@ -40,7 +40,7 @@ class Evaluation:
     def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
         """Select this evaluation where ``keep`` (chains,) bool is true, the other one elsewhere."""
         merged = {}
-        for field in fields(self):
+        for field in fields(Evaluation):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine is not None and theirs is not None:
                 mask = keep.reshape(-1, *[1] * (mine.ndim - 1))
@@ -52,7 +52,7 @@ class Evaluation:
         return Evaluation(
             *(
                 value if value is None else value[rows]
-                for value in (getattr(self, f.name) for f in fields(self))
+                for value in (getattr(self, f.name) for f in fields(Evaluation))
             )
         )
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.density import Density, Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.parallel.chains import ChainBlock
 
 NAMES = ("spins", "log_weight", "forces")
@@ -81,31 +81,3 @@ class DataSet:
         if state:
             self._parts = tuple([state[name]] for name in NAMES)
             self._count = state["log_weight"].shape[1]
-
-
-class Recorder:
-    """A density that writes down what it is asked: every evaluation with forces becomes data while
-    it records.
-
-    An HMC trajectory evaluates log W and its forces at every step, and every one of these
-    configurations is as good to learn from as its end.
-
-    Parameters
-    ----------
-    density : Density
-    data : DataSet
-
-    Attributes
-    ----------
-    recording : bool
-    """
-
-    def __init__(self, density: Density, data: DataSet) -> None:
-        self.density, self.data, self.recording = density, data, False
-
-    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """The density at spins (chains, sites, 3)."""
-        evaluation = self.density.evaluate(spins, forces)
-        if self.recording and evaluation.forces is not None:
-            self.data.add(spins, evaluation)
-        return evaluation

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import EffectiveModel
-from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.world import World
 from hpcslmc.sampling import SLMC, Chains, Move, Step
@@ -32,8 +32,7 @@ class SelfLearning:
     ----------
     model : EffectiveModel
     exact : Move
-        Move under the exact weight, for exploring; samples ``recorder``.
-    recorder : Recorder
+        Move under the exact weight, for exploring.
     slmc : SLMC
     data : DataSet
     trainer : Trainer
@@ -50,6 +49,8 @@ class SelfLearning:
         Most exact evaluations of one chain, over all stages.
     fit_linear : bool
         Whether the couplings start from least squares, not from what the model came with.
+    start_remark : str
+        What the user should know of the parameters that the model came with.
 
     Attributes
     ----------
@@ -68,7 +69,6 @@ class SelfLearning:
         self,
         model: EffectiveModel,
         exact: Move,
-        recorder: Recorder,
         slmc: SLMC,
         data: DataSet,
         trainer: Trainer,
@@ -79,8 +79,9 @@ class SelfLearning:
         moves: int,
         budget: int | None = None,
         fit_linear: bool = True,
+        start_remark: str = "",
     ) -> None:
-        self.model, self.exact, self.recorder, self.slmc = model, exact, recorder, slmc
+        self.model, self.exact, self.slmc = model, exact, slmc
         self.data, self.trainer, self.world = data, trainer, world
         self.rounds, self.configurations, self.moves = rounds, configurations, moves
         self.budget, self.fit_linear = budget, fit_linear
@@ -91,6 +92,7 @@ class SelfLearning:
         self.curve: list[dict] = []
         self.history: list[dict] = []
         self.remarks: list[str] = []
+        self._start_remark = start_remark
         self._accepted: list[float] = []
         self._best: dict = {}
 
@@ -129,12 +131,17 @@ class SelfLearning:
         step = carry_on(chains.spins, chains.evaluation)
         return replace(chains, spins=step.spins, evaluation=step.evaluation)
 
+    def begin(self) -> None:
+        """Start from what the exact moves have found in thermalisation."""
+        self.slmc.inner.follow(self.exact)
+        if self._start_remark:
+            self.remarks.append(self._start_remark)
+
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        before = len(self.data)
-        self.recorder.recording = True
-        step = self.exact.move(spins, evaluation)
-        self.recorder.recording = False
-        if len(self.data) == before:  # a move without forces
+        step = self.exact.move(spins, evaluation, keep_visited=True)
+        for point in step.visited:
+            self.data.add(*point)
+        if not step.visited:  # a move without forces
             for _ in range(self.moves - 1):
                 step = self.exact.move(step.spins, step.evaluation)
             self.data.add(step.spins, self.slmc.evaluate(step.spins, forces=True))

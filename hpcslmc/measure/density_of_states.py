@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import EnergyBins, momenta
@@ -37,9 +38,9 @@ class DensityOfStates:
         self.bins = EnergyBins(-electrons.hamiltonian.bound, electrons.hamiltonian.bound, energies)
         self.grid = {"energy": self.bins.axis}
 
-    def measure(self, spins: Tensor) -> Tensor:
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        levels = self.electrons.levels(spins)
+        levels = self.electrons.at(spins, evaluation).levels
         return self.bins.density(levels, torch.full_like(levels, 1.0 / spins.shape[1]))
 
 
@@ -77,9 +78,9 @@ class SpectralFunction:
         self.bins = EnergyBins(-bound, bound, energies)
         self.grid = {**momenta(self.lattice, "k"), "energy": self.bins.axis}
 
-    def measure(self, spins: Tensor) -> Tensor:
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, kx, ky, energies) float64 of spins (chains, sites, 3)."""
-        return self.electrons.of_states(spins, self._function)
+        return self.electrons.at(spins, evaluation).of_states(self._function)
 
     def _function(self, levels: Tensor, states: Tensor) -> Tensor:
         waves = torch.fft.fftn(

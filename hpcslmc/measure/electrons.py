@@ -1,11 +1,12 @@
-r"""What is measured of the electrons' spectrum, and the spectrum itself, worked out once for all
-that want it.
+r"""Observables of the electrons' spectrum, and the spectrum itself, computed once for all of them.
 
 At fixed spins the electrons are free, and their numbers fluctuate: f (1 - f) is the variance of the
 occupation of a level.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ states.
 
 
 class Electrons:
-    """Eigenvalues and eigenvectors of h(S), kept until other spins are asked for.
+    """The electrons of an ensemble, whose levels and states are measured at fixed spins.
 
     Parameters
     ----------
@@ -35,13 +36,6 @@ class Electrons:
     ----------
     bonds : list of (Bonds, Tensor, Tensor)
         Bonds of each kind, and the sites at their starts and ends on the Hamiltonian's device.
-
-    Notes
-    -----
-    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to
-    four times the time of the eigenvalues alone, and 64 N^2 bytes a chain to keep. ``levels`` does
-    not take the eigenvalues that come with them, which differ in rounding: what is measured would
-    depend on what was asked for before, and a resumed run has forgotten that.
     """
 
     def __init__(
@@ -60,42 +54,15 @@ class Electrons:
             )
             for bonds in hamiltonian.bonds
         ]
-        self._spectrum = spectrum
-        self._spins: Tensor | None = None
-        self._levels: Tensor | None = None
-        self._eigensystem: tuple[Tensor, Tensor] | None = None
+        self.spectrum = spectrum
 
-    def _forget_others(self, spins: Tensor) -> None:
-        if self._spins is None or not torch.equal(self._spins, spins):
-            self._spins, self._levels, self._eigensystem = spins.clone(), None, None
-
-    def levels(self, spins: Tensor) -> Tensor:
-        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending, of spins (chains, sites,
-        3).
+    def at(self, spins: Tensor, evaluation: Evaluation) -> "SpectralEvaluation":
+        """Return the evaluation of spins (chains, sites, 3) with levels and states; itself if it
+        has them.
         """
-        self._forget_others(spins)
-        if self._levels is None:
-            self._levels = self._spectrum(spins)
-        return self._levels
-
-    def eigensystem(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n,
-        row 2 i + a for site i and spin a.
-        """
-        self._forget_others(spins)
-        if self._eigensystem is None:
-            self._eigensystem = tuple(torch.linalg.eigh(self.hamiltonian.dense(spins)))
-        return self._eigensystem
-
-    def of_states(self, spins: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """A function of levels and states, worked out for as many chains at a time as memory
-        allows; (chains, ...) as it is.
-        """
-        levels, states = self.eigensystem(spins)
-        batch = max(1, WORK_BYTES // (8 * states.element_size() * states[0].numel()))
-        return torch.cat(
-            [function(*part) for part in zip(levels.split(batch), states.split(batch))]
-        )
+        if isinstance(evaluation, SpectralEvaluation):
+            return evaluation
+        return SpectralEvaluation(**vars(evaluation), electrons=self, spins=spins)
 
     def occupation(self, levels: Tensor) -> Tensor:
         """Fermi function of energies."""
@@ -104,6 +71,57 @@ class Electrons:
     def fluctuation(self, levels: Tensor) -> Tensor:
         """f (1 - f) of energies, without cancellation where f is close to 1."""
         return self.occupation(levels) * torch.special.expit(self.beta * (levels - self.mu))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralEvaluation(Evaluation):
+    """An evaluation with the electrons' levels and states, computed when they are first asked for,
+    once for all that measure them.
+
+    Attributes
+    ----------
+    electrons : Electrons
+    spins : (chains, sites, 3) float64
+
+    Notes
+    -----
+    Eigenvectors are found by each rank for itself, whatever the group: O(N^3) per chain, two to
+    four times the time of the eigenvalues alone, and 64 N^2 bytes a chain while they are kept.
+    ``levels`` does not take the eigenvalues that come with them, which differ in rounding: what is
+    measured would depend on what else is measured.
+    """
+
+    electrons: Electrons
+    spins: Tensor
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending; those of the exact weight
+        where it has them.
+        """
+        if self.spectrum is not None:
+            return self.spectrum
+        if self.electrons.spectrum is None:
+            raise ValueError("levels are asked for, and there is nothing to compute them with")
+        return self.electrons.spectrum(self.spins)
+
+    @cached_property
+    def eigensystem(self) -> tuple[Tensor, Tensor]:
+        """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n,
+        row 2 i + a for site i and spin a.
+        """
+        levels, states = torch.linalg.eigh(self.electrons.hamiltonian.dense(self.spins))
+        return levels, states
+
+    def of_states(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return a function of levels and states, (chains, ...), computed for as many chains at a
+        time as memory allows.
+        """
+        levels, states = self.eigensystem
+        batch = max(1, WORK_BYTES // (8 * states.element_size() * states[0].numel()))
+        return torch.cat(
+            [function(*part) for part in zip(levels.split(batch), states.split(batch))]
+        )
 
 
 class SpectralObservable(Observable):
@@ -136,7 +154,7 @@ class EnergyFluctuation(SpectralObservable):
     name, label = "energy_fluctuation", "electrons' cov(E, E - mu N) at fixed spins / N [t^2]"
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        levels = self.electrons.levels(spins)
+        levels = self.electrons.at(spins, evaluation).levels
         return (levels * (levels - self.electrons.mu) * self.electrons.fluctuation(levels)).sum(
             -1
         ) / self.lattice.sites
@@ -155,7 +173,7 @@ class EnergyNumberFluctuation(SpectralObservable):
     name, label = "energy_number_fluctuation", "electrons' cov(E, N) at fixed spins / N [t]"
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        levels = self.electrons.levels(spins)
+        levels = self.electrons.at(spins, evaluation).levels
         return (levels * self.electrons.fluctuation(levels)).sum(-1) / self.lattice.sites
 
 
@@ -174,4 +192,7 @@ class NumberFluctuation(SpectralObservable):
     name, label = "number_fluctuation", "electrons' var(N) at fixed spins / N"
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return self.electrons.fluctuation(self.electrons.levels(spins)).sum(-1) / self.lattice.sites
+        return (
+            self.electrons.fluctuation(self.electrons.at(spins, evaluation).levels).sum(-1)
+            / self.lattice.sites
+        )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.measure.grid import Axis, Grid
 from hpcslmc.measure.observables import Needs
 from hpcslmc.physics.lattice import Lattice
@@ -33,8 +34,8 @@ class Profile(Protocol):
     grid: Grid
     every: int
 
-    def measure(self, spins: Tensor) -> Tensor:
-        """(chains, *grid) float64 of spins (chains, sites, 3).
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
+        """Return (chains, *grid) float64 of spins (chains, sites, 3) and their exact evaluation.
 
         Collective over the group of ranks that shares the chains.
         """
@@ -94,7 +95,7 @@ class ProfileSums:
             chains, *(len(axis.values) for axis in profile.grid.values()), dtype=torch.float64
         )
 
-    def add(self, sample: int, spins: Tensor) -> dict[str, int]:
+    def add(self, sample: int, spins: Tensor, evaluation: Evaluation) -> dict[str, int]:
         """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over
         the group.
 
@@ -106,7 +107,7 @@ class ProfileSums:
         """
         if sample % self.profile.every:
             return {}
-        values = self.profile.measure(spins).cpu()
+        values = self.profile.measure(spins, evaluation).cpu()
         self._sum += values
         self.count += 1
         strange = (~values.isfinite()).flatten(1).any(1).nonzero()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Evaluation
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import momenta
@@ -38,7 +39,7 @@ class StructureFactor:
         self.lattice, self.every = lattice, every
         self.grid = momenta(lattice, "q")
 
-    def measure(self, spins: Tensor) -> Tensor:
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, qx, qy) float64 of spins (chains, sites, 3)."""
         modes = torch.fft.fftn(spins.unflatten(1, self.lattice.shape), dim=(1, 2), norm="ortho")
         return (modes.real.square() + modes.imag.square()).sum(-1)
@@ -61,6 +62,6 @@ class RealSpaceCorrelations(StructureFactor):
             for name, length in zip(("x", "y"), lattice.shape)
         }
 
-    def measure(self, spins: Tensor) -> Tensor:
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, x, y) float64 of spins (chains, sites, 3)."""
-        return torch.fft.ifftn(super().measure(spins), dim=(1, 2)).real
+        return torch.fft.ifftn(super().measure(spins, evaluation), dim=(1, 2)).real

@@ -35,7 +35,7 @@ DEGENERATE = 1e-9
 
 def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tensor:
     """(chains,) float64, the hopping energy <K> per site and direction of levels and states as
-    ``Electrons.eigensystem`` gives them.
+    ``SpectralEvaluation.eigensystem`` gives them.
     """
     hamiltonian = electrons.hamiltonian
     waves = states.unflatten(1, (-1, 2))
@@ -86,7 +86,9 @@ class HoppingEnergy(SpectralObservable):
     name, label, needs = "hopping_energy", "hopping energy / N, one direction [t]", Needs.STATES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return self.electrons.of_states(spins, partial(hopping_energy, self.electrons))
+        return self.electrons.at(spins, evaluation).of_states(
+            partial(hopping_energy, self.electrons)
+        )
 
 
 class DrudeWeight(SpectralObservable):
@@ -101,7 +103,7 @@ class DrudeWeight(SpectralObservable):
     name, label, needs = "drude_weight", "Drude weight D [t]", Needs.STATES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return self.electrons.of_states(spins, self._weight)
+        return self.electrons.at(spins, evaluation).of_states(self._weight)
 
     def _weight(self, levels: Tensor, states: Tensor) -> Tensor:
         _, strengths = transitions(self.electrons, levels, states)
@@ -134,11 +136,10 @@ class OpticalConductivity:
         self.bins = EnergyBins(0.0, 2.0 * electrons.hamiltonian.bound, energies)
         self.grid = {"omega": self.bins.axis}
 
-    def measure(self, spins: Tensor) -> Tensor:
+    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, energies) float64 of spins (chains, sites, 3)."""
-        return self.electrons.of_states(
-            spins,
+        return self.electrons.at(spins, evaluation).of_states(
             lambda *eigensystem: (
                 math.pi * self.bins.density(*transitions(self.electrons, *eigensystem))
-            ),
+            )
         )

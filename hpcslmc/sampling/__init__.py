@@ -12,8 +12,8 @@ from hpcslmc.sampling.chains import Chains
 from hpcslmc.sampling.exchange import Exchange
 from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
-from hpcslmc.sampling.move import Step
-from hpcslmc.sampling.slmc import SLMC, Move, SLMCStep
+from hpcslmc.sampling.move import Move, Step
+from hpcslmc.sampling.slmc import SLMC, SLMCStep
 from hpcslmc.streams import Stream
 
 __all__ = [

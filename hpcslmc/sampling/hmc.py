@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
-from hpcslmc.sampling.move import Step
+from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
+
+Number = TypeVar("Number", float, Tensor)
 
 TARGET_ACCEPTANCE = 0.8
 MOST_STEPS = 1000
@@ -45,41 +48,69 @@ def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Ten
     return moved / moved.norm(dim=-1, keepdim=True), turned
 
 
+class Tuning(NamedTuple, Generic[Number]):
+    """The columns of ``Step.tuning`` of HMC, or their means over all chains.
+
+    Attributes
+    ----------
+    acceptance
+        1 or 0.
+    likely
+        Expectation of it, p = min(1, exp(gain)).
+    change, growth
+        p times the change of log W along the trajectory, and times its derivative by the logarithm
+        of the trajectory's length.
+    change_squared, change_growth
+        p times the change squared, and times the product of both.
+    log_weight, log_weight_squared
+        Log W at the start, and its square.
+    forces, unguided
+        Squared norm of the forces at the end, and of what the guide leaves of them; 0 without a
+        guide.
+    """
+
+    acceptance: Number
+    likely: Number
+    change: Number
+    growth: Number
+    change_squared: Number
+    change_growth: Number
+    log_weight: Number
+    log_weight_squared: Number
+    forces: Number
+    unguided: Number
+
+
 def _tuning(
     acceptance: Tensor,
     gain: Tensor,
     change: Tensor,
     growth: Tensor,
     log_weight: Tensor,
-    whole: Tensor,
-    rest: Tensor,
+    forces: Tensor,
+    unguided: Tensor,
 ) -> Tensor:
-    """What ``HMC.tune`` wants the means of, (chains, 10), from numbers of each chain.
-
-    Acceptance; its expectation p = min(1, exp(gain)); p times the change of log W, its growth
-    (derivative by the logarithm of the length), the change squared and the product of both; log W
-    and its square; squared norms of the forces, and of what the guide leaves of them.
+    """Columns of ``Tuning``, (chains, 10), from numbers (chains,); those of a trajectory that has
+    diverged count as zero.
     """
     finite = gain.isfinite()
     likely = torch.where(finite, gain.clamp_max(0.0).exp(), 0.0)
-    change, growth, whole, rest = (
-        torch.where(finite, x, 0.0) for x in (change, growth, whole, rest)
+    change, growth, forces, unguided = (
+        torch.where(finite, x, 0.0) for x in (change, growth, forces, unguided)
     )
-    return torch.stack(
-        (
-            acceptance,
-            likely,
-            likely * change,
-            likely * growth,
-            likely * change.square(),
-            likely * change * growth,
-            log_weight,
-            log_weight.square(),
-            whole,
-            rest,
-        ),
-        1,
+    columns = Tuning(
+        acceptance=acceptance,
+        likely=likely,
+        change=likely * change,
+        growth=likely * growth,
+        change_squared=likely * change.square(),
+        change_growth=likely * change * growth,
+        log_weight=log_weight,
+        log_weight_squared=log_weight.square(),
+        forces=forces,
+        unguided=unguided,
     )
+    return torch.stack(columns, 1)
 
 
 class HMC:
@@ -154,7 +185,7 @@ class HMC:
         """The density at spins (chains, sites, 3), as ``move`` wants it."""
         return self.density.evaluate(spins, forces=True)
 
-    def move(self, spins: Tensor, evaluation: Evaluation) -> Step:
+    def move(self, spins: Tensor, evaluation: Evaluation, keep_visited: bool = False) -> Step:
         """Run one trajectory of every chain from spins (chains, sites, 3) with known forces."""
         sites = spins.shape[1]
         numbers = self.stream.uniform(2)
@@ -164,17 +195,20 @@ class HMC:
         kinetic = 0.5 * momenta.square().sum((1, 2))
         moved, proposed = spins, evaluation
         guiding = self.guide(spins) if self.guide else None
+        visited: list[tuple[Tensor, Evaluation]] = []
         for _ in range(self.steps):
             moved, momenta, proposed, guiding = self._step(moved, momenta, proposed, guiding, time)
+            if keep_visited:
+                visited.append((moved, proposed))
         change = proposed.log_weight - evaluation.log_weight
         gain = change + kinetic - 0.5 * momenta.square().sum((1, 2))
         accept = torch.log(numbers[:, 1]) < gain
         speed = (proposed.forces * momenta).sum((1, 2))
-        whole = rest = torch.zeros_like(gain)
+        forces = unguided = torch.zeros_like(gain)
         if guiding is not None:
-            whole, rest = (
-                _tangential(forces, moved).square().sum((1, 2))
-                for forces in (proposed.forces, proposed.forces - guiding)
+            forces, unguided = (
+                _tangential(of, moved).square().sum((1, 2))
+                for of in (proposed.forces, proposed.forces - guiding)
             )
         return Step(
             spins=torch.where(accept[:, None, None], moved, spins),
@@ -186,9 +220,10 @@ class HMC:
                 change,
                 speed * self.steps * time[:, 0, 0],
                 evaluation.log_weight,
-                whole,
-                rest,
+                forces,
+                unguided,
             ),
+            visited=tuple(visited),
         )
 
     def _step(
@@ -237,8 +272,8 @@ class HMC:
         enough, lest a length wander about. With u = var(change of log W) / (2 var log W) = 1 - rho,
         where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) /
         (2 u); the derivative of u by the length follows from the force along the momentum at a
-        trajectory's end. What all chains change by together is their way to equilibrium, and is
-        left out.
+        trajectory's end. The drift common to all chains is relaxation, not
+        decorrelation, and is subtracted.
 
         A guide that leaves clearly larger forces than there are without it is given up, and the
         step size looked for anew.
@@ -247,21 +282,63 @@ class HMC:
         -----
         Hoffman, Radul, Sountsov, PMLR 130, 3907 (2021) climb so, by the change of a distance.
         """
-        acceptance, likely, drift, growth, square, product, mean, mean_square, whole, rest = means
-        if self.guide and rest > MISGUIDED * whole:
+        mean = Tuning(*means)
+        if self.guide and mean.unguided > MISGUIDED * mean.forces:
             self.guide, self.misguided, self.tunings = None, True, 0
             self.step_size = min(self.step_size, CAUTIOUS)
         self.tunings += 1
         gain = 2.0 / (10.0 + self.tunings) ** 0.6
-        step = self.step_size * math.exp(gain * (acceptance - TARGET_ACCEPTANCE))
-        if self.finds_length and likely > 0.0 and (jump := square - drift * drift / likely) > 0.0:
-            u = min(jump / (2.0 * max(mean_square - mean * mean, TINY)), 1.0)
-            slope = 2.0 * (product - drift * growth / likely) / jump * 2.0 / (2.0 - u) - (
-                1.0 if self.steps > 1 else 0.5
-            )
-            change = gain * min(max(slope, -1.0), 1.0)
-            self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
+        step = self.step_size * math.exp(gain * (mean.acceptance - TARGET_ACCEPTANCE))
+        if self.finds_length and mean.likely > 0.0:
+            self._tune_length(mean, gain)
         self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
+
+    def _tune_length(self, mean: "Tuning[float]", gain: float) -> None:
+        jump = mean.change_squared - mean.change * mean.change / mean.likely
+        if not jump > 0.0:
+            return
+        variance = mean.log_weight_squared - mean.log_weight * mean.log_weight
+        u = min(jump / (2.0 * max(variance, TINY)), 1.0)
+        slope = 2.0 * (
+            mean.change_growth - mean.change * mean.growth / mean.likely
+        ) / jump * 2.0 / (2.0 - u) - (1.0 if self.steps > 1 else 0.5)
+        change = gain * min(max(slope, -1.0), 1.0)
+        self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
+
+    def follow(self, other: Move) -> None:
+        """Start from the length of another move's trajectories, where it is to be found."""
+        if self.finds_length and isinstance(other, HMC):
+            self.length = other.length
+
+    def start_with_one_step(self, tunings: int) -> None:
+        """Start tuning from trajectories of one step, since a guide's own steps are short, and
+        change as little as after so many tunings.
+        """
+        self.step_size, self.tunings = self.length, tunings
+
+    def take_over(self, other: Move) -> None:
+        """Go on with the parameters and the random numbers of a move under another density.
+
+        The guide is one's own, whatever has become of the other's.
+        """
+        if not isinstance(other, HMC):
+            raise TypeError(f"{type(other).__name__} has no trajectories")
+        self.length, self.step_size, self.tunings = other.length, other.step_size, other.tunings
+        self.stream = other.stream
+
+    def describe(self) -> str:
+        """Return length and leapfrog steps of a trajectory, where the length was to be found."""
+        return f"{self.length:.3g} ({self.steps})" if self.finds_length else ""
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Return the ends between which tuning leaves each parameter."""
+        short, long = (SHORT, LONG) if self.finds_length else (self.length, self.length)
+        steps = min(self.step_size, short / MOST_STEPS), max(self.step_size, long)
+        return {
+            "length": (short, long),
+            "step_size": steps,
+            "misguided": (False, self.guide is not None),
+        }
 
     def state_dict(self) -> dict:
         return {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
-from hpcslmc.sampling.move import Step
+from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.5
@@ -85,6 +85,9 @@ class Metropolis:
     after which the step's evaluation has a ``log_weight`` alone.
     """
 
+    misguided = False
+    """There is no guide."""
+
     def __init__(
         self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None
     ) -> None:
@@ -95,8 +98,11 @@ class Metropolis:
         """The density at spins (chains, sites, 3), as ``move`` wants it."""
         return self.density.evaluate(spins)
 
-    def move(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        """One sweep of every chain; spins (chains, sites, 3) and their evaluation."""
+    def move(self, spins: Tensor, evaluation: Evaluation, keep_visited: bool = False) -> Step:
+        """Sweep every chain once, from spins (chains, sites, 3) and their evaluation.
+
+        No forces are evaluated, so nothing that was visited is kept.
+        """
         sites = spins.shape[1]
         numbers = self.stream.uniform(2, sites)
         order = numbers[:, 0].argsort(dim=1)
@@ -149,6 +155,23 @@ class Metropolis:
             max(self.width * math.exp(gain * (acceptance - TARGET_ACCEPTANCE)), 1.0 / WIDEST),
             WIDEST,
         )
+
+    def follow(self, other: Move) -> None:
+        """Do nothing: the width of another density's proposals says little of one's own."""
+
+    def take_over(self, other: Move) -> None:
+        """Go on with the width and the random numbers of a move under another density."""
+        if not isinstance(other, Metropolis):
+            raise TypeError(f"{type(other).__name__} has no width of proposals")
+        self.width, self.tunings, self.stream = other.width, other.tunings, other.stream
+
+    def describe(self) -> str:
+        """Return nothing: the width alone tells a user little."""
+        return ""
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Return the ends between which tuning leaves the width."""
+        return {"width": (1.0 / WIDEST, WIDEST)}
 
     def state_dict(self) -> dict:
         return {"width": self.width, "tunings": self.tunings, "stream": self.stream.state_dict()}

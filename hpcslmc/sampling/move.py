@@ -1,6 +1,8 @@
-"""What a move does to a batch of chains."""
+"""The protocol of moves, and what a move does to a batch of chains."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -19,11 +21,64 @@ class Step:
     acceptance : (chains,) float64
         Fraction of the move's proposals that were accepted.
     tuning : (chains, numbers) float64
-        What the move's ``tune`` wants the means of, over all chains; first of them the acceptance
-        of what it tunes.
+        Statistics whose means over all chains the move's ``tune`` takes; first of them the
+        acceptance of what it tunes.
+    visited : tuple of (spins, Evaluation)
+        Every point at which the move evaluated its density with forces, in order, if it was asked
+        to keep them.
     """
 
     spins: Tensor
     evaluation: Evaluation
     acceptance: Tensor
     tuning: Tensor
+    visited: tuple[tuple[Tensor, Evaluation], ...] = ()
+
+
+class Move(Protocol):
+    """A reversible move under some density; HMC and Metropolis are such.
+
+    Attributes
+    ----------
+    misguided : bool
+        Whether ``tune`` has given up cheap forces that guided the move, as worse than none.
+    tunings : int
+        Times that it has been tuned.
+    """
+
+    misguided: bool
+    tunings: int
+
+    def evaluate(self, spins: Tensor) -> Evaluation:
+        """Evaluate the density at spins (chains, sites, 3) as ``move`` needs it."""
+        ...
+
+    def move(self, spins: Tensor, evaluation: Evaluation, keep_visited: bool = False) -> Step:
+        """Move every chain once, from spins (chains, sites, 3) and their evaluation."""
+        ...
+
+    def tune(self, means: Sequence[float]) -> None:
+        """Adapt the move's parameters to means of ``Step.tuning`` over all chains."""
+        ...
+
+    def follow(self, other: "Move") -> None:
+        """Start tuning from what a move of the same kind has found, where it helps."""
+        ...
+
+    def take_over(self, other: "Move") -> None:
+        """Go on in the place of a move of the same kind under another density: with its
+        parameters, and where its random numbers are.
+        """
+        ...
+
+    def describe(self) -> str:
+        """Return what tuning has found that a user should know, or nothing."""
+        ...
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Return the ends between which tuning leaves each number of ``state_dict``."""
+        ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...

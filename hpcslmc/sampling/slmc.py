@@ -2,31 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
-from hpcslmc.sampling.move import Step
+from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
 
 
-class Move(Protocol):
-    """A reversible move under some density; HMC and Metropolis are such."""
-
-    def evaluate(self, spins: Tensor) -> Evaluation: ...
-
-    def move(self, spins: Tensor, evaluation: Evaluation) -> Step: ...
-
-    def tune(self, means: Sequence[float]) -> None: ...
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> None: ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SLMCStep(Step):
     """A step that also shows what was proposed, accepted or not.
 

@@ -1,64 +1,20 @@
-"""All chains of a rank at one temperature: exact weight, moves, effective model, measurements."""
+"""All chains of a rank at one temperature, and the units of work that carry them on.
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+A job at one temperature is a ladder of one rung.
+"""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
-from hpcslmc.job.schema import Job
-from hpcslmc.learning.data import DataSet, Recorder
-from hpcslmc.learning.replay import Physics, Replay
-from hpcslmc.learning.rounds import SelfLearning
-from hpcslmc.learning.trainer import Trainer
+from hpcslmc.learning.replay import Physics
 from hpcslmc.measure.bins import Bins
-from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
-from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
-from hpcslmc.parallel.ranks import Ranks
-from hpcslmc.physics.hamiltonian import Hamiltonian
-from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step, make_move
-from hpcslmc.storage.models import check_parameters, load_model
-from hpcslmc.streams import Stream
-from hpcslmc.weight import make_local, make_spectrum, make_weight
-from hpcslmc.weight.checked import Guarded, GuardedSweeps
-
-GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
-"""Keys of [measure] that switch observables on, by what these need."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all rungs of a job share.
-
-    Attributes
-    ----------
-    job : Job
-    ranks : Ranks
-    hamiltonian : Hamiltonian
-    method : str
-        Of the exact weight.
-    directory : Path
-        Where a configuration that fails is kept.
-    shells : tuple of int or None
-        Of the effective model, if a checkpoint has them.
-    """
-
-    job: Job
-    ranks: Ranks
-    hamiltonian: Hamiltonian
-    method: str
-    directory: Path
-    shells: tuple[int, ...] | None = None
-
-    @property
-    def lattice(self) -> Lattice:
-        """The lattice of all chains."""
-        return self.hamiltonian.lattice
+from hpcslmc.sampling import Chains, Move, Step
+from hpcslmc.simulation.build import GROUPS, Place, Setting, build
 
 
 class Rung:
@@ -68,18 +24,15 @@ class Rung:
     ----------
     setting : Setting
     number : int
-        Its place among the job's temperatures. Chains of different rungs have different random
-        numbers.
+        Its place among the job's temperatures.
     temperature, mu : float
 
     Attributes
     ----------
-    weight : Guarded
-        Exact weight.
-    exact : Move
-    learning : SelfLearning or None
-    guided : HMC or None
-        Exact moves guided by the model.
+    place : Place
+        The temperature, and the random numbers of its chains.
+    weight, exact, guided, learning, observables, electrons
+        As ``Parts`` has them.
     chains : Chains
         They start from random spins, which are evaluated when they are first asked for.
     bins : Bins
@@ -88,56 +41,65 @@ class Rung:
 
     def __init__(self, setting: Setting, number: int, temperature: float, mu: float) -> None:
         self.setting, self.number = setting, number
-        job, sampling = setting.job, setting.job.sampling
-        self._numbers = torch.as_tensor(
-            setting.ranks.block.indices() + number * setting.ranks.block.total,
-            device=setting.ranks.device,
-        )
-        self.exact = make_move(
-            sampling.exact_move, None, self._stream("exact"), sampling.trajectory
-        )
+        self._build(temperature, mu)
         self._chains: Chains | None = None
-        self.set_ensemble(temperature, mu)
+        self._told: set[str] = set()  # what was not finite, which is said once
         intervals = {
-            o.name: job.measure.scalars[GROUPS[o.needs]]
+            o.name: setting.job.measure.scalars[GROUPS[o.needs]]
             for o in self.observables
             if o.needs in GROUPS
         }
-        self._told: set[str] = set()  # what was not finite, which is said once
         self.bins = Bins(
             [o.name for o in self.observables] + ["acceptance"],
             setting.ranks.block.count,
-            sampling.bin_size,
+            setting.job.sampling.bin_size,
             intervals,
         )
 
-    def set_ensemble(self, temperature: float, mu: float) -> None:
-        """Another temperature or chemical potential, before anything was learned.
+    def _build(self, temperature: float, mu: float) -> None:
+        self.place = Place(self.setting, self.number, temperature, mu)
+        parts = build(self.place)
+        self.weight = parts.weight
+        self.exact = parts.exact
+        self.guided = parts.guided
+        self.learning = parts.learning
+        self.electrons = parts.electrons
+        self.observables = parts.observables
+        count = self.setting.ranks.block.count
+        self.profiles = [ProfileSums(profile, count) for profile in parts.profiles]
 
-        A new weight and an untouched model.
+    @property
+    def temperature(self) -> float:
+        """The temperature of the chains."""
+        return self.place.temperature
+
+    @property
+    def mu(self) -> float:
+        """The chemical potential of the chains."""
+        return self.place.mu
+
+    @property
+    def physics(self) -> Physics:
+        """Everything that log W depends on here, besides the lattice."""
+        return self.place.physics
+
+    def set_ensemble(self, temperature: float, mu: float) -> None:
+        """Go on at another temperature or chemical potential, before anything was learned.
+
+        Everything is built anew but the chains, and the exact move's parameters and random numbers.
         """
-        self.temperature, self.mu = temperature, mu
-        setting, sampling, beta = self.setting, self.setting.job.sampling, 1.0 / temperature
-        weight = make_weight(setting.method, setting.hamiltonian, beta, mu, setting.ranks.weight)
-        guarded = Guarded(weight, self._numbers, setting.directory, setting.ranks.weight.size == 1)
-        self.weight = self.exact.density = guarded
-        if sampling.exact_move == "metropolis":
-            local = make_local(setting.hamiltonian, beta, mu, setting.ranks.weight)
-            self.exact.local = GuardedSweeps(local, self.weight) if local else None
-        self._prepare_measurements()
-        self.learning, self.guided = None, None
-        if sampling.method != "exact":
-            self._prepare_learning()
+        before = self.exact
+        self._build(temperature, mu)
+        self.exact.take_over(before)
         if self._chains is not None:
-            self.chains = replace(
-                self._chains, evaluation=self.exact.evaluate(self._chains.spins), effective=None
-            )
+            evaluation = self.exact.evaluate(self._chains.spins)
+            self._chains = replace(self._chains, evaluation=evaluation, effective=None)
 
     @property
     def chains(self) -> Chains:
         """The chains of this rank at this temperature."""
         if self._chains is None:
-            spins = self._stream("start").directions(self.setting.lattice.sites)
+            spins = self.place.stream("start").directions(self.setting.lattice.sites)
             unknown = torch.full((len(spins),), torch.nan, dtype=torch.float64)
             self._chains = Chains(spins, self.exact.evaluate(spins), unknown)
         return self._chains
@@ -145,153 +107,6 @@ class Rung:
     @chains.setter
     def chains(self, chains: Chains) -> None:
         self._chains = chains
-
-    def _prepare_measurements(self) -> None:
-        setting, measure = self.setting, self.setting.job.measure
-        groups = {needs for needs, key in GROUPS.items() if key in measure.scalars}
-        names = [
-            name
-            for name, kind in OBSERVABLES.items()
-            if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)
-        ]
-        kinds = [OBSERVABLES[name] for name in names] + [
-            PROFILES[name] for name in measure.profiles
-        ]
-        if any(kind.needs is Needs.LEVELS for kind in kinds):
-            self._spectrum = make_spectrum(
-                setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.ranks.weight
-            )
-        electrons = Electrons(setting.hamiltonian, 1.0 / self.temperature, self.mu, self._levels)
-        self.observables = [make_observable(name, electrons) for name in names]
-        self.profiles = [
-            ProfileSums(
-                make_profile(name, electrons, measure.energies, every), setting.ranks.block.count
-            )
-            for name, every in measure.profiles.items()
-        ]
-
-    def _levels(self, spins: Tensor) -> Tensor:
-        """All eigenvalues (chains, 2 sites), those of the exact weight where it has them."""
-        known = self.chains.evaluation.spectrum if spins is self.chains.spins else None
-        return self._spectrum(spins) if known is None else known
-
-    def _stream(self, purpose: str) -> Stream:
-        return Stream(self.setting.job.sampling.seed, self._numbers, purpose)
-
-    def _common_stream(self, purpose: str) -> Stream:
-        """The same on all ranks."""
-        return Stream(self.setting.job.sampling.seed, torch.full((1,), self.number), purpose)
-
-    @property
-    def physics(self) -> Physics:
-        """What log W depends on here."""
-        hamiltonian = self.setting.hamiltonian
-        return Physics(FreeElectrons(hamiltonian.t, self.mu, 1.0 / self.temperature), hamiltonian.J)
-
-    def _prepare_learning(self) -> None:
-        setting, job = self.setting, self.setting.job
-        learning, sampling = job.learning, job.sampling
-        model = self._model().to(setting.ranks.device)
-        inner = make_move(
-            sampling.inner_move,
-            model,
-            self._stream("inner"),
-            sampling.trajectory,
-            guide=model.guide,
-        )
-        data = DataSet(setting.ranks.block, learning.validation_fraction, setting.ranks.device)
-        recorder = self.exact.density = Recorder(self.weight, data)
-
-        def forces(spins: Tensor) -> Tensor:
-            return model.evaluate(spins, forces=True).forces
-
-        if (
-            job.effective.start_from is not None and sampling.exact_move == "hmc"
-        ):  # fixed until the exact moves are over
-            self.exact.guide, self.exact.misguided = forces, False
-        if sampling.method == "guided":
-            self.guided = HMC(
-                self.weight, self._stream("guided"), sampling.trajectory, guide=forces
-            )
-        replays = setting.ranks.chains.on_all(
-            lambda: [Replay(path, self.physics) for path in learning.replay]
-        )
-        trainer = Trainer(
-            model,
-            data,
-            setting.ranks.chains,
-            self._stream("batches"),
-            steps=learning.steps,
-            batch_size=learning.batch_size,
-            rate=learning.rate,
-            force_weight=learning.force_weight,
-            replays=[
-                (replay, on_lattice(model, Lattice(replay.shape)).to(setting.ranks.device))
-                for replay in replays
-            ],
-            draws=self._common_stream("replay"),
-        )
-        self.learning = SelfLearning(
-            model,
-            self.exact,
-            recorder,
-            SLMC(self.weight, inner, self._stream("test"), sampling.moves),
-            data,
-            trainer,
-            setting.ranks.chains,
-            rounds=learning.rounds,
-            configurations=learning.configurations,
-            moves=sampling.moves,
-            budget=learning.budget and learning.budget // sampling.chains,
-            fit_linear=job.effective.start_from is None,
-        )
-
-    def _model(self) -> EffectiveModel:
-        """The effective model.
-
-        New, of the file that learning starts from, or to be filled from a checkpoint.
-        """
-        setting, effective = self.setting, self.setting.job.effective
-        shells, learned = tuple(map(int, setting.lattice.shells[: effective.shells])), None
-        if effective.start_from is not None:
-            learned = setting.ranks.chains.on_root(
-                lambda: load_model(effective.start_from, self.temperature)
-            )
-            shells = learned.architecture.shells
-        shells = setting.shells or shells
-        model = make_model(
-            Architecture(
-                effective.model,
-                shells,
-                effective.layers or 0,
-                effective.channels or 0,
-                self.physics.electrons,
-            ),
-            setting.lattice,
-        )
-        model.initialise(self._common_stream("parameters"))
-        self._start_remark = ""
-        if learned is not None:
-            setting.ranks.chains.on_root(
-                lambda: check_parameters(model, learned.parameters, effective.start_from)
-            )
-            model.load_state_dict(learned.parameters)
-            if unlike := learned.unlike(self.physics.electrons, self.physics.J):
-                self._start_remark = f"start_from: {learned.path} was learned at {unlike}"
-        return model
-
-    def enter(self, phase: str) -> None:
-        """Hand on what the phases before have found for trajectories."""
-        if phase == "learn":
-            _follow(self.learning.slmc.inner, self.exact)
-            if self._start_remark:
-                self.learning.remarks.append(self._start_remark)
-        elif phase == "tune":
-            _follow(self.guided, self.exact)
-            _follow(self.guided, self.learning.slmc.inner)
-            self.guided.step_size = self.guided.length  # the guide's steps are short
-            # a length that is found already changes little
-            self.guided.tunings = self.exact.tunings
 
     @property
     def sampler(self) -> Move:
@@ -311,6 +126,12 @@ class Rung:
     def learn(self) -> None:
         """Do one unit of work of learning. Collective."""
         self.chains = self.learning.advance(self.chains)
+
+    def begin_tuning(self) -> None:
+        """Start guided trajectories from what exact and inner moves have found."""
+        self.guided.follow(self.exact)
+        self.guided.follow(self.learning.slmc.inner)
+        self.guided.start_with_one_step(self.exact.tunings)
 
     def tune(self) -> Tensor:
         """Make one guided move of every chain; returns as ``thermalise``, for ``guided.tune``."""
@@ -374,11 +195,12 @@ class Rung:
         due = [o for o in self.observables if o.name in names]
         if any(o.needs is Needs.ENERGIES for o in due):
             self.complete_energies()
-        spins, evaluation = self.chains.spins, self.chains.evaluation
+        spins = self.chains.spins
+        evaluation = self.electrons.at(spins, self.chains.evaluation)
         values = {o.name: o.measure(spins, evaluation) for o in due}
         strange = self.bins.add(values | {"acceptance": self.chains.acceptance})
         for sums in self.profiles:
-            strange |= sums.add(sample, spins)
+            strange |= sums.add(sample, spins, evaluation)
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
         block = self.setting.ranks.block
@@ -442,11 +264,3 @@ class Rung:
             self.learning.load_state_dict(state["learning"])
         if self.guided:
             self.guided.load_state_dict(state["guided"])
-
-
-def _follow(move: Move, other: Move) -> None:
-    """Let a move's trajectories, where their length is to be found, start from the length of
-    another's.
-    """
-    if isinstance(move, HMC) and move.finds_length and isinstance(other, HMC):
-        move.length = other.length

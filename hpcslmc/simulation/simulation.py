@@ -26,8 +26,9 @@ from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import HMC, Exchange, Move
-from hpcslmc.simulation.rung import Rung, Setting
+from hpcslmc.sampling import Exchange, Move
+from hpcslmc.simulation.build import Setting
+from hpcslmc.simulation.rung import Rung
 from hpcslmc.simulation.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
 from hpcslmc.simulation.tuning import EnsembleTuning
 from hpcslmc.storage import checkpoint
@@ -197,7 +198,10 @@ class Simulation:
     def _enter(self, phase: str) -> None:
         self.phase, self.done = phase, 0
         for rung in self.rungs:
-            rung.enter(phase)
+            if phase == "learn":
+                rung.learning.begin()
+            elif phase == "tune":
+                rung.begin_tuning()
         if phase == "sample" and self.swaps:
             self.swaps.forget()
 
@@ -318,7 +322,7 @@ class Simulation:
             found += [
                 f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them"
                 for rung in self.rungs
-                if _misguided(rung.exact)
+                if rung.exact.misguided
             ]
         found += [
             f"{self._at(rung)}{remark}"
@@ -330,14 +334,11 @@ class Simulation:
             found += [
                 f"{self._at(rung)}{NO_GUIDE}: trajectories go without them"
                 for rung in self.rungs
-                if _misguided(rung.guided)
+                if rung.guided and rung.guided.misguided
             ]
-        samplers = [rung.sampler for rung in self.rungs]
-        if self.phase == "sample" and isinstance(samplers[0], HMC) and samplers[0].finds_length:
-            found.append(
-                "trajectories, length (leapfrog steps): "
-                + ", ".join(f"{move.length:.3g} ({move.steps})" for move in samplers)
-            )
+        trajectories = [rung.sampler.describe() for rung in self.rungs]
+        if self.phase == "sample" and all(trajectories):
+            found.append("trajectories, length (leapfrog steps): " + ", ".join(trajectories))
         return found
 
     def _at(self, rung: Rung) -> str:
@@ -465,10 +466,6 @@ class Simulation:
                 rung.load(chains["rungs"][str(rung.number)], shared["rungs"][str(rung.number)])
             if self.swaps:
                 self.swaps.load(chains["exchange"], shared["exchange"])
-
-
-def _misguided(move: Move | None) -> bool:
-    return isinstance(move, HMC) and move.misguided
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
-from hpcslmc.sampling import HMC, Move
-from hpcslmc.sampling.hmc import LONG, MOST_STEPS, SHORT
-from hpcslmc.sampling.metropolis import WIDEST
+from hpcslmc.sampling import Move
+from hpcslmc.sampling.hmc import MOST_STEPS
 from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
 from hpcslmc.storage.checkpoint import Array
 from hpcslmc.weight import WEIGHTS
@@ -321,18 +320,16 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
 
 
 def _move(move: Move) -> dict:
-    """Step size and length, or width, as tuning may leave them."""
-    if isinstance(move, HMC):
-        short, long = (SHORT, LONG) if move.finds_length else (move.length, move.length)
-        step = real(min(move.step_size, short / MOST_STEPS), max(move.step_size, long))
-        return {
-            "length": real(short, long),
-            "step_size": step,
-            "tunings": whole(0),
-            "misguided": whether if move.guide else never,
-            "stream": STREAM,
-        }
-    return {"width": real(1.0 / WIDEST, WIDEST), "tunings": whole(0), "stream": STREAM}
+    """Parameters as tuning may leave them."""
+    kinds = {name: _between(*ends) for name, ends in move.limits().items()}
+    return {**kinds, "tunings": whole(0), "stream": STREAM}
+
+
+def _between(low: float, high: float) -> Kind:
+    """A number from low to high, or a truth that may be true if ``high`` is."""
+    if isinstance(high, bool):
+        return whether if high else never
+    return real(low, high)
 
 
 def _learning(rung: "Rung", saved: dict) -> dict:

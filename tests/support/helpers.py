@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -61,3 +62,8 @@ def assert_invariant(model: EffectiveModel, lattice: Lattice, tolerance: float =
     images += [spins[:, p] for p in [*lattice.point_group, *lattice.translations]]
     for image in images:
         assert (model(image) - reference).abs().max() < tolerance
+
+
+def unevaluated(spins: torch.Tensor) -> Evaluation:
+    """An evaluation that knows nothing of the spins."""
+    return Evaluation(torch.full((len(spins),), torch.nan, dtype=torch.float64))

@@ -7,7 +7,7 @@ from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
-from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
@@ -199,16 +199,16 @@ def test_a_round_without_progress_ends_early():
     assert len(trainer.curve) < 11 and trainer.mse == trainer.curve[0]["mse"]
 
 
-def test_a_trajectory_is_recorded_point_by_point():
+def test_every_point_of_a_trajectory_is_data():
     weight = make_diagonalise((2, 4))
     data = DataSet(ChainBlock(3, 0, 3), 0.5)
-    recorder = Recorder(weight, data)
-    move = HMC(recorder, Stream(1, torch.arange(3), "move"), 1.0, 0.25)
+    move = HMC(weight, Stream(1, torch.arange(3), "move"), 1.0, 0.25)
     spins = random_spins(3, 8)
     evaluation = move.evaluate(spins)
-    assert len(data) == 0
-    recorder.recording = True
-    step = move.move(spins, evaluation)
+    assert move.move(spins, evaluation).visited == ()
+    step = move.move(spins, evaluation, keep_visited=True)
+    for point in step.visited:
+        data.add(*point)
     stored, log_weight, _ = data.stacked()
     assert len(data) == move.steps == 4
     for k in range(4):

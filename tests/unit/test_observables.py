@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins, unevaluated
 from measurement import fermi, hamiltonian, measured
 
 from hpcslmc.measure.electrons import Electrons
-from hpcslmc.measure.observables import observables
+from hpcslmc.measure.observables import Needs, observables
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables, make_observable
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
@@ -179,32 +179,36 @@ def test_double_exchange_limit():
     )
 
 
-def test_electrons_are_diagonalised_once_for_all():
-    weight, asked = make_diagonalise((4, 4)), []
+def test_electrons_are_diagonalised_once_for_all(monkeypatch):
+    weight, asked, diagonalised = make_diagonalise((4, 4)), [], []
     electrons = Electrons(
         weight.hamiltonian, 5.0, 0.0, lambda spins: asked.append(1) or weight.spectrum(spins)
     )
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda h: diagonalised.append(1) or eigh(h))
     first, second = random_spins(2, 16), random_spins(2, 16, seed=1)
-    for spins in (first, first.clone(), second, second):
-        assert torch.equal(electrons.levels(spins), weight.spectrum(spins))
-    assert len(asked) == 2
-    second.copy_(first)  # in place: must not be taken for the spins that it held before
-    assert torch.equal(electrons.levels(second), weight.spectrum(first)) and len(asked) == 3
-    levels, states = electrons.eigensystem(second)
-    assert torch.allclose(weight.hamiltonian.dense(first) @ states, states * levels[:, None, :])
-    assert electrons.eigensystem(first)[1] is states
-    assert torch.equal(electrons.levels(first), weight.spectrum(first)) and len(asked) == 3
+    for number, spins in enumerate((first, second), 1):
+        evaluation = electrons.at(spins, unevaluated(spins))
+        assert electrons.at(spins, evaluation) is evaluation
+        for name, kind in OBSERVABLES.items():
+            if kind.needs in (Needs.LEVELS, Needs.STATES):
+                make_observable(name, electrons).measure(spins, evaluation)
+        assert torch.equal(evaluation.levels, weight.spectrum(spins))
+        levels, states = evaluation.eigensystem
+        assert torch.allclose(weight.hamiltonian.dense(spins) @ states, states * levels[:, None, :])
+        assert (len(asked), len(diagonalised)) == (number, number)
+    known = weight.evaluate(first)
+    assert electrons.at(first, known).levels is known.spectrum and len(asked) == 2
 
 
 def test_functions_of_states_in_batches(monkeypatch):
     weight, spins = make_diagonalise((4, 4)), random_spins(5, 16)
-    electrons, sizes = make_electrons(weight), []
+    evaluation, sizes = make_electrons(weight).at(spins, unevaluated(spins)), []
     monkeypatch.setattr("hpcslmc.measure.electrons.WORK_BYTES", 2 * 8 * 16 * 32**2)  # two chains
-    traces = electrons.of_states(
-        spins,
+    traces = evaluation.of_states(
         lambda levels, states: (
             sizes.append(len(levels)) or levels.sum(1) + states.abs().square().sum((1, 2))
-        ),
+        )
     )
     assert sizes == [2, 2, 1] and torch.allclose(traces, weight.spectrum(spins).sum(1) + 32.0)
 

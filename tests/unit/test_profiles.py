@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins, unevaluated
 from small_jobs import make_job, run
 
 from hpcslmc.analysis.results import ProfileResult
@@ -20,7 +20,8 @@ def test_density_of_states_against_a_histogram():
     profile = DensityOfStates(
         Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 37, 1
     )
-    density = profile.measure(spins)
+    density = profile.measure(spins, unevaluated(spins))
+    assert torch.equal(profile.measure(spins, weight.evaluate(spins)), density)
     for chain, levels in enumerate(weight.spectrum(spins).numpy()):
         counts, edges = np.histogram(levels, bins=37, range=(-5.0, 5.0))
         assert np.allclose(density[chain], counts / (24 * 10.0 / 37))
@@ -37,24 +38,26 @@ def test_levels_on_the_bound_are_counted():
     profile = DensityOfStates(
         Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 10, 1
     )
-    assert float(profile.measure(ferromagnet).sum()) * profile.bins.width == pytest.approx(2.0)
+    assert float(
+        profile.measure(ferromagnet, unevaluated(ferromagnet)).sum()
+    ) * profile.bins.width == pytest.approx(2.0)
 
 
 def test_sums_average_what_is_due_and_survive_a_restart():
     class Index:
         name, grid, every = "index", {"x": Axis(np.arange(2.0), "a")}, 3
 
-        def measure(self, spins):
+        def measure(self, spins, evaluation):
             return spins
 
     sums = ProfileSums(Index(), 4)
     values = torch.arange(48.0, dtype=torch.float64).reshape(6, 4, 2)
     for sample in range(1, 5):
-        sums.add(sample, values[sample - 1])
+        sums.add(sample, values[sample - 1], None)
     resumed = ProfileSums(Index(), 4)
     resumed.load(sums.chain_state(), sums.state_dict())
     for sample in (5, 6):
-        resumed.add(sample, values[sample - 1])
+        resumed.add(sample, values[sample - 1], None)
     assert resumed.count == 2
     assert np.array_equal(resumed.chain_means, values[[2, 5]].mean(0).numpy())
     result = ProfileResult("", {}, resumed.chain_means, np.full(4, resumed.count))
@@ -72,13 +75,13 @@ def test_sums_on_a_grid_of_two_axes():
             1,
         )
 
-        def measure(self, spins):
+        def measure(self, spins, evaluation):
             return spins
 
     sums = ProfileSums(Plane(), 4)
     values = torch.arange(48.0, dtype=torch.float64).reshape(2, 4, 2, 3)
     for sample in (1, 2):
-        sums.add(sample, values[sample - 1])
+        sums.add(sample, values[sample - 1], None)
     result = ProfileResult("", {}, sums.chain_means, np.ones(len(sums.chain_means)))
     mean, error = result.mean, result.error
     assert np.array_equal(mean, values.mean((0, 1))) and error.shape == (2, 3)

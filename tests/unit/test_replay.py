@@ -12,7 +12,6 @@ from hpcslmc.errors import UserError
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import Physics, Replay
-from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import make_diagonalise, random_spins
+from helpers import make_diagonalise, random_spins, unevaluated
 from measurement import fermi, hamiltonian
 
 from hpcslmc.measure.electrons import Electrons
@@ -25,6 +25,10 @@ def profile(name: str, electrons: Electrons, energies: int = ENERGIES) -> Profil
     return make_profile(name, electrons, energies, 1)
 
 
+def measured(made: Profile, spins: torch.Tensor) -> torch.Tensor:
+    return made.measure(spins, unevaluated(spins))
+
+
 def edges_of(made: Profile, axis: str) -> np.ndarray:
     centres = made.grid[axis].values
     width = centres[1] - centres[0]
@@ -34,7 +38,7 @@ def edges_of(made: Profile, axis: str) -> np.ndarray:
 @pytest.mark.parametrize("name", PROFILES)
 def test_values_have_the_shape_of_the_grid(name):
     made = profile(name, make_electrons())
-    values = made.measure(random_spins(2, 12))
+    values = measured(made, random_spins(2, 12))
     assert values.shape == (2, *(len(axis.values) for axis in made.grid.values()))
     assert values.dtype == torch.float64 and made.name == name and made.every == 1
 
@@ -44,7 +48,7 @@ def test_structure_factor_and_correlations():
     structure, correlations = (
         profile(name, electrons) for name in ("structure_factor", "correlations")
     )
-    values, distances = structure.measure(spins).numpy(), correlations.measure(spins).numpy()
+    values, distances = measured(structure, spins).numpy(), measured(correlations, spins).numpy()
     coordinates = Lattice(SHAPE).coordinates
     for chain, s in enumerate(spins.numpy()):
         for a, qx in enumerate(structure.grid["qx"].values):
@@ -64,7 +68,7 @@ def test_structure_factor_and_correlations():
 
 def test_structure_factor_agrees_with_the_modes():
     spins, electrons = random_spins(3, 16), make_electrons((4, 4))
-    values = profile("structure_factor", electrons).measure(spins)
+    values = measured(profile("structure_factor", electrons), spins)
     evaluation = make_diagonalise((4, 4)).evaluate(spins)
     expected = {
         "m2_uniform": values[:, 0, 0],
@@ -85,14 +89,14 @@ def test_structure_factor_of_the_neel_state():
     )
     expected = np.zeros((4, 6))
     expected[2, 3] = 24.0
-    values = profile("structure_factor", make_electrons((4, 6))).measure(spins[None])[0]
+    values = measured(profile("structure_factor", make_electrons((4, 6))), spins[None])[0]
     assert np.allclose(values, expected, atol=1e-12)
 
 
 def test_spectral_function():
     spins, electrons = random_spins(2, 12), make_electrons()
     made = profile("spectral_function", electrons)
-    values = made.measure(spins).numpy()
+    values = measured(made, spins).numpy()
     width, coordinates = made.bins.width, Lattice(SHAPE).coordinates
     bands = -2.0 * T * (np.cos(made.grid["kx"].values)[:, None] + np.cos(made.grid["ky"].values))
     for chain, s in enumerate(spins.numpy()):
@@ -109,13 +113,15 @@ def test_spectral_function():
                 first_moment[a, b] = weights @ levels
         assert np.allclose(first_moment, 2.0 * bands)  # S.sigma has no trace
     assert np.allclose(values.sum(-1) * width, 2.0)
-    assert np.allclose(values.mean((1, 2)), profile("density_of_states", electrons).measure(spins))
+    assert np.allclose(
+        values.mean((1, 2)), measured(profile("density_of_states", electrons), spins)
+    )
 
 
 def test_spectral_function_of_free_electrons():
     """2 delta(omega - epsilon_k)."""
     made = profile("spectral_function", make_electrons((4, 6), J=0.0), energies=37)
-    values = made.measure(random_spins(1, 24))[0].numpy()
+    values = measured(made, random_spins(1, 24))[0].numpy()
     bands = -2.0 * T * (np.cos(made.grid["kx"].values)[:, None] + np.cos(made.grid["ky"].values))
     for k in np.ndindex(4, 6):
         counts, _ = np.histogram([bands[k]], edges_of(made, "energy"))
@@ -126,7 +132,7 @@ def test_optical_conductivity():
     """Kubo's formula pair by pair, the current a finite difference of the tests' own h."""
     spins = random_spins(2, 12)
     made = profile("optical_conductivity", make_electrons())
-    values = made.measure(spins).numpy()
+    values = measured(made, spins).numpy()
     for chain, s in enumerate(spins.numpy()):
         levels, states = np.linalg.eigh(hamiltonian(s, SHAPE, T, J))
         f, gaps, strengths = fermi(BETA * (levels - MU)), [], []
@@ -155,13 +161,13 @@ def test_f_sum_rule():
         make_observable(name, electrons).measure(spins, evaluation)
         for name in ("drude_weight", "hopping_energy")
     )
-    regular = made.measure(spins).sum(1) * made.bins.width
+    regular = measured(made, spins).sum(1) * made.bins.width
     assert torch.allclose(regular + 0.5 * math.pi * drude, -0.5 * math.pi * hopping)
     assert float(regular.min()) > 0.1
 
 
 def test_free_electrons_conduct_at_zero_frequency_only():
-    values = profile("optical_conductivity", make_electrons((4, 4), J=0.0)).measure(
-        random_spins(1, 16)
+    values = measured(
+        profile("optical_conductivity", make_electrons((4, 4), J=0.0)), random_spins(1, 16)
     )
     assert float(values.abs().max()) < 1e-12

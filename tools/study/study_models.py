@@ -26,7 +26,7 @@ from rich.table import Table
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
-from hpcslmc.learning.data import DataSet, Recorder
+from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.parallel.chains import ChainBlock
@@ -105,19 +105,19 @@ def main() -> None:
         choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world
     )
     data = DataSet(ChainBlock.of(world, options.chains), 0.2)
-    recorder, order = Recorder(weight, data), StaggeredMagnetisation2(lattice, "cpu")
-    exact = make_move("hmc", recorder, Stream(1, chains, "exact"))
+    order = StaggeredMagnetisation2(lattice, "cpu")
+    exact = make_move("hmc", weight, Stream(1, chains, "exact"))
     start = Stream(1, chains, "start").directions(lattice.sites)
     evaluation = exact.evaluate(start)
     for _ in range(30):
         step = exact.move(start, evaluation)
         start, evaluation = step.spins, step.evaluation
         exact.tune(step.tuning.mean(0).tolist())
-    recorder.recording = True
     while len(data) < options.configurations:
-        step = exact.move(start, evaluation)
+        step = exact.move(start, evaluation, keep_visited=True)
+        for point in step.visited:
+            data.add(*point)
         start, evaluation = step.spins, step.evaluation
-    recorder.recording = False
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
     forces_s = median_s(lambda: weight.evaluate(start, forces=True), 3) / options.chains
     title = (

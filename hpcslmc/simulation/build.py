@@ -1,0 +1,280 @@
+"""Build the parts of a simulation at one temperature: weight, moves, model, learning,
+measurements.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
+from hpcslmc.job.schema import Job
+from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.replay import Physics, Replay
+from hpcslmc.learning.rounds import SelfLearning
+from hpcslmc.learning.trainer import Trainer
+from hpcslmc.measure.electrons import Electrons
+from hpcslmc.measure.observables import Needs, Observable
+from hpcslmc.measure.profiles import Profile
+from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
+from hpcslmc.parallel.ranks import Ranks
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.storage.models import check_parameters, load_model
+from hpcslmc.streams import Stream
+from hpcslmc.weight import make_local, make_spectrum, make_weight
+from hpcslmc.weight.checked import Guarded, GuardedSweeps
+
+GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
+"""Keys of [measure] that switch observables on, by what these need."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all temperatures of a job share.
+
+    Attributes
+    ----------
+    job : Job
+    ranks : Ranks
+    hamiltonian : Hamiltonian
+    method : str
+        Of the exact weight.
+    directory : Path
+        Where a configuration that fails is kept.
+    shells : tuple of int or None
+        Of the effective model, if a checkpoint has them.
+    """
+
+    job: Job
+    ranks: Ranks
+    hamiltonian: Hamiltonian
+    method: str
+    directory: Path
+    shells: tuple[int, ...] | None = None
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice of all chains."""
+        return self.hamiltonian.lattice
+
+
+@dataclass(frozen=True)
+class Place:
+    """One temperature of a job, its chemical potential, and the random numbers of its chains.
+
+    Attributes
+    ----------
+    setting : Setting
+    number : int
+        Its place among the job's temperatures. Chains of different temperatures have different
+        random numbers.
+    temperature, mu : float
+    """
+
+    setting: Setting
+    number: int
+    temperature: float
+    mu: float
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature."""
+        return 1.0 / self.temperature
+
+    @property
+    def physics(self) -> Physics:
+        """Everything that log W depends on, besides the lattice."""
+        hamiltonian = self.setting.hamiltonian
+        return Physics(FreeElectrons(hamiltonian.t, self.mu, self.beta), hamiltonian.J)
+
+    @cached_property
+    def chains(self) -> Tensor:
+        """(chains,) int64, numbers of this rank's chains among those of all temperatures."""
+        ranks = self.setting.ranks
+        numbers = ranks.block.indices() + self.number * ranks.block.total
+        return torch.as_tensor(numbers, device=ranks.device)
+
+    def stream(self, purpose: str) -> Stream:
+        """Return random numbers for each chain of this rank."""
+        return Stream(self.setting.job.sampling.seed, self.chains, purpose)
+
+    def common_stream(self, purpose: str) -> Stream:
+        """Return random numbers that are the same on all ranks."""
+        return Stream(self.setting.job.sampling.seed, torch.full((1,), self.number), purpose)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a simulation at one temperature, each built with those that it works with.
+
+    Attributes
+    ----------
+    weight : Guarded
+        Exact weight.
+    exact : Move
+        Under the exact weight.
+    guided : HMC or None
+        Under the exact weight, guided by the model, where the job samples so.
+    learning : SelfLearning or None
+        Where the job has an effective model.
+    electrons : Electrons
+        What spectral observables and profiles are measured with.
+    observables : list of Observable
+    profiles : list of Profile
+    """
+
+    weight: Guarded
+    exact: Move
+    guided: HMC | None
+    learning: SelfLearning | None
+    electrons: Electrons
+    observables: list[Observable]
+    profiles: list[Profile]
+
+
+def build(place: Place) -> Parts:
+    """Build the parts of one temperature: the weight, the measurements, the model if the job has
+    one, the moves, and the learning that joins them. Collective.
+
+    Raises
+    ------
+    UserError
+        The weight lacks something, or a file of a model or of data cannot be used.
+    """
+    job = place.setting.job
+    sampling = job.sampling
+    weight = _weight(place)
+    sweeps = _sweeps(place, weight) if sampling.exact_move == "metropolis" else None
+    measurements = _measurements(place)
+    stream = place.stream("exact")
+    if sampling.method == "exact":
+        exact = make_move(sampling.exact_move, weight, stream, sampling.trajectory, sweeps)
+        return Parts(weight, exact, None, None, *measurements)
+    model, remark = _model(place)
+
+    def model_forces(spins: Tensor) -> Tensor:
+        return model.evaluate(spins, forces=True).forces
+
+    # a model that has been learned before is fixed until the exact moves are over
+    guide = model_forces if job.effective.start_from is not None else None
+    exact = make_move(sampling.exact_move, weight, stream, sampling.trajectory, sweeps, guide)
+    guided = None
+    if sampling.method == "guided":
+        guided = HMC(weight, place.stream("guided"), sampling.trajectory, guide=model_forces)
+    learning = _learning(place, weight, exact, model, remark)
+    return Parts(weight, exact, guided, learning, *measurements)
+
+
+def _weight(place: Place) -> Guarded:
+    setting, group = place.setting, place.setting.ranks.weight
+    weight = make_weight(setting.method, setting.hamiltonian, place.beta, place.mu, group)
+    return Guarded(weight, place.chains, setting.directory, group.size == 1)
+
+
+def _sweeps(place: Place, weight: Guarded) -> GuardedSweeps | None:
+    """Return sweeps of the weight by local changes, where they are faster than evaluations."""
+    setting = place.setting
+    local = make_local(setting.hamiltonian, place.beta, place.mu, setting.ranks.weight)
+    return GuardedSweeps(local, weight) if local else None
+
+
+def _measurements(place: Place) -> tuple[Electrons, list[Observable], list[Profile]]:
+    setting, measure = place.setting, place.setting.job.measure
+    groups = {needs for needs, key in GROUPS.items() if key in measure.scalars}
+    names = [
+        name
+        for name, kind in OBSERVABLES.items()
+        if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)
+    ]
+    needs = {OBSERVABLES[name].needs for name in names}
+    needs |= {PROFILES[name].needs for name in measure.profiles}
+    arguments = setting.hamiltonian, place.beta, place.mu
+    spectrum = make_spectrum(*arguments, setting.ranks.weight) if Needs.LEVELS in needs else None
+    electrons = Electrons(*arguments, spectrum)
+    return (
+        electrons,
+        [make_observable(name, electrons) for name in names],
+        [
+            make_profile(name, electrons, measure.energies, every)
+            for name, every in measure.profiles.items()
+        ],
+    )
+
+
+def _model(place: Place) -> tuple[EffectiveModel, str]:
+    """Return the effective model, and what the user should know of where it comes from.
+
+    It is new, of the file that learning starts from, or to be filled from a checkpoint.
+    """
+    setting, effective = place.setting, place.setting.job.effective
+    shells, learned = tuple(map(int, setting.lattice.shells[: effective.shells])), None
+    start_from = effective.start_from
+    if start_from is not None:
+        learned = setting.ranks.chains.on_root(lambda: load_model(start_from, place.temperature))
+        shells = learned.architecture.shells
+    architecture = Architecture(
+        effective.model,
+        setting.shells or shells,
+        effective.layers or 0,
+        effective.channels or 0,
+        place.physics.electrons,
+    )
+    model = make_model(architecture, setting.lattice)
+    model.initialise(place.common_stream("parameters"))
+    remark = ""
+    if start_from is not None and learned is not None:
+        parameters = learned.parameters
+        setting.ranks.chains.on_root(lambda: check_parameters(model, parameters, start_from))
+        model.load_state_dict(parameters)
+        if unlike := learned.unlike(place.physics.electrons, place.physics.J):
+            remark = f"start_from: {learned.path} was learned at {unlike}"
+    return model.to(setting.ranks.device), remark
+
+
+def _learning(
+    place: Place, weight: Guarded, exact: Move, model: EffectiveModel, remark: str
+) -> SelfLearning:
+    ranks, learning = place.setting.ranks, place.setting.job.learning
+    sampling, effective = place.setting.job.sampling, place.setting.job.effective
+    inner = make_move(
+        sampling.inner_move,
+        model,
+        place.stream("inner"),
+        sampling.trajectory,
+        guide=model.guide,
+    )
+    data = DataSet(ranks.block, learning.validation_fraction, ranks.device)
+    replays = ranks.chains.on_all(lambda: [Replay(path, place.physics) for path in learning.replay])
+    trainer = Trainer(
+        model,
+        data,
+        ranks.chains,
+        place.stream("batches"),
+        steps=learning.steps,
+        batch_size=learning.batch_size,
+        rate=learning.rate,
+        force_weight=learning.force_weight,
+        replays=[
+            (replay, on_lattice(model, Lattice(replay.shape)).to(ranks.device))
+            for replay in replays
+        ],
+        draws=place.common_stream("replay"),
+    )
+    return SelfLearning(
+        model,
+        exact,
+        SLMC(weight, inner, place.stream("test"), sampling.moves),
+        data,
+        trainer,
+        ranks.chains,
+        rounds=learning.rounds,
+        configurations=learning.configurations,
+        moves=sampling.moves,
+        budget=learning.budget and learning.budget // sampling.chains,
+        fit_linear=effective.start_from is None,
+        start_remark=remark,
+    )
