@@ -21,6 +21,8 @@ from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS, WEIGHTS
+from hpcslmc.simulation import words
+from hpcslmc.simulation.build import required
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.storage.models import check_parameters, load_model
@@ -141,11 +143,13 @@ def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -
     ranks = Ranks.of(world, job.sampling.chains, device=device(world))
     simulation = Simulation(job, ranks)
     progress = Progress(show, job.output.progress_every_s)
+
+    def tell() -> None:
+        simulation.phase.agree()
+        progress.show(*words.progress(simulation), words.note(simulation))
+
     try:
-        while not simulation.finished:
-            simulation.advance()
-            simulation.agree()
-            progress.show(*simulation.progress, simulation.note)
+        simulation.run(tell)
     finally:
         progress.close()
-    return collect(simulation, versions(world))
+    return required(collect(simulation, versions(world)))

@@ -1,4 +1,4 @@
-"""What a density of spin configurations says about a batch of them.
+"""Result of evaluating log W, exact or learned, on a batch of configurations.
 
 Exact weights and effective models answer in the same form, so that every move samples either.
 """
@@ -36,6 +36,13 @@ class Evaluation:
     density: Tensor | None = None
     spectrum: Tensor | None = None
     energy_part: Tensor | None = None
+
+    @property
+    def known_forces(self) -> Tensor:
+        """The forces, where there have to be some; raises ValueError where there are none."""
+        if self.forces is None:
+            raise ValueError("the evaluation has no forces")
+        return self.forces
 
     def where(self, keep: Tensor, other: "Evaluation") -> "Evaluation":
         """Select this evaluation where ``keep`` (chains,) bool is true, the other one elsewhere."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from hpcslmc.parallel.world import World
+
 READER_GONE = (errno.EPIPE, errno.EIO)
 """Of a pipe, of a terminal."""
 
@@ -90,3 +92,9 @@ def lasting_streams() -> Iterator[Callable[[], bool]]:
         for stream in streams:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def say(world: World, remark: str) -> None:
+    """Print a remark on standard error, from one rank."""
+    if remark and world.is_root:
+        print(f"hpcslmc: {remark}", file=sys.stderr, flush=True)

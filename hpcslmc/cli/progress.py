@@ -42,6 +42,7 @@ class Progress:
     def __init__(self, visible: bool, every_s: float) -> None:
         self.visible, self.every_s = visible, every_s
         self._phase, self._pace = "", Pace()
+        self._total, self._since, self._last_line = 0, 0.0, 0.0
         self._bar = None
         width = terminal_width() if visible else None
         if width:

@@ -79,5 +79,6 @@ class DataSet:
     def load_state_dict(self, state: dict) -> None:
         self.clear()
         if state:
-            self._parts = tuple([state[name]] for name in NAMES)
+            spins, log_weight, forces = (state[name] for name in NAMES)
+            self._parts = ([spins], [log_weight], [forces])
             self._count = state["log_weight"].shape[1]

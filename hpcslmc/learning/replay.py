@@ -131,7 +131,8 @@ class Replay:
                     f"({file.attrs['physics']}): "
                     "t, J, mu and the temperature have to be those of this job."
                 )
-            self.shape = tuple(int(length) for length in file.attrs["shape"])
+            length, width = file.attrs["shape"]
+            self.shape = (int(length), int(width))
             self._datasets = [file[name] for name in ("spins", "log_weight", "forces")]
             count, sites = len(self._datasets[1]), self.shape[0] * self.shape[1]
             if count == 0 or [d.shape for d in self._datasets] != [

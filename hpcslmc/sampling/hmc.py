@@ -203,12 +203,12 @@ class HMC:
         change = proposed.log_weight - evaluation.log_weight
         gain = change + kinetic - 0.5 * momenta.square().sum((1, 2))
         accept = torch.log(numbers[:, 1]) < gain
-        speed = (proposed.forces * momenta).sum((1, 2))
+        speed = (proposed.known_forces * momenta).sum((1, 2))
         forces = unguided = torch.zeros_like(gain)
         if guiding is not None:
             forces, unguided = (
                 _tangential(of, moved).square().sum((1, 2))
-                for of in (proposed.forces, proposed.forces - guiding)
+                for of in (proposed.known_forces, proposed.known_forces - guiding)
             )
         return Step(
             spins=torch.where(accept[:, None, None], moved, spins),
@@ -237,19 +237,19 @@ class HMC:
         """One leapfrog step of a time (chains, 1, 1); by way of the guide if there is one, whose
         forces at the spins are ``guiding``.
         """
-        if guiding is None:
-            momenta = momenta + 0.5 * time * _tangential(evaluation.forces, spins)
+        if guiding is None or self.guide is None:
+            momenta = momenta + 0.5 * time * _tangential(evaluation.known_forces, spins)
             spins, momenta = _geodesic(spins, momenta, time)
             evaluation = self.evaluate(spins)
             return (
                 spins,
-                momenta + 0.5 * time * _tangential(evaluation.forces, spins),
+                momenta + 0.5 * time * _tangential(evaluation.known_forces, spins),
                 evaluation,
                 None,
             )
         inner = max(3, math.ceil(self.length / self.steps / GUIDED_STEP))
         short = time / inner
-        momenta = momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins)
+        momenta = momenta + 0.5 * time * _tangential(evaluation.known_forces - guiding, spins)
         for _ in range(inner):
             momenta = momenta + 0.5 * short * _tangential(guiding, spins)
             spins, momenta = _geodesic(spins, momenta, short)
@@ -258,7 +258,7 @@ class HMC:
         evaluation = self.evaluate(spins)
         return (
             spins,
-            momenta + 0.5 * time * _tangential(evaluation.forces - guiding, spins),
+            momenta + 0.5 * time * _tangential(evaluation.known_forces - guiding, spins),
             evaluation,
             guiding,
         )

@@ -90,7 +90,10 @@ class SLMC:
         """
         start = effective = effective or self.inner.evaluate(spins)
         proposal = spins
-        inner_acceptance, tuning = torch.zeros_like(start.log_weight), 0.0
+        inner_acceptance, tuning = (
+            torch.zeros_like(start.log_weight),
+            start.log_weight.new_zeros(()),
+        )
         for _ in range(self.inner_moves):
             step = self.inner.move(proposal, effective)
             proposal, effective = step.spins, step.evaluation

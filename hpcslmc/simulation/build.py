@@ -5,6 +5,7 @@ measurements.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,14 @@ from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
 GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
 """Keys of [measure] that switch observables on, by what these need."""
+Part = TypeVar("Part")
+
+
+def required(part: Part | None) -> Part:
+    """Return what the present phase of the job cannot do without."""
+    if part is None:
+        raise RuntimeError("the job has no such part, or has not come to it")
+    return part
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ def build(place: Place) -> Parts:
     model, remark = _model(place)
 
     def model_forces(spins: Tensor) -> Tensor:
-        return model.evaluate(spins, forces=True).forces
+        return model.evaluate(spins, forces=True).known_forces
 
     # a model that has been learned before is fixed until the exact moves are over
     guide = model_forces if job.effective.start_from is not None else None

@@ -6,7 +6,9 @@ import numpy as np
 
 from hpcslmc.analysis.results import ProfileResult, Results
 from hpcslmc.measure.profiles import ProfileSums
+from hpcslmc.simulation.build import required
 from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.words import remarks
 
 
 def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | None:
@@ -25,18 +27,9 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         stacked([rung.profiles[k].chain_means for rung in rungs])
         for k in range(len(rungs[0].profiles))
     ]
-    exchange = (
-        {
-            name: world.gather(getattr(simulation.swaps, name))
-            for name in ("accepted", "replica", "trips")
-        }
-        if simulation.swaps
-        else {}
-    )
-    if not world.is_root:
+    exchange = _exchange(simulation)
+    if draws is None or variances is None or spins is None:  # not on the root
         return None
-    if exchange:
-        exchange["tried"] = np.tile(simulation.swaps.tried, (len(spins), 1))
     names = rungs[0].bins.names
     labels = {name: name for name in names} | {o.name: o.label for o in rungs[0].observables}
     return Results(
@@ -53,15 +46,31 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         bin_variances={name: variances[:, k] for k, name in enumerate(names)},
         spins=spins,
         profiles={
-            sums.profile.name: _profile(sums, means)
+            sums.profile.name: _profile(sums, required(means))
             for sums, means in zip(rungs[0].profiles, profiles, strict=True)
             if sums.count
         },
         curve=_history(simulation, "curve"),
         rounds=_history(simulation, "history"),
-        remarks=simulation.remarks,
+        remarks=remarks(simulation),
         exchange=exchange,
     )
+
+
+def _exchange(simulation: Simulation) -> dict[str, np.ndarray]:
+    """Counts of the exchange by ladder, complete on the root. Collective."""
+    swaps, world = simulation.swaps, simulation.ranks.chains
+    if swaps is None:
+        return {}
+    tried = np.tile(swaps.tried, (len(swaps.replica), 1))
+    counts = {
+        "accepted": swaps.accepted,
+        "replica": swaps.replica,
+        "trips": swaps.trips,
+        "tried": tried,
+    }
+    gathered = {name: world.gather(count) for name, count in counts.items()}
+    return {name: count for name, count in gathered.items() if count is not None}
 
 
 def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:

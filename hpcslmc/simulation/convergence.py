@@ -60,7 +60,7 @@ class Convergence:
             means, inside = _blocks(bins.draws[:, :, watched], length)
             blocks = world.gather(means)
             variances = world.gather(inside + bins.variances[:, watched])
-            if world.is_root:
+            if blocks is not None and variances is not None:  # on the root
                 found += [
                     attempted(
                         partial(

@@ -4,6 +4,7 @@ A job at one temperature is a ladder of one rung.
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,26 @@ from hpcslmc.measure.bins import Bins
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.sampling import Chains, Move, Step
-from hpcslmc.simulation.build import GROUPS, Place, Setting, build
+from hpcslmc.simulation.build import GROUPS, Place, Setting, build, required
+
+
+class NotFinite(NamedTuple):
+    """A measurement of a chain that is no number.
+
+    Attributes
+    ----------
+    rung : Rung
+    name : str
+        Of the observable or profile.
+    chain : int
+        Global number of the first chain.
+    sample : int
+    """
+
+    rung: "Rung"
+    name: str
+    chain: int
+    sample: int
 
 
 class Rung:
@@ -123,21 +143,19 @@ class Rung:
         """
         return self._move_once(self.exact)
 
-    def learn(self) -> None:
-        """Do one unit of work of learning. Collective."""
-        self.chains = self.learning.advance(self.chains)
-
     def begin_tuning(self) -> None:
         """Start guided trajectories from what exact and inner moves have found."""
-        self.guided.follow(self.exact)
-        self.guided.follow(self.learning.slmc.inner)
-        self.guided.start_with_one_step(self.exact.tunings)
+        guided = required(self.guided)
+        guided.follow(self.exact)
+        guided.follow(required(self.learning).slmc.inner)
+        guided.start_with_one_step(self.exact.tunings)
 
     def tune(self) -> Tensor:
         """Make one guided move of every chain; returns as ``thermalise``, for ``guided.tune``."""
+        guided = required(self.guided)
         if self.chains.evaluation.forces is None:
-            self.chains = replace(self.chains, evaluation=self.guided.evaluate(self.chains.spins))
-        return self._move_once(self.guided)
+            self.chains = replace(self.chains, evaluation=guided.evaluate(self.chains.spins))
+        return self._move_once(guided)
 
     def _move_once(self, move: Move) -> Tensor:
         step = move.move(self.chains.spins, self.chains.evaluation)
@@ -150,7 +168,7 @@ class Rung:
         """
         sampling, chains = self.setting.job.sampling, self.chains
         if sampling.method == "slmc":
-            proposal = self.learning.slmc.move(
+            proposal = required(self.learning).slmc.move(
                 chains.spins, chains.evaluation, effective=chains.effective
             )
             self._store(proposal, proposal.acceptance, proposal.effective)
@@ -173,23 +191,22 @@ class Rung:
 
     def complete_energies(self) -> None:
         """Compute energy and density of the chains where they are not known."""
-        chains = self.chains
-        unknown = chains.evaluation.energy.isnan()
+        chains, evaluation = self.chains, self.chains.evaluation
+        energy, density = required(evaluation.energy).clone(), required(evaluation.density).clone()
+        unknown = energy.isnan()
         if unknown.any():
-            energy, density = chains.evaluation.energy.clone(), chains.evaluation.density.clone()
-            fresh = self.weight.with_energy(chains.spins[unknown], chains.evaluation.rows(unknown))
-            energy[unknown], density[unknown] = fresh.energy, fresh.density
-            evaluation = replace(chains.evaluation, energy=energy, density=density)
+            fresh = self.weight.with_energy(chains.spins[unknown], evaluation.rows(unknown))
+            energy[unknown], density[unknown] = required(fresh.energy), required(fresh.density)
+            evaluation = replace(evaluation, energy=energy, density=density)
             self.chains = replace(chains, evaluation=evaluation)
 
-    def measure(self, sample: int) -> list[str]:
+    def measure(self, sample: int) -> list[NotFinite]:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group.
 
         Returns
         -------
-        list of str
-            A remark on each observable or profile that is not finite for the first time in this
-            rank's chains.
+        list of NotFinite
+            Observables and profiles that are not finite for the first time in this rank's chains.
         """
         names = set(self.bins.due)
         due = [o for o in self.observables if o.name in names]
@@ -204,11 +221,7 @@ class Rung:
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
         block = self.setting.ranks.block
-        return [
-            f"{name} of chain {block.first + chain} is not finite at sample {sample}: "
-            "its mean and error will be nan"
-            for name, chain in first.items()
-        ]
+        return [NotFinite(self, name, block.first + row, sample) for name, row in first.items()]
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""

@@ -1,15 +1,11 @@
 """One job from thermalisation to the last sample.
 
-Phases, in order: ``thermalise`` (exact moves), ``learn`` (self-learning, one temperature after the
-other), ``tune`` (the step of exact moves guided by the model, where the job asks for them),
-``sample`` (parameters and step sizes frozen; only here are data kept). Work comes in units (a move,
-a gradient step, a sample), and a checkpoint may be taken after any of them.
+The phases are carried on one after the other, and a checkpoint may be taken after any unit of
+their work.
 """
 
-import math
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcslmc.analysis.statistics import bracket
 from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.schema import Job
@@ -26,10 +21,12 @@ from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import Exchange, Move
-from hpcslmc.simulation.build import Setting
+from hpcslmc.sampling import Exchange
+from hpcslmc.simulation.build import Setting, required
+from hpcslmc.simulation.ladder import Ladder
+from hpcslmc.simulation.phases import PHASES, phases_of
 from hpcslmc.simulation.rung import Rung
-from hpcslmc.simulation.state import GUIDED_TUNING, PHASES, check_setup, check_state, check_values
+from hpcslmc.simulation.state import check_setup, check_state, check_values
 from hpcslmc.simulation.tuning import EnsembleTuning
 from hpcslmc.storage import checkpoint
 from hpcslmc.storage.files import make_folder
@@ -37,10 +34,6 @@ from hpcslmc.storage.models import save_model
 from hpcslmc.storage.names import DATA, MODEL
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
-
-RECENT = 100
-"""Samples that the acceptance of a run in progress is a mean of."""
-NO_GUIDE = "the model's forces are further from the exact ones than none"
 
 
 class Simulation:
@@ -64,30 +57,18 @@ class Simulation:
     ----------
     method, method_reason : str
         Method of the exact weight, and why it was chosen.
-    rungs : list of Rung
-        One for each temperature; each holds this rank's chains at it.
-    swaps : Exchange or None
-        Between neighbouring temperatures; a ladder is one chain of every rung, and lives on one
-        rank.
+    ladder : Ladder
+        All temperatures.
     tuning : EnsembleTuning
         What finds the temperatures of a spaced ladder and the chemical potentials of a filling.
-    phase : str
-        thermalise, learn, tune or sample.
-    done : int
-        Units done of the phase; learning counts its own.
-    acceptance : float
-        Of all chains at all temperatures: of the last move, in learning of this round, in sampling
-        of the last ``RECENT`` samples as ``agree`` left it; nan before.
-    idle : int
-        Chains, each temperature's counted, that have stood still in all complete bins, as ``agree``
-        left it.
+    phases : list of Phase
+        In order.
+    phase : Phase
+        The present one.
     resumed_from : Path or None
         The checkpoint that was read.
     resume_remarks : list of str
         What the user should know of it: damage, keys that have changed.
-    alarms : list of str
-        What the user should know at once of this rank's chains, which other ranks do not know;
-        whoever has told it clears the list.
     """
 
     def __init__(
@@ -101,7 +82,6 @@ class Simulation:
         self.lattice = Lattice(job.lattice.shape)
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
-        self.alarms: list[str] = []
         if resume:
             _, self.resumed_from, damage = checkpoint.load_newest(resume, self._resume)
             self.resume_remarks = damage + self.resume_remarks
@@ -119,23 +99,22 @@ class Simulation:
         directory = ranks.job.on_root(lambda: job.output.folder)
         setting = Setting(job, ranks, hamiltonian, self.method, directory, shells)
         self.tuning = EnsembleTuning(job, ranks, hamiltonian)
-        self.rungs = [
+        rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
             for k, temperature in enumerate(ensemble.temperatures)
         ]
-        self.swaps = None
+        swaps = None
         if ensemble.is_ladder and ensemble.exchange:
             stream = Stream(
                 job.sampling.seed,
                 torch.as_tensor(ranks.block.indices(), device=ranks.device),
                 "exchange",
             )
-            self.swaps = Exchange(stream, len(self.rungs), ranks.block.count)
-        self.phase, self.done = "thermalise", 0
+            swaps = Exchange(stream, len(rungs), ranks.block.count)
+        self.ladder = Ladder(ranks, rungs, swaps)
+        self.phases = phases_of(job, self.ladder, self.tuning)
+        self.phase = self.phases[0]
         self._cpu_seconds = np.zeros(len(PHASES))
-        self.acceptance, self.idle, self._some_idle = math.nan, 0, True
-        # acceptance of the last samples of this rank's chains
-        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
         """Method of the exact weight and why.
@@ -167,70 +146,53 @@ class Simulation:
         return self.job.sampling.method != "exact"
 
     @property
+    def rungs(self) -> list[Rung]:
+        """The chains of this rank, one rung for each temperature."""
+        return self.ladder.rungs
+
+    @property
+    def swaps(self) -> Exchange | None:
+        """Exchange between neighbouring temperatures."""
+        return self.ladder.swaps
+
+    @property
+    def stage(self) -> str:
+        """The phase, or what goes on in learning."""
+        return self.phase.stage
+
+    @property
     def finished(self) -> bool:
         """Whether all samples are there."""
-        return self.phase == "sample" and self.done >= self.job.sampling.samples
+        return self.phase is self.phases[-1] and self.phase.finished
+
+    def run(self, on_unit: Callable[[], bool | None] | None = None) -> None:
+        """Carry on to the last sample. Collective.
+
+        Parameters
+        ----------
+        on_unit : callable, optional
+            Called after each unit of work; the run ends early where it returns true.
+        """
+        while not self.finished:
+            self.advance()
+            if on_unit is not None and on_unit():
+                return
 
     def advance(self) -> None:
-        """One unit of work of the present phase. Collective."""
+        """Do one unit of work of the present phase, and enter the next where it was the last.
+
+        Collective.
+        """
         phase, began = self.phase, time.process_time()
-        {
-            "thermalise": self._thermalise,
-            "learn": self._learn,
-            "tune": self._tune,
-            "sample": self._sample,
-        }[phase]()
-        self._cpu_seconds[PHASES.index(phase)] += time.process_time() - began
+        phase.advance()
+        if phase.finished and phase is not self.phases[-1]:
+            self.phase = self.phases[self.phases.index(phase) + 1]
+            self.phase.begin(phase)
+        self._cpu_seconds[PHASES.index(phase.name)] += time.process_time() - began
 
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time of all ranks so far, by phase. Collective."""
         return dict(zip(PHASES, self.ranks.chains.sum(self._cpu_seconds).tolist(), strict=True))
-
-    def _thermalise(self) -> None:
-        tunings = [rung.thermalise() for rung in self.rungs]
-        self._tune_moves([rung.exact for rung in self.rungs], tunings)
-        if self.swaps:
-            self._exchange(self.job.sampling.exact_move == "hmc")
-        self.done += 1
-        if self.tuning.after_move(self.done, self.rungs, self.swaps):
-            self._enter("learn" if self.learns else "sample")
-
-    def _enter(self, phase: str) -> None:
-        self.phase, self.done = phase, 0
-        for rung in self.rungs:
-            if phase == "learn":
-                rung.learning.begin()
-            elif phase == "tune":
-                rung.begin_tuning()
-        if phase == "sample" and self.swaps:
-            self.swaps.forget()
-
-    def _tune_moves(self, moves: list[Move], tunings: list[torch.Tensor]) -> None:
-        """Tune each temperature's move by what it has just said, as means over the chains of all
-        ranks. Collective.
-        """
-        means = self._means(tunings)
-        for move, mean in zip(moves, means, strict=True):
-            move.tune(mean)
-        self.acceptance = float(np.mean([acceptance for acceptance, *_ in means]))
-
-    def _means(self, values: list[torch.Tensor]) -> list:
-        """Means over the chains of all ranks of a tensor, chains first, of each rung.
-
-        Collective.
-        """
-        sums = self.ranks.chains.sum(np.array([x.sum(0).tolist() for x in values]))
-        return (sums / self.ranks.block.total).tolist()
-
-    def _learn(self) -> None:
-        rung = next(r for r in self.rungs if not r.learning.finished)
-        rung.learn()
-        self.acceptance = rung.learning.acceptance
-        if rung.learning.finished:
-            if rung is self.rungs[-1]:
-                self._enter("tune" if self.job.sampling.method == "guided" else "sample")
-            else:  # a neighbour's model is a better start than none
-                self.rungs[rung.number + 1].learning.start_from(rung.learning.model)
 
     def keep_learned(self, directory: Path, versions: dict[str, str]) -> None:
         """Write the models, and the data if the job asks for them, which are forgotten after that.
@@ -238,6 +200,7 @@ class Simulation:
         Collective.
         """
         for rung in self.rungs:
+            learning = required(rung.learning)
             place = (
                 directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
             )
@@ -246,7 +209,7 @@ class Simulation:
                 partial(
                     save_model,
                     place / MODEL,
-                    rung.learning.model,
+                    learning.model,
                     versions,
                     self.job.hamiltonian.J,
                 )
@@ -254,130 +217,13 @@ class Simulation:
             if self.job.learning.keep_data:
                 write_data(
                     place / DATA,
-                    rung.learning.data,
+                    learning.data,
                     self.lattice.shape,
                     rung.physics,
                     versions,
                     self.ranks.chains,
                 )
-            rung.learning.data.clear()
-
-    def _tune(self) -> None:
-        tunings = [rung.tune() for rung in self.rungs]
-        self._tune_moves([rung.guided for rung in self.rungs], tunings)
-        self.done += 1
-        if self.done == GUIDED_TUNING:
-            self._enter("sample")
-
-    def _sample(self) -> None:
-        for rung in self.rungs:
-            rung.move()
-        self._recent.append(
-            float(np.mean([float(rung.chains.acceptance.mean()) for rung in self.rungs]))
-        )
-        self.done += 1
-        if self.swaps and self.done % self.job.ensemble.exchange == 0:
-            self._exchange(self.job.sampling.by_forces)
-        for rung in self.rungs:
-            self.alarms += [f"{self._at(rung)}{remark}" for remark in rung.measure(self.done)]
-
-    def agree(self) -> None:
-        """Work out ``acceptance`` and ``idle`` of all ranks' chains while sampling; what comes of
-        it changes no chain. Collective.
-        """
-        if self._recent:
-            idle = 0
-            if self._some_idle:  # on all ranks or none
-                idle = sum(int(rung.bins.idle.sum()) for rung in self.rungs)
-            mean, idle = self.ranks.chains.sum(
-                np.array([np.mean(self._recent) / self.ranks.chains.size, idle])
-            )
-            self.acceptance, self.idle = float(mean), int(idle)
-            self._some_idle = self.idle > 0 or self.rungs[0].bins.draws.shape[1] < 2
-
-    def _exchange(self, forces: bool) -> None:
-        rungs = self.rungs
-        after = self.swaps.move([r.weight for r in rungs], [r.chains for r in rungs], forces)
-        for rung, chains in zip(rungs, after, strict=True):
-            rung.chains = chains
-
-    @property
-    def remarks(self) -> list[str]:
-        """What the user should know of the run so far."""
-        found = []
-        if self.phase != "thermalise" and self.job.ensemble.rungs:
-            found.append(
-                "temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in self.rungs)
-            )
-        if self.phase != "thermalise" and self.tuning.fillings:
-            found.append(
-                f"chemical potential for n = {self.job.ensemble.filling:g}, with the density that "
-                "was found: "
-                + ", ".join(
-                    f"{rung.mu:.5g} ({bracket(filling.reached, filling.error)})"
-                    for rung, filling in zip(self.rungs, self.tuning.fillings, strict=True)
-                )
-            )
-        if self.phase != "thermalise":
-            found += [
-                f"{self._at(rung)}{NO_GUIDE}: thermalisation went without them"
-                for rung in self.rungs
-                if rung.exact.misguided
-            ]
-        found += [
-            f"{self._at(rung)}{remark}"
-            for rung in self.rungs
-            if rung.learning
-            for remark in rung.learning.remarks
-        ]
-        if self.phase == "sample":
-            found += [
-                f"{self._at(rung)}{NO_GUIDE}: trajectories go without them"
-                for rung in self.rungs
-                if rung.guided and rung.guided.misguided
-            ]
-        trajectories = [rung.sampler.describe() for rung in self.rungs]
-        if self.phase == "sample" and all(trajectories):
-            found.append("trajectories, length (leapfrog steps): " + ", ".join(trajectories))
-        return found
-
-    def _at(self, rung: Rung) -> str:
-        return f"T = {rung.temperature:.4g}, " if self.job.ensemble.is_ladder else ""
-
-    @property
-    def stage(self) -> str:
-        """The phase, or what goes on in learning."""
-        return self._learning_rung.learning.stage if self.phase == "learn" else self.phase
-
-    @property
-    def _learning_rung(self) -> Rung:
-        return next((r for r in self.rungs if not r.learning.finished), self.rungs[-1])
-
-    @property
-    def progress(self) -> tuple[str, int, int]:
-        """Name of the present stage, units done, units in all."""
-        if self.phase == "learn":
-            rung = self._learning_rung
-            learning = rung.learning
-            label = (
-                "explore"
-                if learning.stage == "explore"
-                else f"{learning.stage}, round {learning.round}"
-            )
-            return f"learn: {self._at(rung)}{label}", *learning.progress
-        total = {
-            "thermalise": self.tuning.expected_moves(self.done),
-            "tune": GUIDED_TUNING,
-            "sample": self.job.sampling.samples,
-        }
-        return self.phase, self.done, total[self.phase]
-
-    @property
-    def note(self) -> str:
-        """How well the present stage goes, in a few words."""
-        if self.stage == "train":
-            return f"loss {self._learning_rung.learning.trainer.loss:.3g}"
-        return f"acceptance {self.acceptance:.2f}" if math.isfinite(self.acceptance) else ""
+            learning.data.clear()
 
     def save(self, path: Path, versions: dict[str, str]) -> None:
         """Write a checkpoint of everything. Collective.
@@ -392,9 +238,9 @@ class Simulation:
             "job": self.job.model_dump(mode="json"),
             "versions": versions,
             "method": self.method,
-            "phase": self.phase,
-            "done": self.done,
-            "shells": list(self.rungs[0].learning.model.architecture.shells) if self.learns else [],
+            "phase": self.phase.name,
+            "done": self.phase.done,
+            "shells": self._shells(),
             "cpu_seconds": self.cpu_seconds(),
             "tuning": self.tuning.state_dict(),
             "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
@@ -407,6 +253,11 @@ class Simulation:
                 self.swaps.state_dict(),
             )
         checkpoint.save(path, chains, shared, self.ranks.block, self.ranks.chains)
+
+    def _shells(self) -> list[int]:
+        """Neighbour shells of the effective models; none without models."""
+        learning = self.rungs[0].learning
+        return list(learning.model.architecture.shells) if learning else []
 
     def _resume(self, path: Path) -> None:
         """Go on from a checkpoint of this job. Collective.
@@ -458,7 +309,8 @@ class Simulation:
         """Take over a checkpoint's state."""
         with _restoring(path):
             check_values(chains, shared)
-            self.phase, self.done = shared["phase"], shared["done"]
+            self.phase = next(phase for phase in self.phases if phase.name == shared["phase"])
+            self.phase.done = shared["done"]
             if self.ranks.chains.is_root:
                 self._cpu_seconds = np.array([shared["cpu_seconds"][phase] for phase in PHASES])
             self.tuning.load(chains.get("tuning", {}), shared["tuning"])

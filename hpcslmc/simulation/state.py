@@ -1,5 +1,5 @@
-"""What a checkpoint of a job holds: the kind and the bounds of every plain value, the type and
-shape of every array.
+"""Schema of a job's checkpoint: the kind and the bounds of every plain value, the type and shape of
+every array.
 
 A file whose checksums are right may still have been made by hand. ``check_setup`` and
 ``check_state`` compare its outline with this description before any array is read, ``check_values``
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from hpcslmc.learning.rounds import STAGES
+from hpcslmc.learning.rounds import STAGES, SelfLearning
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.sampling import Move
 from hpcslmc.sampling.hmc import MOST_STEPS
+from hpcslmc.simulation.build import required
+from hpcslmc.simulation.phases import GUIDED_TUNING, PHASES
 from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
 from hpcslmc.storage.checkpoint import Array
 from hpcslmc.weight import WEIGHTS
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from hpcslmc.simulation.rung import Rung
     from hpcslmc.simulation.simulation import Simulation
 
-PHASES = ("thermalise", "learn", "tune", "sample")
-GUIDED_TUNING = 20
-"""Moves of the phase ``tune``."""
 LARGEST_COUNT = 2**31 - 1
 """As in the job file."""
 LARGEST_WORD = 2**62
@@ -78,22 +77,22 @@ def one_of(*values: str) -> Kind:
 
 
 def whether(value: object) -> bool:
-    """True or false."""
+    """Must be True or False."""
     return isinstance(value, bool)
 
 
 def always(value: object) -> bool:
-    """True."""
+    """Must be True."""
     return value is True
 
 
 def never(value: object) -> bool:
-    """False."""
+    """Must be False."""
     return value is False
 
 
 def measured(value: object) -> bool:
-    """A number that nothing depends on; it may be nan."""
+    """Diagnostic float, not used to resume; nan is allowed."""
     return type(value) is float
 
 
@@ -103,7 +102,7 @@ def text(value: object) -> bool:
 
 
 def group(value: object) -> bool:
-    """Any keys and values: of what nothing depends on, or what is checked elsewhere."""
+    """Any dict: diagnostic, or validated elsewhere."""
     return isinstance(value, dict)
 
 
@@ -198,7 +197,7 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     if simulation.learns:
         _check_stages(rungs, shared)
     ladder = len(rungs)
-    kinds = {
+    kinds: dict[str, Kind] = {
         "job": group,
         "versions": group,
         "method": text,
@@ -272,7 +271,8 @@ def _filling(saved: dict) -> dict:
 
 def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
     """Temperatures learn one after the other, between thermalisation and what follows learning."""
-    untouched, before = rungs[0].learning.stage, "finished"
+    untouched, before = required(rungs[0].learning).stage, "finished"
+    allowed: tuple[str, ...]
     for rung in rungs:
         saved = shared["rungs"][str(rung.number)]["learning"]
         if shared["phase"] == "learn" and before == "finished":
@@ -310,7 +310,7 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
     if rung.learning:
         slmc = rung.learning.slmc
         kinds |= {
-            "learning": _learning(rung, saved["learning"]),
+            "learning": _learning(rung.learning, saved["learning"]),
             "model": _like(rung.learning.model.state_dict()),
             "slmc": {"inner": _move(slmc.inner), "stream": STREAM},
         }
@@ -332,9 +332,9 @@ def _between(low: float, high: float) -> Kind:
     return real(low, high)
 
 
-def _learning(rung: "Rung", saved: dict) -> dict:
+def _learning(learning: SelfLearning, saved: dict) -> dict:
     """Counters that agree with the stage."""
-    learning, stage, number = rung.learning, saved["stage"], saved["round"]
+    stage, number = saved["stage"], saved["round"]
     trains = learning.rounds > 0 and stage != "explore"
     check(number, whole(1, learning.rounds) if trains else whole(0, 0), "round")
     ended = max(1, number) if stage == "finished" else max(0, number - 1)
@@ -361,8 +361,7 @@ def _training(trainer: Trainer, stage: str) -> dict:
     """Where a round stands, in training or after it."""
     steps = (0, trainer.steps - 1) if stage == "train" else (trainer.steps, trainer.steps)
     moments = {
-        str(i): _moments(*p.flatten(1).shape) if p.ndim > 1 else _moments(*p.shape, 1)
-        for i, p in enumerate(trainer.parameters)
+        str(i): _moments(len(p), p.numel() // len(p)) for i, p in enumerate(trainer.parameters)
     }
     return {
         "step": whole(*steps),

@@ -19,6 +19,7 @@ from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
+from hpcslmc.simulation.build import required
 from hpcslmc.streams import Stream
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
     -------
     (levels,) float64
     """
-    lattice = Lattice(tuple(min(side, MODEL_SIDE) for side in hamiltonian.lattice.shape))
+    length, width = hamiltonian.lattice.shape
+    lattice = Lattice((min(length, MODEL_SIDE), min(width, MODEL_SIDE)))
     spins = Stream(seed, torch.arange(MODEL_COPIES), "filling").directions(lattice.sites)
     return torch.linalg.eigvalsh(hamiltonian.on_lattice(lattice).dense(spins)).flatten().numpy()
 
@@ -358,7 +360,7 @@ class EnsembleTuning:
         if self.ended is None:
             for filling, rung in zip(self.fillings, rungs, strict=bool(self.fillings)):
                 rung.complete_energies()
-                filling.add(rung.chains.evaluation.density)
+                filling.add(required(rung.chains.evaluation.density))
             if done % self._interval == 0:
                 self._end_interval(done, rungs, swaps)
         return self.ended is not None and done == self.thermalisation_end(self.ended)
@@ -372,7 +374,7 @@ class EnsembleTuning:
         if self.fillings and (space or _is_due(number)):
             potentials = self._next_potentials(rungs)
         if space:
-            spaced = self._next_temperatures(done, temperatures, swaps)
+            spaced = self._next_temperatures(done, temperatures, required(swaps))
             if self.fillings and spaced != temperatures:
                 potentials = _interpolated(spaced, temperatures, potentials)
                 for filling in self.fillings:
@@ -406,7 +408,7 @@ class EnsembleTuning:
         """Return chemical potentials that should give the filling. Collective."""
         bound, potentials = self.hamiltonian.bound, []
         for filling, rung in zip(self.fillings, rungs, strict=True):
-            means = self.ranks.chains.broadcast(self.ranks.chains.gather(filling.means))
+            means = required(self.ranks.chains.broadcast(self.ranks.chains.gather(filling.means)))
             furthest = bound + REACH * rung.temperature
             potentials.append(filling.next(means, LONGEST_STEP * bound, furthest))
         return potentials
@@ -431,7 +433,8 @@ class EnsembleTuning:
         ranks. Collective.
         """
         gathered = self.ranks.chains.gather(numbers)
-        return self.ranks.chains.broadcast(None if gathered is None else gathered.mean(0).tolist())
+        means = None if gathered is None else gathered.mean(0).tolist()
+        return required(self.ranks.chains.broadcast(means))
 
     def chain_state(self) -> dict:
         """What belongs to chains: arrays with the chain as first axis."""

@@ -9,6 +9,7 @@ from simulated_accelerator import set_devices
 from hpcslmc.analysis.results import Results
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
+from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
@@ -80,10 +81,12 @@ JOBS = {
 }
 
 
+def on(device: str, job: Job) -> Ranks:
+    return Ranks.of(World(), job.sampling.chains, device=device)
+
+
 def finish(simulation: Simulation) -> Results:
-    while not simulation.finished:
-        simulation.advance()
-        simulation.agree()
+    simulation.run(lambda: simulation.phase.agree())
     return collect(simulation, {})
 
 
@@ -98,22 +101,21 @@ def assert_same(one: Results, other: Results) -> None:
 @pytest.mark.parametrize("changes", JOBS.values(), ids=JOBS)
 def test_a_job_gives_the_bits_of_the_cpu(device, changes):
     job = make_job(changes)
-    there = Simulation(job, World(), device)
-    assert str(there.rungs[0].spins.device) == device
-    assert_same(finish(there), finish(Simulation(job, World())))
-    assert str(there.rungs[0].spins.device) == device
+    there = Simulation(job, on(device, job))
+    assert str(there.rungs[0].chains.spins.device) == device
+    assert_same(finish(there), finish(Simulation(job)))
+    assert str(there.rungs[0].chains.spins.device) == device
 
 
 @pytest.mark.parametrize("phase", ["learn", "sample"])
 def test_a_checkpoint_of_an_accelerator_is_resumed_with_and_without_one(device, tmp_path, phase):
     job, path = make_job({}), Path(tmp_path, "checkpoint.h5")
-    whole = finish(Simulation(job, World()))
-    simulation = Simulation(job, World(), device)
-    while simulation.phase != phase:
-        simulation.advance()
+    whole = finish(Simulation(job))
+    simulation = Simulation(job, on(device, job))
+    simulation.run(lambda: simulation.phase.name == phase)
     for _ in range(4):  # into the phase
         simulation.advance()
     simulation.save(path, {})
-    assert_same(finish(Simulation(job, World(), device, resume=path)), whole)
+    assert_same(finish(Simulation(job, on(device, job), path)), whole)
     set_devices(0)
-    assert_same(finish(Simulation(job, World(), "cpu", resume=path)), whole)
+    assert_same(finish(Simulation(job, resume=path)), whole)

@@ -84,6 +84,6 @@ def test_any_two_options_run_together_in_groups(world, agree):
         copy.on_root(mine.mkdir)
         for choice in choices:
             interrupted = mine if choice["interrupted"] else None
-            found = problems(run(chosen_job(choice, folder), copy, group, interrupted))
+            found = problems(run(chosen_job(choice, folder), world, interrupted))
             agree(not found, f"{choice}: {found}")
         world.barrier()

@@ -133,8 +133,7 @@ def prepare(folder: Path) -> None:
     """Leave models of every kind, and data, of runs before."""
     for name, mu in itertools.product(MODELS, FACTORS["hamiltonian.mu"]):
         simulation = Simulation(small_job({"effective.model": name, "hamiltonian.mu": mu}))
-        while simulation.phase in ("thermalise", "learn"):
-            simulation.advance()
+        simulation.run(lambda: simulation.phase.name == "sample")
         rung = simulation.rungs[0]
         save_model(folder / f"{name}.h5", rung.learning.model, {})
         write_data(
@@ -204,16 +203,16 @@ def run(job: Job, world: World, interrupted: Path | None = None) -> Simulation:
     """
     ranks = ranks_of(world, job)
     simulation = Simulation(job, ranks)
-    while not simulation.finished:
-        simulation.advance()
-        if (
-            interrupted
-            and simulation.phase == "sample"
-            and simulation.done == job.sampling.samples // 2 + 1
-        ):
-            simulation.save(interrupted / "checkpoint.h5", {})
-            simulation = Simulation(job, ranks, interrupted / "checkpoint.h5")
-            interrupted = None
+    if interrupted:
+        middle = job.sampling.samples // 2 + 1
+        simulation.run(
+            lambda: simulation.phase.name == "sample" and simulation.phase.done == middle
+        )
+        simulation.save(interrupted / "checkpoint.h5", {})
+        resumed = Simulation(job, ranks, interrupted / "checkpoint.h5")
+        resumed.run()
+        return resumed
+    simulation.run()
     return simulation
 
 
@@ -314,11 +313,11 @@ def _problems_of_results(results: Results) -> Iterator[str]:
 
 def differences(one: Simulation, other: Simulation) -> float:
     """Largest difference of the draws and the last spins of two runs, the second of all chains."""
-    mine = slice(one.block.first, one.block.first + one.block.count)
+    mine = one.ranks.block.indices()
     return max(
         max(
             np.abs(a.bins.draws - b.bins.draws[mine]).max(),
-            float((a.spins - b.spins[mine]).abs().max()),
+            float((a.chains.spins - b.chains.spins[mine]).abs().max()),
         )
         for a, b in zip(one.rungs, other.rungs, strict=True)
     )

@@ -49,8 +49,7 @@ def ranks_of(world: World, job: Job) -> Ranks:
 def run(job: Job, world: World) -> Simulation:
     """The simulation at the job's end. Collective."""
     simulation = Simulation(job, ranks_of(world, job))
-    while not simulation.finished:
-        simulation.advance()
+    simulation.run()
     return simulation
 
 

@@ -72,11 +72,9 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_a_self_learning_job_at_half_filling_samples_without_forces(method, monkeypatch):
     simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}))
-    while simulation.phase != "sample":
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name == "sample")
     monkeypatch.setattr(Blocks, "_forces", None)
-    while not simulation.finished:
-        simulation.advance()
+    simulation.run()
     assert all(np.isfinite(rung.bins.draws).all() for rung in simulation.rungs)
 
 

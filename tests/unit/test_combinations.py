@@ -18,7 +18,7 @@ from job_combinations import (
     small_job,
 )
 
-from hpcslmc.cli.main import _layout
+from hpcslmc.cli.headline import layout
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import MPIWorld
 
@@ -114,7 +114,7 @@ def test_any_three_options_run_together(tmp_path, world):
     choices, _ = covering(3, tmp_path)
     for choice in choices:
         interrupted = tmp_path if choice["interrupted"] else None
-        assert problems(run(chosen_job(choice, tmp_path), world, world, interrupted)) == [], choice
+        assert problems(run(chosen_job(choice, tmp_path), world, interrupted)) == [], choice
 
 
 def test_what_is_wrong_is_found(world):
@@ -161,6 +161,6 @@ def test_one_rank_is_in_no_groups(world):
     """A job for groups may be run by one rank alone, which says so."""
     job = small_job({"weight.method": "blocks", "sampling.ranks_per_chain": 2})
     assert (
-        _layout(job, world, "blocks", "cpu", 1)
+        layout(job, world, "blocks", "cpu", 1)
         == "exact weight by blocks; 4 chains on 1 rank, cpu, 1 thread a rank"
     )

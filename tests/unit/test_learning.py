@@ -225,8 +225,7 @@ def test_learning_stops_when_the_budget_is_spent(budget):
         learning={"rounds": 3, "configurations": 10, "steps": 5, "budget": budget and 8 * budget}
     )
     simulation = Simulation(job)
-    while simulation.phase != "sample":
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name == "sample")
     learning = simulation.rungs[0].learning
     assert learning.evaluations == learning.history[-1]["evaluations"] / 8 <= (budget or 44)
     assert learning.evaluations > 10

@@ -13,6 +13,7 @@ from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.words import remarks
 from hpcslmc.storage.models import load_model, save_model
 from hpcslmc.streams import Stream
 
@@ -54,15 +55,14 @@ def test_a_job_starts_from_a_model_of_another_size(tmp_path):
         job.effective.channels,
     ) == ("messages", 3, 2, 4)
     simulation = Simulation(job)
-    while simulation.phase != "sample":
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name == "sample")
     (entry,) = simulation.rungs[0].learning.history
     assert (
         entry["round"] == 0 and entry["evaluations"] == 3 * 8 and 0.0 <= entry["acceptance"] <= 1.0
     )
     assert simulation.rungs[0].learning.slmc.inner.step_size != 0.2
     simulation.advance()
-    assert simulation.done == 1
+    assert simulation.phase.done == 1
     for name, value in simulation.rungs[0].learning.model.named_parameters():
         assert torch.equal(value, model.state_dict()[name])
     with pytest.raises(UserError, match=r"\[effective\] layers = 5: the model of start_from has 2"):
@@ -108,9 +108,8 @@ def table_from(path, temperature: object = 0.1, J: float = 1.0, **ensemble: obje
 
 def remarks_after_thermalisation(tables: dict) -> list[str]:
     simulation = Simulation(resolve(Job.model_validate(tables)))
-    while simulation.phase == "thermalise":
-        simulation.advance()
-    return [remark for remark in simulation.remarks if "start_from" in remark]
+    simulation.run(lambda: simulation.phase.name != "thermalise")
+    return [remark for remark in remarks(simulation) if "start_from" in remark]
 
 
 def test_a_model_of_other_physics_is_told(tmp_path):
@@ -139,7 +138,7 @@ def test_a_ladder_gives_each_temperature_its_nearest_model(tmp_path):
         save_model(tmp_path / f"T{temperature}/model.h5", model, {})
     (tmp_path / "Tuned").mkdir()
     simulation = Simulation(
-        resolve(Job.model_validate(table_from(tmp_path, [0.3, 0.19, 0.06, 0.04]))), World()
+        resolve(Job.model_validate(table_from(tmp_path, [0.3, 0.19, 0.06, 0.04])))
     )
     assert [rung.learning.model.couplings[0].item() for rung in simulation.rungs] == [
         0.0,
@@ -162,13 +161,12 @@ def test_a_tuned_job_that_is_resumed_keeps_the_model_it_started_from(tmp_path):
     whole.save(tmp_path / "checkpoint.h5", {})
     resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
     for simulation in (whole, resumed):
-        while simulation.phase != "sample":
-            simulation.advance()
+        simulation.run(lambda: simulation.phase.name == "sample")
     assert torch.equal(
         whole.rungs[0].learning.model.couplings, resumed.rungs[0].learning.model.couplings
     )
-    assert whole.remarks == resumed.remarks and any(
-        "start_from" in remark for remark in whole.remarks
+    assert remarks(whole) == remarks(resumed) and any(
+        "start_from" in remark for remark in remarks(whole)
     )
 
 
@@ -178,4 +176,4 @@ def test_one_chain_samples_by_a_model_that_is_there(tmp_path):
     tables["sampling"] |= {"chains": 1, "samples": 4}
     simulation = run(resolve(Job.model_validate(tables)), World())
     (row,) = simulation.rungs[0].learning.history
-    assert simulation.done == 4 and row["mse"] >= 0.0
+    assert simulation.phase.done == 4 and row["mse"] >= 0.0

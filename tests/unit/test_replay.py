@@ -30,8 +30,7 @@ def kept(tmp_path_factory):
     """Output directory and simulation of a run that kept its data."""
     folder = tmp_path_factory.mktemp("kept")
     simulation = Simulation(variant((4, 4), keep_data=True, force_weight=0.5))
-    while simulation.phase != "sample":
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name == "sample")
     data = [x.clone() for x in simulation.rungs[0].learning.data.stacked()]
     simulation.keep_learned(folder, {"hpcslmc": "0"})
     return folder, simulation, data
@@ -67,8 +66,7 @@ def test_replayed_data_are_learned(kept):
     found = {}
     for replay in ((), (str(folder),)):
         simulation = Simulation(variant((4, 6), replay=replay, force_weight=0.5))
-        while simulation.phase != "sample":
-            simulation.advance()
+        simulation.run(lambda: simulation.phase.name == "sample")
         twin = on_lattice(simulation.rungs[0].learning.model, Lattice((4, 4)))
         error = log_weight.flatten() - twin.evaluate(spins.flatten(0, 1)).log_weight
         found[bool(replay)] = float(error.var())
@@ -78,14 +76,11 @@ def test_replayed_data_are_learned(kept):
 def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
     job = variant((4, 6), replay=(str(kept[0]),), force_weight=0.5)
     whole, first = Simulation(job), Simulation(job)
-    while first.rungs[0].learning.trainer.step < 37:
-        first.advance()
+    first.run(lambda: first.rungs[0].learning.trainer.step == 37)
     first.save(tmp_path / "checkpoint.h5", {})
     second = Simulation(job, resume=tmp_path / "checkpoint.h5")
-    while not whole.finished:
-        whole.advance()
-    while not second.finished:
-        second.advance()
+    whole.run()
+    second.run()
     assert torch.equal(whole.rungs[0].chains.spins, second.rungs[0].chains.spins)
     assert all(
         torch.equal(a, b)

@@ -54,10 +54,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path, found = tmp_path_factory.mktemp("saved") / "checkpoint.h5", {}
     for kind in ("slmc", "ladder"):
         simulation = Simulation(make_job(**JOBS[kind]))
-        while not simulation.finished:
-            simulation.advance()
+
+        def keep(kind=kind, simulation=simulation) -> None:
             simulation.save(path, {})
             found[f"{kind}, {simulation.stage}"] = path.read_bytes()
+
+        simulation.run(keep)
     return found
 
 

@@ -6,12 +6,12 @@ from small_jobs import make_job, run
 
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.words import remarks
 from hpcslmc.storage.models import save_model
 
 
 def advance_to(simulation: Simulation, phase: str) -> None:
-    while simulation.phase != phase:
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name == phase)
 
 
 def test_every_phase_starts_from_the_length_that_the_one_before_has_found():
@@ -25,9 +25,8 @@ def test_every_phase_starts_from_the_length_that_the_one_before_has_found():
     advance_to(simulation, "sample")
     found = [(move.length, move.step_size) for move in (rung.exact, inner, rung.guided)]
     assert found[2] != found[1]
-    assert f"{found[2][0]:.3g} ({rung.guided.steps})" in simulation.remarks[-1]
-    while not simulation.finished:
-        simulation.advance()
+    assert f"{found[2][0]:.3g} ({rung.guided.steps})" in remarks(simulation)[-1]
+    simulation.run()
     assert found == [(move.length, move.step_size) for move in (rung.exact, inner, rung.guided)]
 
 
@@ -40,14 +39,14 @@ def test_every_temperature_has_a_length_of_its_own():
     simulation = run(make_job(ensemble={"temperature": [0.5, 0.1]}, method="exact"), World())
     warm, cold = (rung.exact.length for rung in simulation.rungs)
     assert warm != cold
-    assert f"{warm:.3g} (" in simulation.remarks[-1] and f"{cold:.3g} (" in simulation.remarks[-1]
+    assert f"{warm:.3g} (" in remarks(simulation)[-1] and f"{cold:.3g} (" in remarks(simulation)[-1]
 
 
 def test_a_length_that_the_job_gives_stays_and_is_no_news():
     simulation = run(make_job(method="guided", trajectory=0.7), World())
     (rung,) = simulation.rungs
     assert {rung.exact.length, rung.learning.slmc.inner.length, rung.guided.length} == {0.7}
-    assert not any("trajectories" in remark for remark in simulation.remarks)
+    assert not any("trajectories" in remark for remark in remarks(simulation))
 
 
 def start_from(tmp_path, factor: float, **sampling):
@@ -73,16 +72,15 @@ def test_a_guide_that_is_worse_than_none_is_given_up_for_good(tmp_path, method):
     assert rung.exact.guide is None and rung.exact.misguided
     simulation.save(path, {})
     resumed = Simulation(job, resume=path)
-    while not simulation.finished:
-        simulation.advance()
-        resumed.advance()
+    simulation.run()
+    resumed.run()
     assert (
         torch.equal(resumed.rungs[0].chains.spins, rung.chains.spins)
         and resumed.rungs[0].exact.misguided
     )
-    told = [remark for remark in simulation.remarks if "forces" in remark]
+    told = [remark for remark in remarks(simulation) if "forces" in remark]
     assert len(told) == (2 if method == "guided" else 1) and told == [
-        remark for remark in resumed.remarks if "forces" in remark
+        remark for remark in remarks(resumed) if "forces" in remark
     ]
     if method == "guided":
         assert rung.guided.guide is None and rung.guided.steps > 1
@@ -92,4 +90,4 @@ def test_a_good_guide_stays(tmp_path):
     simulation = run(start_from(tmp_path, 1.0, method="guided"), World())
     (rung,) = simulation.rungs
     assert rung.exact.guide is not None and rung.guided.guide is not None
-    assert not any("forces" in remark for remark in simulation.remarks)
+    assert not any("forces" in remark for remark in remarks(simulation))

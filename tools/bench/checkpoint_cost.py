@@ -147,7 +147,7 @@ def large_job(shape: list[int], chains: int, size: int, world: World) -> Simulat
         torch.rand(count, *of, generator=random, dtype=torch.float64)
         for of in ((), (sites, 3), (), ())
     ]
-    simulation.phase = "learn"
+    _, simulation.phase, *_ = simulation.phases
     rung.chains = replace(rung.chains, evaluation=Evaluation(*known))
     for _ in range(configurations):
         forces = torch.rand(count, sites, 3, generator=random, dtype=torch.float64)

@@ -97,14 +97,16 @@ def run(simulation: Simulation) -> tuple[Clock, float]:
     """The job to its end; mean acceptance of this rank's samples."""
     clock, accepted = Clock(), []
     watch_all(clock, simulation)
-    while not simulation.finished:
-        phase = simulation.stage
-        if phase != clock.phase:
+    clock.phase = simulation.stage
+
+    def note() -> None:
+        if clock.phase == "sample":
+            accepted.append(simulation.phase.acceptance)
+        if simulation.stage != clock.phase:
             clock.turn()
-            clock.phase = phase
-        simulation.advance()
-        if phase == "sample":
-            accepted.append(simulation.acceptance)
+            clock.phase = simulation.stage
+
+    simulation.run(note)
     clock.turn()
     return clock, float(np.mean(accepted))
 

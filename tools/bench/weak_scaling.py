@@ -71,8 +71,7 @@ def sampling(base: Job, world: World, name: str) -> Simulation:
     }
     job = variant(base, made, ROOT / "out")
     simulation = Simulation(job, Ranks.of(world, job.sampling.chains))
-    while simulation.stage != "sample":
-        simulation.advance()
+    simulation.run(lambda: simulation.stage == "sample")
     return simulation
 
 

@@ -203,7 +203,7 @@ DAMAGES = (
 def problem_of(job: Job, path: Path, before: Path) -> str:
     """Resume from a tampered checkpoint; returns what is wrong, "" if the previous one is used."""
     try:
-        resumed = Simulation(job, World(), resume=path)
+        resumed = Simulation(job, resume=path)
     except UserError as error:
         return f"the previous one is not used: {error}"
     except Exception as error:
@@ -228,17 +228,18 @@ def tamper_with_every_stage(
         How often each kind of tampering was tried.
     problems : list of str
     """
-    simulation, stages, kinds, problems = Simulation(job, World()), [], Counter(), []
+    simulation = Simulation(job)
+    stages, kinds, problems = [], Counter(), []
     before = checkpoint.previous(path)
     suitable = [kind for kind in TAMPERED if kind != "a name" or simulation.learns]
-    while not simulation.finished:
-        simulation.advance()
-        stage = f"{simulation.phase}: {simulation.stage}"
+
+    def tamper() -> None:
+        stage = f"{simulation.phase.name}: {simulation.stage}"
         if stage in stages and not simulation.finished:
-            continue
+            return
         stages.append(stage)
         simulation.save(path, {})
-        if Simulation(job, World(), resume=path).resumed_from != path:
+        if Simulation(job, resume=path).resumed_from != path:
             problems.append(f"{stage}: a good checkpoint is not taken up")
         good = path.read_bytes()
         before.write_bytes(good)
@@ -248,6 +249,8 @@ def tamper_with_every_stage(
             kinds[kind] += 1
             if problem:
                 problems.append(f"{stage}, {kind}: {problem}")
+
+    simulation.run(tamper)
     return stages, kinds, problems
 
 

@@ -44,8 +44,8 @@ from hpcslmc.cli.launch import Launcher
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.learning.rounds import STAGES
+from hpcslmc.simulation.phases import PHASES
 from hpcslmc.simulation.simulation import Simulation
-from hpcslmc.simulation.state import PHASES
 from hpcslmc.storage import checkpoint
 from hpcslmc.storage.hdf5 import differing
 

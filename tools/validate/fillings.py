@@ -85,14 +85,12 @@ def _run(name: str, seed: int, samples: int, table: Table) -> int:
     sampling |= {"method": "exact", "moves": 1, "samples": samples, "seed": seed}
     job = make_job(sections | {"sampling": sampling})
     simulation, began = Simulation(job), time.process_time()
-    while simulation.phase == "thermalise":
-        simulation.advance()
+    simulation.run(lambda: simulation.phase.name != "thermalise")
     moves, seconds = (
         simulation.tuning.thermalisation_end(simulation.tuning.ended),
         time.process_time() - began,
     )
-    while not simulation.finished:
-        simulation.advance()
+    simulation.run()
     problems = 0
     for rung, filling in zip(simulation.rungs, simulation.tuning.fillings, strict=True):
         found = estimate(rung.bins.draws[:, :, rung.bins.names.index("density")])

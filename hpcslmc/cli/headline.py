@@ -1,0 +1,39 @@
+"""The lines with which a run begins."""
+
+from hpcslmc.job.schema import Job
+from hpcslmc.parallel.world import World
+
+
+def physics(job: Job) -> str:
+    """Return what a job simulates, and how, in a line."""
+    effective = job.effective
+    layers = f"{_counted(effective.layers, 'layer')}, " if effective.layers else ""
+    model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
+    how = {
+        "slmc": f"self-learning with {model}",
+        "guided": f"exact hmc guided by {model}",
+        "exact": f"exact {job.sampling.exact_move}",
+    }
+    temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
+    filling = job.ensemble.filling
+    filled = f"mu = {job.hamiltonian.mu:g}" if filling is None else f"filling {filling:g}"
+    return (
+        f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = "
+        f"{job.hamiltonian.J:g}, "
+        f"{filled}, T = {temperatures}; {how[job.sampling.method]}"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def layout(job: Job, world: World, weight: str, device: str, threads: int) -> str:
+    """Return where and by what a job runs, in a line."""
+    grouped = min(job.sampling.ranks_per_chain, world.size) > 1
+    groups = f" in groups of {job.sampling.ranks_per_chain}" if grouped else ""
+    return (
+        f"exact weight by {weight}; {_counted(job.sampling.chains, 'chain')} on "
+        f"{_counted(world.size, 'rank')}{groups}, {device}, "
+        f"{_counted(threads, 'thread')} a rank"
+    )
