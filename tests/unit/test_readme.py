@@ -1,4 +1,4 @@
-"""What the README shows is true."""
+"""What the README and the pages of the docs show is true."""
 
 import re
 import tomllib
@@ -9,10 +9,12 @@ from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "hpcslmc/docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def test_the_commented_job_file_shows_every_key_with_its_default():
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"```toml\n(.*?)```", (DOCS / "jobs.md").read_text(), re.DOTALL)
     shown = tomllib.loads(block)
     minimal = {"lattice": shown["lattice"], "ensemble": shown["ensemble"]}
     default = resolve(Job.model_validate(minimal))
@@ -34,3 +36,31 @@ def test_the_job_files_are_valid():
             Job.model_validate(table)
         else:
             load_job(str(path), ranks=2)
+
+
+def test_every_link_leads_somewhere():
+    """To a file, and to a heading where the link names one."""
+    links = 0
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if "://" in target:
+                continue
+            name, _, heading = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            if heading:
+                headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+                assert heading in [h.lower().replace(" ", "-") for h in headings], target
+            links += 1
+    assert links > 20
+
+
+def test_the_readme_is_short_and_names_every_page_and_every_room():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150
+    for page in PAGES[1:]:
+        assert f"](hpcslmc/docs/{page.name})" in readme, page.name
+    tree = readme.split("## Where things are")[1].split("## Sources")[0]
+    rooms = {path.parent.name for path in (ROOT / "hpcslmc").glob("*/__init__.py")}
+    assert {name for name in re.findall(r"^      (\w+)/ ", tree, re.MULTILINE)} == rooms | {"docs"}

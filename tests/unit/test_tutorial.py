@@ -36,9 +36,10 @@ def commands(tree: Path = ROOT) -> list[dict]:
 
 def plant(tree: Path, **pages: str) -> None:
     """Write a README and the other pages of a made-up project."""
-    for name, key in ((README, "readme"), (TUTORIAL, "tutorial"), (TOOLS, "tools")):
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(pages.get(key, ""))
+    (tree / "hpcslmc/docs").mkdir(parents=True, exist_ok=True)
+    (tree / README).write_text(pages.get("readme", ""))
+    for name in ("tutorial", "running", "models", "tools"):
+        (tree / f"hpcslmc/docs/{name}.md").write_text(pages.get(name, ""))
 
 
 def of_tutorial() -> list[dict]:

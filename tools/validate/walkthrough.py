@@ -1,9 +1,9 @@
-"""Run every command of the tutorial, the README and the page of tools from a fresh clone, timed.
+"""Run every command of the tutorial, the README and other pages from a fresh clone, each timed.
 
     python tools/validate/walkthrough.py [--folder FOLDER] [--list | --json] [--tree TREE]
 
 Clones the last commit, sets it up in an environment of its own, and runs the commands in the clone
-in order, as a reader would who has nothing yet: the tutorial, the README, the page of tools.
+in order, as a reader would who has nothing yet: the tutorial, the README, the other pages.
 Commands that take long run in the smaller form that the table shows; those that cannot be run here,
 or take long and have no smaller form, are listed with the reason (``--list`` says all this and runs
 nothing, ``--json`` the same for other programs). Says how long a newcomer waits for the first
@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIAL, README, TOOLS = "hpcslmc/docs/tutorial.md", "README.md", "hpcslmc/docs/tools.md"
+TUTORIAL = "hpcslmc/docs/tutorial.md"
+PAGES = ("README.md", *(f"hpcslmc/docs/{name}.md" for name in ("running", "models", "tools")))
+"""Read after the tutorial, in this order."""
 SET_UP = ("tools/setup", "source tools/environment")
 """What the tutorial says before its first file."""
 FIRST_FIGURE = "python -m hpcslmc.run report out/first"
@@ -164,8 +166,7 @@ def commands(tree: Path) -> list[Command]:
     return [
         *(Command(TUTORIAL, text) for text in SET_UP),
         *tutorial((tree / TUTORIAL).read_text()),
-        *page_commands(README, tree),
-        *page_commands(TOOLS, tree),
+        *(command for name in PAGES for command in page_commands(name, tree)),
     ]
 
 
