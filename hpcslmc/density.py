@@ -55,7 +55,7 @@ class Evaluation:
         return Evaluation(**merged)
 
     def rows(self, rows: slice | Tensor) -> "Evaluation":
-        """The evaluation of some of the chains, a slice or a mask of them."""
+        """The evaluation of some of the chains, a slice, a mask or indices of them."""
         return Evaluation(
             *(
                 value if value is None else value[rows]

@@ -47,6 +47,7 @@ class Bins:
                 f"bins of {size} samples cannot hold measurements every {self._intervals.tolist()} "
                 "samples"
             )
+        self._latest = np.full((chains, len(names)), np.nan)
         self._bins = np.empty((chains, 0, len(names)))
         self._filled = 0
         # sums of the samples, and of their squared deviations from their mean
@@ -81,6 +82,7 @@ class Bins:
                 self.names[due[column]]: int(chain)
                 for chain, column in reversed(np.argwhere(~np.isfinite(sample)))
             }
+            self._latest[:, due] = sample
             self._partial[0, :, due] += sample.T
             self._partial[1, :, due] += self._deviation(sample.T, due)
         self._samples_in_partial += 1
@@ -109,6 +111,10 @@ class Bins:
         return np.square(count * sample - self._partial[0, :, due]) / np.maximum(
             count * (count - 1), 1
         )
+
+    def latest(self, name: str) -> np.ndarray:
+        """(chains,) float64, an observable as it was measured last, nan before."""
+        return self._latest[:, self.names.index(name)]
 
     @property
     def draws(self) -> np.ndarray:

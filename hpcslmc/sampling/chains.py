@@ -21,12 +21,16 @@ class Chains:
         Of the last move; nan before the first.
     effective : Evaluation or None
         Of the frozen effective model at the spins, where a self-learning step has left it.
+    complete : bool
+        Whether all energies are known to be there. Where it is not, they may be all the same; only
+        the device can tell.
     """
 
     spins: Tensor
     evaluation: Evaluation
     acceptance: Tensor
     effective: Evaluation | None = None
+    complete: bool = False
 
     def moved(self, spins: Tensor, evaluation: Evaluation, changed: Tensor) -> "Chains":
         """The chains at new spins, of which a mask (chains,) bool tells where they have changed.
@@ -34,13 +38,14 @@ class Chains:
         Energy and density that the new evaluation lacks stay known where the spins are the same,
         and are nan elsewhere. What is known of the effective model is forgotten.
         """
+        complete = self.complete and evaluation.energy is not None
         if evaluation.energy is None:
             evaluation = replace(
                 evaluation,
                 energy=self._kept(self.evaluation.energy, changed),
                 density=self._kept(self.evaluation.density, changed),
             )
-        return replace(self, spins=spins, evaluation=evaluation, effective=None)
+        return replace(self, spins=spins, evaluation=evaluation, effective=None, complete=complete)
 
     def _kept(self, value: Tensor | None, changed: Tensor) -> Tensor:
         """Values (chains,) of the chains that have not changed, nan for the others."""

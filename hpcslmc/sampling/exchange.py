@@ -106,7 +106,10 @@ class Exchange:
                 - high.evaluation.log_weight
             )
             accept = torch.log(numbers[:, k]) < gain
-            if accept.any():
+            # one copy from the device
+            likely = gain.clamp_max(0.0).exp()
+            accepted, likely = torch.stack((accept.to(likely.dtype), likely)).cpu().numpy()
+            if accepted.any():
                 mask = accept[:, None, None]
                 after[k] = low.moved(
                     torch.where(mask, high.spins, low.spins),
@@ -118,7 +121,7 @@ class Exchange:
                     high_new.where(accept, high.evaluation),
                     accept,
                 )
-            self._note(k, accept.cpu().numpy(), gain.clamp_max(0.0).exp().cpu().numpy())
+            self._note(k, accepted > 0.0, likely)
         self.turn += 1
         self._visit_ends()
         return after

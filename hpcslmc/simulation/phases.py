@@ -228,13 +228,13 @@ class Sample(Phase):
         job, rungs = self.job, self.ladder.rungs
         for rung in rungs:
             rung.move()
-        acceptance = [float(rung.chains.acceptance.mean()) for rung in rungs]
-        self._recent.append(float(np.mean(acceptance)))
         self.done += 1
         if job.ensemble.exchange and self.done % job.ensemble.exchange == 0:
             self.ladder.exchange(forces=job.sampling.by_forces)
         for rung in rungs:
             self.alarms += rung.measure(self.done)
+        # from the bins, which the device has just given to the host
+        self._recent.append(float(np.mean([rung.bins.latest("acceptance") for rung in rungs])))
 
     @property
     def total(self) -> int:

@@ -192,13 +192,15 @@ class Rung:
     def complete_energies(self) -> None:
         """Compute energy and density of the chains where they are not known."""
         chains, evaluation = self.chains, self.chains.evaluation
+        if chains.complete:
+            return
         energy, density = required(evaluation.energy).clone(), required(evaluation.density).clone()
-        unknown = energy.isnan()
-        if unknown.any():
+        unknown = energy.isnan().nonzero()[:, 0]  # indices, not a mask: a device waits once
+        if len(unknown):
             fresh = self.weight.with_energy(chains.spins[unknown], evaluation.rows(unknown))
             energy[unknown], density[unknown] = required(fresh.energy), required(fresh.density)
             evaluation = replace(evaluation, energy=energy, density=density)
-            self.chains = replace(chains, evaluation=evaluation)
+        self.chains = replace(chains, evaluation=evaluation, complete=True)
 
     def measure(self, sample: int) -> list[NotFinite]:
         """Measure sample number ``sample`` (1, 2, ...). Collective over the group.
