@@ -69,7 +69,7 @@ def choose_method(
     hamiltonian : Hamiltonian
     beta, mu : float
     device : str
-        Its type, ``cpu`` or ``cuda``.
+        Its type, as ``cpu`` or ``cuda``.
     ranks_per_chain : int
         Ranks that share a weight; they share out its shifts, and dense eigenvalues not at all.
     forces : bool

@@ -55,7 +55,8 @@ class Factors:
 
     def __init__(self, matrices: Tensor) -> None:
         self._shape = matrices.shape
-        self._factors, self._pivots = torch.linalg.lu_factor(matrices.flatten(0, -3))
+        # unchecked: a matrix that is singular makes log|det| infinite, and no device has to wait
+        self._factors, self._pivots, _ = torch.linalg.lu_factor_ex(matrices.flatten(0, -3))
 
     def log_det(self) -> Tensor:
         """(...), log|det|."""

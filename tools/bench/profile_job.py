@@ -50,8 +50,8 @@ class Clock:
 
     def turn(self) -> None:
         """Count the time since the last turn."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
         now = time.perf_counter()
         self.seconds[self.phase][PARTS.index(self._under_way[-1])] += now - self._since
         self._since = now

@@ -109,8 +109,8 @@ def timed(call: Callable[[], object], world: World, alone: bool) -> float:
     start = time.perf_counter()
     if world.is_root or not alone:
         call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
     return world.broadcast(time.perf_counter() - start)
 
 
@@ -142,10 +142,11 @@ def memory(call: Callable[[], object], where: str) -> tuple[float, float]:
     process.
     """
     if where != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.accelerator.reset_peak_memory_stats()
+        before = torch.accelerator.memory_allocated()
         call()
-        return torch.cuda.max_memory_allocated() - before, torch.cuda.max_memory_allocated()
+        peak = torch.accelerator.max_memory_allocated()
+        return peak - before, peak
     ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed goes back to the system
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
