@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from accelerator_jobs import JOBS, make_job
-from simulated_accelerator import set_devices
+from simulated_accelerator import Counts, counts, set_devices
 
 from hpcslmc.analysis.results import Results
 from hpcslmc.job.schema import Job
@@ -53,3 +53,13 @@ def test_a_checkpoint_of_an_accelerator_is_resumed_with_and_without_one(device, 
     assert_same(finish(Simulation(job, on(device, job), path)), whole)
     set_devices(0)
     assert_same(finish(Simulation(job, resume=path)), whole)
+
+
+def test_a_sample_is_copied_once_for_the_exact_test_and_once_for_the_bins(device):
+    job = make_job({})
+    simulation = Simulation(job, on(device, job))
+    simulation.run(lambda: simulation.phase.name == "sample")
+    simulation.advance()
+    before = counts()
+    simulation.advance()
+    assert counts() - before == Counts(to_device=0, to_host=2, waits=2)
