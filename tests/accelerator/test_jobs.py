@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerator_jobs import JOBS, make_job
-from simulated_accelerator import Counts, counts, set_devices
+from simulated_accelerator import Counts, counts, memory, set_devices
 
+from hpcslmc import Lattice, learned_model
 from hpcslmc.analysis.results import Results
 from hpcslmc.job.schema import Job
+from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
@@ -63,3 +66,30 @@ def test_a_sample_is_copied_once_for_the_exact_test_and_once_for_the_bins(device
     before = counts()
     simulation.advance()
     assert counts() - before == Counts(to_device=0, to_host=2, waits=2)
+
+
+def test_a_model_learned_on_an_accelerator_is_read_without_one(device, tmp_path):
+    job = make_job({})
+    simulation = Simulation(job, on(device, job))
+    simulation.run(lambda: simulation.phase.name == "sample")
+    simulation.keep_learned(tmp_path, {})
+    set_devices(0)
+    found = learned_model(tmp_path, Lattice((4, 4))).state_dict()
+    for name, value in simulation.rungs[0].learning.model.state_dict().items():
+        assert torch.equal(found[name], value.cpu()), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "free"), [("attention", 120_000), ("sweeps by Green's functions", 500_000)]
+)
+def test_a_job_that_does_not_fit_into_memory_at_once_runs_in_batches(
+    device, capsys, monkeypatch, kind, free
+):
+    monkeypatch.setattr(Batches, "said", False)
+    job = make_job(JOBS[kind])
+    whole = finish(Simulation(job))
+    with memory(free):
+        parts = finish(Simulation(job, on(device, job)))
+    assert capsys.readouterr().err.count("the accelerator's memory does not hold") == 1
+    for name, draws in whole.draws.items():
+        assert np.allclose(draws, parts.draws[name], rtol=1e-6, atol=1e-6, equal_nan=True), name
