@@ -5,7 +5,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpcslmc.errors import UserError
 
@@ -18,13 +19,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Builtin:
+    """Where something of the program's own is, and what it declares.
+
+    Attributes
+    ----------
+    place : str
+        ``module:name``.
+    declares : mapping of str to object
+        Class attributes that a job is checked by before anything heavy is imported, or where they
+        are, ``module:name``.
+    """
+
+    place: str
+    declares: Mapping[str, object]
+
+
 class Registry(MutableMapping[str, T], Generic[T]):
     """Things by name. Those of the program are imported when they are first asked for, and cannot
     be replaced.
 
     Parameters
     ----------
-    own : mapping of str to T or str
+    own : mapping of str to T, str or Builtin
         Those of the program, or where they are, ``module:name``.
     taken : collection of str
         Names that mean something else.
@@ -33,16 +51,36 @@ class Registry(MutableMapping[str, T], Generic[T]):
     """
 
     def __init__(
-        self, own: Mapping[str, T | str], taken: Collection[str] = (), labelled: bool = False
+        self,
+        own: "Mapping[str, T | str | Builtin]",
+        taken: Collection[str] = (),
+        labelled: bool = False,
     ) -> None:
-        self._taken, self._found, self._labelled = {*own, *taken}, dict(own), labelled
+        self._taken, self._labelled = {*own, *taken}, labelled
+        self._declared = {
+            name: entry.declares for name, entry in own.items() if isinstance(entry, Builtin)
+        }
+        self._found: dict[str, T | str] = {
+            name: entry.place if isinstance(entry, Builtin) else entry
+            for name, entry in own.items()
+        }
 
     def __getitem__(self, name: str) -> T:
         found = self._found[name]
         if isinstance(found, str):
-            module, _, attribute = found.partition(":")
-            found = self._found[name] = getattr(importlib.import_module(module), attribute)
+            found = self._found[name] = _at(found)
         return found
+
+    def declared(self, name: str, attribute: str, default: object = None) -> Any:
+        """What an entry declares as a class attribute.
+
+        The program's own are not imported for what the registry says of them.
+        """
+        declares = self._declared.get(name, {})
+        if attribute not in declares:
+            return getattr(self[name], attribute, default)
+        value = declares[attribute]
+        return _at(value) if isinstance(value, str) else value
 
     def __setitem__(self, name: str, value: T) -> None:
         """Add one under a name that is free, or one's own again.
@@ -71,6 +109,12 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return len(self._found)
 
 
+def _at(place: str) -> Any:
+    """Import what is at ``module:name``."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 MODELS: "Registry[type[EffectiveModel]]" = Registry(
     {
         "linear": "hpcslmc.effective.linear:Linear",
@@ -80,12 +124,17 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
     }
 )
 """Effective models."""
+_FORCES_IN_GROUPS = {"gives_forces": True, "shares_ranks": True}
 WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" = Registry(
     {
-        "diagonalise": "hpcslmc.weight.diagonalise:Diagonalise",
-        "blocks": "hpcslmc.weight.blocks:Blocks",
-        "matsubara": "hpcslmc.weight.matsubara:Matsubara",
-        "scalapack": "hpcslmc.weight.distributed:over_group",
+        "diagonalise": Builtin(
+            "hpcslmc.weight.diagonalise:Diagonalise", {"gives_forces": True, "shares_ranks": False}
+        ),
+        "blocks": Builtin("hpcslmc.weight.blocks:Blocks", _FORCES_IN_GROUPS),
+        "matsubara": Builtin("hpcslmc.weight.matsubara:Matsubara", _FORCES_IN_GROUPS),
+        "scalapack": Builtin(
+            "hpcslmc.weight.distributed:OverGroup", {"gives_forces": False, "shares_ranks": True}
+        ),
     },
     taken=("auto",),
 )

@@ -97,16 +97,22 @@ def check_thermalisation(job: Job) -> None:
 def check_weight(job: Job) -> None:
     """Check that the weight gives what the moves need, to as many ranks as share it."""
     method, sampling = job.weight.method, job.sampling
-    if method == "scalapack" and (sampling.exact_move == "hmc" or sampling.method != "exact"):
+    if method == "auto":
+        return
+    needs_forces = sampling.exact_move == "hmc" or sampling.method != "exact"
+    if needs_forces and not WEIGHTS.declared(method, "gives_forces", True):
         raise UserError(
-            '[weight] method = "scalapack" gives no forces, which learning and exact_move = "hmc" '
+            f'[weight] method = "{method}" gives no forces, which learning and exact_move = "hmc" '
             'need: use method = "blocks", or sampling with method = "exact" and exact_move = '
             '"metropolis".'
         )
-    if method == "diagonalise" and sampling.ranks_per_chain > 1:
+    if sampling.ranks_per_chain > 1 and not WEIGHTS.declared(method, "shares_ranks", True):
+        *most, last = [
+            f'"{name}"' for name in WEIGHTS if WEIGHTS.declared(name, "shares_ranks", True)
+        ]
         raise UserError(
             "[sampling] ranks_per_chain > 1 needs a weight that ranks can share: use [weight] "
-            'method = "blocks", "matsubara" or "scalapack".'
+            f"method = {', '.join(most)} or {last}."
         )
 
 

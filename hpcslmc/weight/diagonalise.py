@@ -49,6 +49,8 @@ class Diagonalise(ExactWeight):
     JPSJ 93, 114007 (2024).
     """
 
+    shares_ranks = False
+
     def spectrum(self, spins: Tensor) -> Tensor:
         """All eigenvalues E_n of h(S), ascending.
 

@@ -158,6 +158,8 @@ class Distributed(ExactWeight):
     units of rounding of the largest eigenvalue.
     """
 
+    gives_forces = False
+
     def __init__(
         self,
         hamiltonian: Hamiltonian,
@@ -214,12 +216,14 @@ class Distributed(ExactWeight):
         return replace(known, energy=full.energy, density=full.density)
 
 
-def over_group(hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> Distributed:
+class OverGroup(Distributed):
     """Eigenvalues by ScaLAPACK over the ranks of a group; raises as `Distributed`.
 
     Collective over the group.
     """
-    return Distributed(hamiltonian, beta, mu, group.communicator)
+
+    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> None:
+        super().__init__(hamiltonian, beta, mu, group.communicator)
 
 
 def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,7 +24,18 @@ class ExactWeight(ABC):
         Chemical potential in units of t.
     group : World, optional
         The ranks that share the work of each evaluation; this one alone if not given.
+
+    Attributes
+    ----------
+    gives_forces : bool
+        Whether ``evaluate`` has forces. Without them a job may only make Metropolis moves.
+    shares_ranks : bool
+        Whether the ranks of a group may evaluate it together. False refuses jobs with several
+        ranks per chain.
     """
+
+    gives_forces: ClassVar[bool] = True
+    shares_ranks: ClassVar[bool] = True
 
     def __init__(
         self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None

@@ -41,6 +41,35 @@ def test_the_programs_own_are_found_by_name():
         MODELS["none"]
 
 
+@pytest.mark.parametrize("name", ["diagonalise", "blocks", "matsubara", "scalapack"])
+@pytest.mark.parametrize("attribute", ["gives_forces", "shares_ranks"])
+def test_the_registry_says_of_weights_what_their_classes_say(name, attribute):
+    """Without importing them."""
+    assert attribute in WEIGHTS._declared[name]
+    assert WEIGHTS.declared(name, attribute) is getattr(WEIGHTS[name], attribute)
+
+
+class Unforced(Diagonalise):
+    """A weight without forces, of which each rank of a group may have a share."""
+
+    gives_forces, shares_ranks = False, True
+
+
+def test_a_weight_of_ones_own_declares_what_it_can_do():
+    tables = make_job().model_dump() | {"weight": {"method": "unforced"}}
+    WEIGHTS["unforced"] = Unforced
+    try:
+        with pytest.raises(UserError, match='"unforced" gives no forces, which learning'):
+            checked(tables)
+        tables["sampling"] = {"method": "exact", "exact_move": "metropolis", "ranks_per_chain": 2}
+        assert checked(tables).weight.method == "unforced"
+        tables["weight"] = {"method": "diagonalise"}
+        with pytest.raises(UserError, match='"blocks", "matsubara", "scalapack" or "unforced"'):
+            checked(tables)
+    finally:
+        del WEIGHTS["unforced"]
+
+
 @pytest.mark.parametrize(
     "registry, name",
     [
