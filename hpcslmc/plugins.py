@@ -117,10 +117,15 @@ def _at(place: str) -> Any:
 
 MODELS: "Registry[type[EffectiveModel]]" = Registry(
     {
-        "linear": "hpcslmc.effective.linear:Linear",
-        "attention": "hpcslmc.effective.attention:Attention",
-        "cnn": "hpcslmc.effective.cnn:CNN",
-        "messages": "hpcslmc.effective.messages:Messages",
+        name: Builtin(
+            f"hpcslmc.effective.{place}", {"Options": f"hpcslmc.effective.options:{options}"}
+        )
+        for name, place, options in (
+            ("linear", "linear:Linear", "ShellOptions"),
+            ("attention", "attention:Attention", "BlockOptions"),
+            ("cnn", "cnn:CNN", "BlockOptions"),
+            ("messages", "messages:Messages", "MessageOptions"),
+        )
     }
 )
 """Effective models."""

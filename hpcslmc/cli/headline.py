@@ -7,8 +7,7 @@ from hpcslmc.parallel.world import World
 def physics(job: Job) -> str:
     """Return what a job simulates, and how, in a line."""
     effective = job.effective
-    layers = f"{_counted(effective.layers, 'layer')}, " if effective.layers else ""
-    model = f"{effective.model} ({layers}{_counted(effective.shells, 'shell')})"
+    model = f"{effective.model} ({effective.options.described})"
     how = {
         "slmc": f"self-learning with {model}",
         "guided": f"exact hmc guided by {model}",

@@ -1,25 +1,41 @@
-"""Models of log W_eff(S): one file per architecture, one protocol, one registry."""
+"""Models of log W_eff(S): one file per architecture, one protocol, one registry.
 
-from hpcslmc.effective.free_electrons import FreeElectrons
-from hpcslmc.effective.model import Architecture, EffectiveModel
-from hpcslmc.physics.lattice import Lattice
-from hpcslmc.plugins import MODELS
+The names are imported when they are first asked for: a job is checked without torch.
+"""
 
-__all__ = ["MODELS", "Architecture", "EffectiveModel", "FreeElectrons", "make_model", "on_lattice"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hpcslmc.effective.free_electrons import FreeElectrons
+    from hpcslmc.effective.model import Architecture, EffectiveModel, make_model, on_lattice
+    from hpcslmc.effective.options import Options, ShellOptions
+    from hpcslmc.plugins import MODELS
+
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "EffectiveModel",
+    "FreeElectrons",
+    "Options",
+    "ShellOptions",
+    "make_model",
+    "on_lattice",
+]
+
+_PLACES = {
+    "MODELS": "plugins",
+    "Architecture": "effective.model",
+    "EffectiveModel": "effective.model",
+    "FreeElectrons": "effective.free_electrons",
+    "Options": "effective.options",
+    "ShellOptions": "effective.options",
+    "make_model": "effective.model",
+    "on_lattice": "effective.model",
+}
 
 
-def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
-    """The registered model of that architecture."""
-    return MODELS[architecture.name](lattice, architecture)
-
-
-def on_lattice(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:
-    """The same model on another lattice.
-
-    The same parameters, shared and not copied, and a constant of its own.
-    """
-    other = make_model(model.architecture, lattice)
-    for name, parameter in model.named_parameters():
-        module, _, own = name.rpartition(".")
-        other.get_submodule(module)._parameters[own] = parameter
-    return other
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"hpcslmc.{_PLACES[name]}"), name)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcslmc.effective.model import Architecture, ShellModel, normalise
+from hpcslmc.effective.options import BlockOptions
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -27,6 +28,8 @@ class Attention(ShellModel):
     3 layers (n_max + 1) + n_max + 1 parameters. O(layers N^2) per chain.
     Nagai and Tomiya, JPSJ 93, 114007 (2024), arXiv:2306.11527.
     """
+
+    Options = BlockOptions
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)

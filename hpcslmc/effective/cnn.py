@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcslmc.effective.model import Architecture, ShellModel, normalise
+from hpcslmc.effective.options import BlockOptions
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -22,6 +23,8 @@ class CNN(ShellModel):
     (layers + 1) (n_max + 1) parameters. O(layers N^2) per chain. Kept for comparison: stacking it
     helps little.
     """
+
+    Options = BlockOptions
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from hpcslmc.effective.model import Architecture, EffectiveModel
+from hpcslmc.effective.options import MessageOptions
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -102,6 +103,8 @@ class Messages(EffectiveModel):
     arXiv:2306.11527 (learned smearing of spins); Batatia et al., arXiv:2206.07697 (MACE: products
     of messages in place of many layers).
     """
+
+    Options = MessageOptions
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         channels, electrons = architecture.channels, architecture.electrons

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective.free_electrons import FreeElectrons
+from hpcslmc.effective.options import GivenOptions, ShellOptions
+from hpcslmc.effective.options import Options as ModelOptions
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import MODELS
 from hpcslmc.streams import Stream
 
 
@@ -23,21 +27,22 @@ class Architecture:
     ----------
     name : str
         A key of ``MODELS``.
-    shells : tuple of int
-        Squared distances of the neighbour shells the model sees.
-    layers : int
-        Blocks on top of the linear readout; ignored by models without blocks.
-    channels : int
-        Width of the blocks; ignored by models of fixed width.
+    settings : dict of str to plain values
+        The model's own, as ``Options.settings`` gives them; they are attributes too, as in
+        ``architecture.layers``.
     electrons : FreeElectrons
         The fermions without spins; ignored by models that know nothing of them.
     """
 
     name: str
-    shells: tuple[int, ...]
-    layers: int
-    channels: int
+    settings: dict[str, Any]
     electrons: FreeElectrons
+
+    def __getattr__(self, name: str) -> Any:
+        settings = self.__dict__.get("settings", {})
+        if name not in settings:
+            raise AttributeError(f"the architecture has no {name!r}")
+        return settings[name]
 
 
 class EffectiveModel(nn.Module, ABC):
@@ -61,11 +66,14 @@ class EffectiveModel(nn.Module, ABC):
         K of the linear readout, ``log W_eff = correlations(S) . K + N constant``.
     constant : () buffer
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
+    Options : type of Options
+        Its keys of the job file's [effective].
     guide : callable or None
         Forces (chains, sites, 3) close to those of log W_eff at a small part of their cost, if the
         model has such.
     """
 
+    Options: ClassVar[type[ModelOptions]] = GivenOptions
     guide: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, lattice: Lattice, architecture: Architecture, couplings: int) -> None:
@@ -122,6 +130,8 @@ class ShellModel(EffectiveModel):
               + N\,{\rm constant}
     """
 
+    Options = ShellOptions
+
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture, len(architecture.shells))
         index = lattice.shell_index(np.array([0, *architecture.shells]))
@@ -152,3 +162,20 @@ class ShellModel(EffectiveModel):
 def normalise(vectors: Tensor) -> Tensor:
     """Unit vectors along the last axis; a vector of length zero stays zero."""
     return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-30).rsqrt()
+
+
+def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
+    """Make the registered model of that architecture."""
+    return MODELS[architecture.name](lattice, architecture)
+
+
+def on_lattice(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:
+    """Make the same model on another lattice.
+
+    The same parameters, shared and not copied, and a constant of its own.
+    """
+    other = make_model(model.architecture, lattice)
+    for name, parameter in model.named_parameters():
+        module, _, own = name.rpartition(".")
+        other.get_submodule(module)._parameters[own] = parameter
+    return other

@@ -25,10 +25,11 @@ def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
         Those that may not.
     """
     before, after = old.keys(), new.keys()
-    taken, refused = [], []
-    for key in sorted(after):
-        if before[key] != after[key]:
-            (taken if key in STEERING_KEYS else refused).append(
-                f"{key} (was {cut(repr(before[key]))}, is {cut(repr(after[key]))})"
-            )
+    taken: list[str] = []
+    refused: list[str] = []
+    for key in sorted(before.keys() | after.keys()):
+        was, is_now = before.get(key), after.get(key)  # a model may lack another's options
+        if was != is_now:
+            change = f"{key} (was {cut(repr(was))}, is {cut(repr(is_now))})"
+            (taken if key in STEERING_KEYS else refused).append(change)
     return taken, refused

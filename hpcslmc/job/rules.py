@@ -2,15 +2,20 @@
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.job.schema import EffectiveSection, EnsembleSection, Job, MeasureSection
-from hpcslmc.job.sentences import check_name, sentence
+from hpcslmc.job.sentences import check_name, sentence, unknown_key
 from hpcslmc.physics.bounds import spectral_bound
 from hpcslmc.plugins import MODELS, WEIGHTS
+
+if TYPE_CHECKING:
+    from hpcslmc.effective.options import Options
 
 COLDEST = 1e-8
 """Lowest temperature in units of the largest energy.
@@ -32,10 +37,10 @@ def resolve(job: Job) -> Job:
     check_thermalisation(job)
     check_weight(job)
     check_paths(job)
-    job = job.model_copy(update={"effective": with_architecture(job)})
+    job = job.model_copy(update={"effective": with_options(job)})
     check_learning(job)
     if job.sampling.method != "exact":
-        check_shells(job)
+        check_model(job)
         if job.learning.rounds > 0:
             check_validation(job)
     check_temperature(job)
@@ -123,59 +128,81 @@ def check_paths(job: Job) -> None:
         expanded(path, "[learning] replay")
 
 
-def with_architecture(job: Job) -> EffectiveSection:
+def with_options(job: Job) -> EffectiveSection:
     """Return the effective section with all options of its model; refuse those of other models."""
     effective = job.effective
     if effective.start_from is not None:
-        effective = _continued(effective, job.ensemble.temperatures[0])
-    if effective.model == "linear" and effective.layers is not None:
+        return _continued(effective, job.ensemble.temperatures[0])
+    check_options(effective.model, effective.given)
+    try:
+        options = effective.options
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(sentence({**first, "loc": ("effective", *first["loc"])})) from None
+    return _with(effective, options)
+
+
+def check_options(model: str, given: Mapping[str, object]) -> None:
+    """Check that a model has such options.
+
+    Raises
+    ------
+    UserError
+    """
+    own = _option_names(model)
+    if clash := sorted(own & EffectiveSection.model_fields.keys()):
         raise UserError(
-            "[effective] layers belongs to attention, cnn and messages: remove it, or set model = "
-            '"attention".'
+            f"[effective] {clash[0]} is the program's own key: the option of {model} needs another "
+            "name."
         )
-    if effective.model in ("linear", "attention", "cnn") and effective.channels is not None:
-        raise UserError(
-            '[effective] channels belongs to messages: remove it, or set model = "messages".'
-        )
-    layers, channels = {"attention": (3, None), "cnn": (3, None), "messages": (1, 8)}.get(
-        effective.model, (None, None)
-    )
-    return effective.model_copy(
-        update={"layers": effective.layers or layers, "channels": effective.channels or channels}
-    )
+    for key in given:
+        if key in own:
+            continue
+        owners = [name for name in MODELS if key in _option_names(name)]
+        if owners:
+            raise UserError(
+                f"[effective] {key} belongs to {_listed(owners)}: remove it, or set model = "
+                f'"{owners[0]}".'
+            )
+        raise UserError(unknown_key("effective", key, [*EffectiveSection.model_fields, *own]))
+
+
+def _option_names(model: str) -> set[str]:
+    """Return the names of a model's own options."""
+    return set(MODELS.declared(model, "Options").model_fields)
+
+
+def _with(effective: EffectiveSection, options: "Options") -> EffectiveSection:
+    """Return the section with options in place of those it has."""
+    own = {"model": effective.model, "start_from": effective.start_from}
+    return EffectiveSection.model_validate(own | options.model_dump(mode="json"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Such as "attention, cnn and messages"."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _continued(effective: EffectiveSection, temperature: float) -> EffectiveSection:
-    """The section with the architecture of the model that learning starts from."""
+    """Return the section with the options of the model that learning starts from."""
     # needs torch, which other jobs do without until they run
     from hpcslmc.storage.models import load_model
 
-    architecture = load_model(effective.start_from, temperature).architecture
-    check_name(
-        f"[effective] start_from = {effective.start_from!r}: model", architecture.name, MODELS
-    )
-    found = {
-        "model": architecture.name,
-        "shells": len(architecture.shells),
-        "layers": None if architecture.name == "linear" else architecture.layers or None,
-        "channels": None
-        if architecture.name in ("linear", "attention", "cnn")
-        else architecture.channels or None,
-    }
-    for key in found.keys() & effective.model_fields_set:
-        if getattr(effective, key) != found[key]:
+    path = str(effective.start_from)
+    architecture = load_model(path, temperature).architecture
+    check_name(f"[effective] start_from = {path!r}: model", architecture.name, MODELS)
+    options = MODELS.declared(architecture.name, "Options").of(architecture.settings)
+    found = {"model": architecture.name, **options.model_dump(mode="json")}
+    given = {"model": effective.model} if "model" in effective.model_fields_set else {}
+    for key, value in (given | effective.given).items():
+        if key in found and value != found[key]:
             raise UserError(
-                f"[effective] {key} = {getattr(effective, key)!r}: the model of start_from has "
-                f"{found[key]!r}; "
+                f"[effective] {key} = {value!r}: the model of start_from has {found[key]!r}; "
                 "remove the key."
             )
-    try:
-        return EffectiveSection(**found, start_from=effective.start_from)
-    except pydantic.ValidationError as error:
-        raise UserError(
-            f"[effective] start_from = {effective.start_from!r}: the file's architecture is none, "
-            f"{sentence(error.errors()[0])}"
-        ) from None
+    check_options(architecture.name, effective.given)
+    return _with(effective.model_copy(update={"model": architecture.name}), options)
 
 
 def check_learning(job: Job) -> None:
@@ -205,15 +232,12 @@ def check_learning(job: Job) -> None:
         )
 
 
-def check_shells(job: Job) -> None:
-    """Check that the lattice has the neighbour shells that a new model is to see."""
-    available = _shells(job.lattice.shape)
-    if job.effective.start_from is None and job.effective.shells > available:
-        raise UserError(
-            f"[effective] shells = {job.effective.shells}: a "
-            f"{job.lattice.shape[0]}x{job.lattice.shape[1]} "
-            f"lattice has only {available} neighbour shells."
-        )
+def check_model(job: Job) -> None:
+    """Check that the lattice has what a new model is to see of it."""
+    from hpcslmc.physics.lattice import Lattice
+
+    if job.effective.start_from is None:
+        job.effective.options.settings(Lattice(job.lattice.shape))
 
 
 def check_validation(job: Job) -> None:
@@ -272,8 +296,3 @@ def check_measurements(job: Job) -> None:
             f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need "
             f"at least 4 bins, so use at least {4 * sampling.bin_size} samples."
         )
-
-
-def _shells(shape: tuple[int, int]) -> int:
-    half_x, half_y = shape[0] // 2, shape[1] // 2
-    return len({x * x + y * y for x in range(half_x + 1) for y in range(half_y + 1)}) - 1

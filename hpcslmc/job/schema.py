@@ -2,32 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag
+from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.environment import expanded
+from hpcslmc.plugins import MODELS
+from hpcslmc.section import Count, Positive, Section
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+if TYPE_CHECKING:
+    from hpcslmc.effective.options import Options
+
 Side = Annotated[int, Strict(), Field(ge=2, le=1024)]
 PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class LatticeSection(_Section):
+class LatticeSection(Section):
     """The lattice of classical spins."""
 
     shape: Annotated[tuple[Side, Side], Strict(False)]
     """Sites in x and y of the periodic lattice, each from 2 to 1024."""
 
 
-class HamiltonianSection(_Section):
+class HamiltonianSection(Section):
     """Parameters of the one-body Hamiltonian."""
 
     t: float = 1.0
@@ -42,7 +39,7 @@ def _one_or_several(value: object) -> str:
     return "several" if isinstance(value, list | tuple) else "one"
 
 
-class EnsembleSection(_Section):
+class EnsembleSection(Section):
     """Temperatures, and chemical potential or filling."""
 
     temperature: Annotated[
@@ -84,34 +81,45 @@ class EnsembleSection(_Section):
         return isinstance(self.temperature, tuple)
 
 
-class WeightSection(_Section):
+class WeightSection(Section):
     """The exact fermion weight."""
 
     method: str = "auto"
     """How the exact weight is computed: auto or a key of ``WEIGHTS``."""
 
 
-class EffectiveSection(_Section):
-    """The effective model of log W."""
+class EffectiveSection(Section):
+    """The effective model of log W, and beside the keys below the model's own options."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str = "attention"
     """Architecture of log W_eff: a key of ``MODELS``."""
-    shells: Count = 6
-    """Neighbour shells the model sees, nearest first."""
-    layers: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Blocks of attention, cnn or messages (3, messages 1, if not given); a linear model has none.
-
-    One's own model has what is given.
-    """
-    channels: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Width of messages (8 if not given); the program's other models have none."""
     start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model, of any lattice size, is where
     learning starts; of a ladder the nearest temperature's.
     """
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The model's own options that are given, not checked."""
+        extra = self.model_extra or {}
+        return {key: value for key, value in extra.items() if value is not None}
 
-class ThermalisationSection(_Section):
+    @property
+    def options(self) -> "Options":
+        """The model's own options with all defaults.
+
+        Raises
+        ------
+        pydantic.ValidationError
+        """
+        declared: type[Options] = MODELS.declared(self.model, "Options")
+        # as JSON, in which a tuple is a list
+        return declared.model_validate_json(json.dumps(self.given, default=str))
+
+
+class ThermalisationSection(Section):
     """Exact moves before anything is learned or kept."""
 
     moves: Count = 50
@@ -120,7 +128,7 @@ class ThermalisationSection(_Section):
     """
 
 
-class LearningSection(_Section):
+class LearningSection(Section):
     """Data and training of the effective model."""
 
     rounds: Annotated[int, Field(ge=0, lt=2**31)] = 5
@@ -156,7 +164,7 @@ class LearningSection(_Section):
     """
 
 
-class SamplingSection(_Section):
+class SamplingSection(Section):
     """Chains, moves and samples."""
 
     method: Literal["slmc", "guided", "exact"] = "slmc"
@@ -200,7 +208,7 @@ class SamplingSection(_Section):
 Interval = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class MeasureSection(_Section):
+class MeasureSection(Section):
     """Samples between two measurements of each kind."""
 
     electrons: Count = 1
@@ -251,7 +259,7 @@ class MeasureSection(_Section):
         }
 
 
-class OutputSection(_Section):
+class OutputSection(Section):
     """Where and how often files are written."""
 
     directory: PathName = "out"
@@ -272,7 +280,7 @@ class OutputSection(_Section):
         return expanded(self.directory, "[output] directory")
 
 
-class Job(_Section):
+class Job(Section):
     """A job file, validated and with all defaults filled in."""
 
     lattice: LatticeSection

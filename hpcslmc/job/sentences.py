@@ -1,10 +1,12 @@
 """One sentence for the user about what is wrong in a job file."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from hpcslmc.errors import UserError
 from hpcslmc.job.schema import Job
+from hpcslmc.plugins import MODELS
 
 SHOWN = 60
 """Characters of a wrong value that a sentence repeats."""
@@ -48,25 +50,38 @@ def cut(text: str, length: int = SHOWN) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def sentence(error: dict) -> str:
+def _keys(section: str) -> Collection[str]:
+    """Return the keys of a section; the sections themselves for ""."""
+    if not section:
+        return Job.model_fields
+    annotation: Any = Job.model_fields[section].annotation
+    return annotation.model_fields
+
+
+def _owner(key: str) -> str | None:
+    """Return the section that a key belongs to, as its own or as an option of a model."""
+    for section in Job.model_fields:
+        if key in _keys(section):
+            return section
+    options = (MODELS.declared(name, "Options").model_fields for name in MODELS)
+    return "effective" if any(key in fields for fields in options) else None
+
+
+def unknown_key(section: str, key: str, known: list[str]) -> str:
+    """Say that a section ("" for the job) has no such key, and what may have been meant."""
+    where = f"[{section}] has no key '{cut(key)}'" if section else f"no section or key '{cut(key)}'"
+    owner = _owner(key)
+    if owner not in (None, section):
+        return f"{where}: it belongs to [{owner}]."
+    return f"{where}: {hint(key, known)}"
+
+
+def sentence(error: Mapping[str, Any]) -> str:
     """Turn pydantic's description of an error into one sentence."""
     location = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        section = Job.model_fields[location[0]].annotation if len(location) > 1 else Job
-        key = cut(location[-1])
-        where = (
-            f"[{location[0]}] has no key '{key}'"
-            if len(location) > 1
-            else f"no section or key '{key}'"
-        )
-        owners = [
-            name
-            for name, field in Job.model_fields.items()
-            if location[-1] in field.annotation.model_fields
-        ]
-        if owners:
-            return f"{where}: it belongs to [{owners[0]}]."
-        return f"{where}: {hint(location[-1], list(section.model_fields))}"
+        section = location[0] if len(location) > 1 else ""
+        return unknown_key(section, location[-1], list(_keys(section)))
     place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")
     found = cut(repr(error["input"]))
     if error["type"] == "missing":

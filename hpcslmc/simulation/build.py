@@ -5,7 +5,7 @@ measurements.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,8 +54,8 @@ class Setting:
         Of the exact weight.
     directory : Path
         Where a configuration that fails is kept.
-    shells : tuple of int or None
-        Of the effective model, if a checkpoint has them.
+    settings : dict or None
+        Of the effective model's architecture, if a checkpoint has them.
     """
 
     job: Job
@@ -63,7 +63,7 @@ class Setting:
     hamiltonian: Hamiltonian
     method: str
     directory: Path
-    shells: tuple[int, ...] | None = None
+    settings: dict[str, Any] | None = None
 
     @property
     def lattice(self) -> Lattice:
@@ -220,18 +220,16 @@ def _model(place: Place) -> tuple[EffectiveModel, str]:
     It is new, of the file that learning starts from, or to be filled from a checkpoint.
     """
     setting, effective = place.setting, place.setting.job.effective
-    shells, learned = tuple(map(int, setting.lattice.shells[: effective.shells])), None
-    start_from = effective.start_from
+    start_from, learned = effective.start_from, None
     if start_from is not None:
         learned = setting.ranks.chains.on_root(lambda: load_model(start_from, place.temperature))
-        shells = learned.architecture.shells
-    architecture = Architecture(
-        effective.model,
-        setting.shells or shells,
-        effective.layers or 0,
-        effective.channels or 0,
-        place.physics.electrons,
-    )
+    if setting.settings is not None:
+        settings = setting.settings
+    elif learned is not None:
+        settings = learned.architecture.settings
+    else:
+        settings = effective.options.settings(setting.lattice)
+    architecture = Architecture(effective.model, settings, place.physics.electrons)
     model = make_model(architecture, setting.lattice)
     model.initialise(place.common_stream("parameters"))
     remark = ""

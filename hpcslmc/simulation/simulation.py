@@ -88,8 +88,8 @@ class Simulation:
         else:
             self._start()
 
-    def _start(self, method: str | None = None, shells: tuple[int, ...] | None = None) -> None:
-        """Chains that have done nothing yet; with the method and the model's shells of a
+    def _start(self, method: str | None = None, settings: dict | None = None) -> None:
+        """Chains that have done nothing yet; with the method and the model's settings of a
         checkpoint, if there is one. Collective.
         """
         job, ranks, ensemble = self.job, self.ranks, self.job.ensemble
@@ -97,7 +97,7 @@ class Simulation:
         self.method, self.method_reason = self._choose(hamiltonian, method)
         # by one rank of all, as ranks on other nodes may have another environment
         directory = ranks.job.on_root(lambda: job.output.folder)
-        setting = Setting(job, ranks, hamiltonian, self.method, directory, shells)
+        setting = Setting(job, ranks, hamiltonian, self.method, directory, settings)
         self.tuning = EnsembleTuning(job, ranks, hamiltonian)
         rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
@@ -240,7 +240,7 @@ class Simulation:
             "method": self.method,
             "phase": self.phase.name,
             "done": self.phase.done,
-            "shells": self._shells(),
+            "settings": self._settings(),
             "cpu_seconds": self.cpu_seconds(),
             "tuning": self.tuning.state_dict(),
             "rungs": {str(rung.number): rung.state_dict() for rung in self.rungs},
@@ -254,10 +254,10 @@ class Simulation:
             )
         checkpoint.save(path, chains, shared, self.ranks.block, self.ranks.chains)
 
-    def _shells(self) -> list[int]:
-        """Neighbour shells of the effective models; none without models."""
+    def _settings(self) -> dict:
+        """What the effective models are built from; nothing without models."""
         learning = self.rungs[0].learning
-        return list(learning.model.architecture.shells) if learning else []
+        return learning.model.architecture.settings if learning else {}
 
     def _resume(self, path: Path) -> None:
         """Go on from a checkpoint of this job. Collective.
@@ -281,7 +281,7 @@ class Simulation:
         self._compare_jobs(shared)
         with _restoring(path):
             check_setup(self, shared)
-        self._start(shared["method"], tuple(shared["shells"]) or None)
+        self._start(shared["method"], shared["settings"] or None)
         with _restoring(path):
             check_state(self, chains, shared)
         for rung in self.rungs:

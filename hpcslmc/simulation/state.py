@@ -153,24 +153,21 @@ def check(found: object, kind: Kind, where: str) -> None:
 
 def check_setup(simulation: "Simulation", shared: dict) -> None:
     """Check what the chains of a simulation are built from; raises as ``check_state``."""
-    job, shells = simulation.job, shared["shells"]
+    job, settings = simulation.job, shared["settings"]
     check(
         shared["method"],
         one_of(*(WEIGHTS if job.weight.method == "auto" else [job.weight.method])),
         "method",
     )
-    check(
-        shells,
-        Rows(whole(1, LARGEST_COUNT), *2 * [job.effective.shells if simulation.learns else 0]),
-        "shells",
-    )
-    known = (
-        sorted(set(shells))
-        if job.effective.start_from is not None
-        else simulation.lattice.shells[: len(shells)].tolist()
-    )
-    if shells != known:
-        raise ValueError(f"shells = {shells!r:.60}")
+    check(settings, group, "settings")
+    if not simulation.learns:
+        fits = settings == {}
+    elif job.effective.start_from is None:
+        fits = settings == job.effective.options.settings(simulation.lattice)
+    else:
+        fits = type(job.effective.options).of(settings) == job.effective.options
+    if not fits:
+        raise ValueError(f"settings = {settings!r:.60}")
 
 
 def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
@@ -203,7 +200,7 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
         "method": text,
         "phase": text,
         "done": whole(0),
-        "shells": Rows(whole(1)),
+        "settings": group,
         "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
         "tuning": {
             "spaced": whether if job.ensemble.rungs else always,

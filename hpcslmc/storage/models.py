@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import pydantic
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from hpcslmc.effective.free_electrons import FreeElectrons
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
+from hpcslmc.plugins import MODELS
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import MODEL
@@ -70,8 +73,8 @@ def save_model(
     ----------
     path : Path
     model : EffectiveModel
-        Its architecture goes into the attribute ``architecture`` (JSON, with the electrons' t, mu
-        and beta), its parameters into datasets.
+        Its architecture goes into the attribute ``architecture`` (JSON: its name, its settings, the
+        electrons' t, mu and beta), its parameters into datasets.
     versions : mapping of str to str
         Attributes.
     J : float
@@ -79,7 +82,9 @@ def save_model(
     """
     with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs["format"] = FORMAT
-        file.attrs["architecture"] = json.dumps(asdict(model.architecture))
+        own = model.architecture
+        described = {"name": own.name, **own.settings, "electrons": asdict(own.electrons)}
+        file.attrs["architecture"] = json.dumps(described)
         file.attrs.update(versions)
         if J is not None:
             file.attrs["J"] = J
@@ -162,18 +167,26 @@ def _rungs(directory: Path) -> dict[float, Path]:
 
 
 def _architecture(described: dict) -> Architecture:
-    """The architecture that a file describes; TypeError or ValueError if it describes none."""
+    """Read the architecture that a file describes; TypeError or ValueError if it describes none."""
     electrons = FreeElectrons(
         **{name: float(value) for name, value in described.pop("electrons").items()}
     )
-    shells = tuple(described["shells"])
-    if (
-        not all(map(math.isfinite, astuple(electrons)))
-        or not all(type(shell) is int and shell > 0 for shell in shells)
-        or not isinstance(described["name"], str)
-    ):
+    name = described.pop("name")
+    if not all(map(math.isfinite, astuple(electrons))) or not isinstance(name, str):
         raise ValueError("numbers that make no sense")
-    return Architecture(**{**described, "shells": shells}, electrons=electrons)
+    if name in MODELS:  # one that is not imported is refused where it is to be used
+        _check_settings(name, described)
+    return Architecture(name, described, electrons)
+
+
+def _check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a model of that name has options that give such settings."""
+    try:
+        MODELS.declared(name, "Options").of(settings)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place} of {name}: {first['msg'].lower()}") from None
 
 
 def check_parameters(model: EffectiveModel, parameters: dict[str, Tensor], path: str) -> None:

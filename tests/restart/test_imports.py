@@ -16,9 +16,7 @@ from hpcslmc.cli.main import main
 from hpcslmc.storage.hdf5 import differing
 
 OWN = (
-    QUIET.replace(
-        'model = "attention"\nlayers = 1\nshells = 3', 'model = "biquadratic"\nshells = 1'
-    )
+    QUIET.replace('model = "attention"\nlayers = 1\nshells = 3', 'model = "polynomial"\ndegree = 3')
     .replace("steps = 60", "steps = 20")
     .replace("samples = 152", "samples = 40")
     + '[weight]\nmethod = "autograd"\n'
@@ -47,7 +45,7 @@ def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
     whole = examples.run(2, *IMPORTS, "job.toml")
     assert whole.returncode == 0, whole.stderr
     assert (
-        "self-learning with biquadratic (1 shell)" in whole.stdout
+        "self-learning with polynomial (degree 3)" in whole.stdout
         and "exact weight by autograd" in whole.stdout
     )
     assert (
@@ -79,8 +77,11 @@ def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
 
 
 def test_validate_imports_too(examples):
-    assert 'model = "biquadratic"' in examples.run(2, "validate", *IMPORTS, "job.toml").stdout
-    assert "model = 'biquadratic': known are linear" in refusal(
+    assert (
+        'model = "polynomial"\ndegree = 3'
+        in examples.run(2, "validate", *IMPORTS, "job.toml").stdout
+    )
+    assert "model = 'polynomial': known are linear" in refusal(
         examples.run(2, "validate", "--import", "weight", "job.toml")
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective import MODELS, Architecture, EffectiveModel, FreeElectrons, make_model
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -37,10 +37,9 @@ def z_score(draws: np.ndarray, exact: float) -> float:
 
 def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:
     """A model on the first shells of a lattice, in double precision."""
-    architecture = Architecture(
-        name, tuple(map(int, lattice.shells[:shells])), layers, 4, FreeElectrons(1.0, 0.0, 5.0)
-    )
-    model = make_model(architecture, lattice)
+    given = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": 4}
+    settings = {key: given[key] for key in MODELS[name].Options.model_fields}
+    model = make_model(Architecture(name, settings, FreeElectrons(1.0, 0.0, 5.0)), lattice)
     model.precision = torch.float64
     return model
 

@@ -1,14 +1,21 @@
 """Names of job files, and users' own modules that add to them."""
 
+import os
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from small_jobs import make_job, run
 
+import hpcslmc
 from hpcslmc import UserError, exact_weight, learned_model, run_job
-from hpcslmc.effective import MODELS
+from hpcslmc.effective import MODELS, EffectiveModel, ShellOptions
 from hpcslmc.effective.linear import Linear
+from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.load import make_job as checked
+from hpcslmc.job.rules import resolve
 from hpcslmc.measure.registry import OBSERVABLES
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -20,6 +27,8 @@ from hpcslmc.weight.diagonalise import Diagonalise
 
 class Wide(Linear):
     """A model with every option."""
+
+    Options = EffectiveModel.Options
 
 
 class Dense(Diagonalise):
@@ -106,6 +115,102 @@ def test_jobs_may_name_what_was_added(own):
     )
     without = checked(tables | {"effective": {"model": "wide", "shells": 3}}).effective
     assert without.layers is None and without.channels is None
+
+
+class Cut(Linear):
+    """A model with options of its own."""
+
+    class Options(ShellOptions):
+        """Shells and a cutoff."""
+
+        cutoff: int = 2
+        ratios: tuple[float, ...] = ()
+
+    def __init__(self, lattice, architecture):
+        super().__init__(lattice, architecture)
+        self.cutoff, self.ratios = architecture.cutoff, architecture.ratios
+
+
+@pytest.fixture
+def cut():
+    """The tables of a job with it."""
+    MODELS["cut"] = Cut
+    yield make_job().model_dump() | {"effective": {"model": "cut", "shells": 3}}
+    del MODELS["cut"]
+
+
+def test_a_model_of_ones_own_has_keys_of_its_own(cut, tmp_path):
+    cut["effective"] |= {"cutoff": 3, "ratios": [0.5, 0.25]}
+    job = checked(cut)
+    assert "cutoff = 3\nratios = [0.5, 0.25]" in job.toml()
+    assert checked(tomllib.loads(job.toml())) == job == resolve(job)
+    assert job.effective.options.described == "ratios [0.5, 0.25], cutoff 3, 3 shells"
+    model = run(job, World()).rungs[0].learning.model
+    assert (model.cutoff, model.ratios) == (3, [0.5, 0.25])
+    save_model(tmp_path / "model.h5", model, {})
+    again = learned_model(tmp_path, Lattice((6, 6)))
+    assert isinstance(again, Cut) and (again.cutoff, again.ratios) == (3, [0.5, 0.25])
+    continued = checked(cut | {"effective": {"start_from": str(tmp_path)}})
+    assert continued.effective.options == job.effective.options
+    other = checked(cut | {"effective": cut["effective"] | {"cutoff": 4}})
+    assert changed_keys(job, other) == ([], ["effective.cutoff (was 3, is 4)"])
+    with pytest.raises(UserError, match="cutoff = 5: the model of start_from has 3; remove"):
+        checked(cut | {"effective": {"start_from": str(tmp_path), "cutoff": 5}})
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"cutof": 3}, r"\[effective\] has no key 'cutof': did you mean 'cutoff'\?"),
+        ({"layers": 3}, r"\[effective\] layers belongs to attention, cnn and messages: remove it"),
+        ({"filling": 3}, r"\[effective\] has no key 'filling': it belongs to \[ensemble\]"),
+        ({"cutoff": "a"}, r"\[effective\] cutoff = 'a': input should be a valid integer\."),
+        ({"ratios": [1.0, "b"]}, r"\[effective\] ratios \(entry 2\) = 'b'"),
+        (
+            {"model": "linear", "cutoff": 3},
+            r'belongs to cut: remove it, or set model = "cut"',
+        ),
+    ],
+)
+def test_wrong_keys_of_a_model_of_ones_own_are_one_sentence(cut, changes, said):
+    with pytest.raises(UserError, match=said):
+        checked(cut | {"effective": cut["effective"] | changes})
+
+
+def test_an_option_cannot_take_a_key_of_the_programs_own(cut):
+    class Clashing(Linear):
+        class Options(ShellOptions):
+            start_from: int = 2
+
+    MODELS["cut"] = Clashing
+    with pytest.raises(UserError, match="start_from is the program's own key: the option of cut"):
+        checked(cut)
+
+
+def test_a_job_of_the_programs_own_is_checked_without_torch(tmp_path):
+    job = make_job(effective={"model": "messages", "shells": 3, "channels": 4}).toml()
+    for text, refused in ((job, False), (job.replace("channels = 4", "channels = 0"), True)):
+        (tmp_path / "job.toml").write_text(text)
+        script = (
+            "import sys\nfrom hpcslmc import UserError, load_job\n"
+            "try: load_job('job.toml'); refused = False\n"
+            "except UserError as error: refused = 'channels = 0' in str(error)\n"
+            "print(refused, 'torch' in sys.modules)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(hpcslmc.__file__).parents[1])},
+        )
+        assert result.stdout.split() == [str(refused), "False"], result.stderr
+
+
+@pytest.mark.parametrize("name", ["linear", "attention", "cnn", "messages"])
+def test_the_registry_says_of_models_what_their_classes_say(name):
+    assert "Options" in MODELS._declared[name]
+    assert MODELS.declared(name, "Options") is MODELS[name].Options
 
 
 def test_a_job_starts_from_a_model_of_ones_own(own, tmp_path):

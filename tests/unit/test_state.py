@@ -140,10 +140,19 @@ INCONSISTENT = {
     ),
     "shells of another lattice": (
         "slmc, sample",
-        lambda c, s: s.update(shells=[1, 2, 3]),
-        "shells",
+        lambda c, s: s["settings"].update(shells=[1, 2, 3]),
+        "settings",
     ),
-    "more shells": ("slmc, sample", lambda c, s: s.update(shells=[1, 2, 4, 5]), "shells"),
+    "more shells": (
+        "slmc, sample",
+        lambda c, s: s["settings"].update(shells=[1, 2, 4, 5]),
+        "settings",
+    ),
+    "a setting too many": (
+        "slmc, sample",
+        lambda c, s: s["settings"].update(channels=4),
+        "settings",
+    ),
     "long spins": ("slmc, sample", lambda c, s: c["rungs"]["0"]["spins"].mul_(2.0), "spins"),
     "a replica twice": (
         "ladder, sample",

@@ -114,7 +114,11 @@ def inner_moves(chains: int) -> None:
         ("messages", 1),
     ):
         model = make_model(
-            Architecture(name, tuple(lattice.shells[:6]), layers, 8, FreeElectrons(1.0, 0.0, 20.0)),
+            Architecture(
+                name,
+                {"shells": lattice.shells[:6].tolist(), "layers": layers, "channels": 8},
+                FreeElectrons(1.0, 0.0, 20.0),
+            ),
             lattice,
         )
         model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))

@@ -40,9 +40,7 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
     model = make_model(
         Architecture(
             name,
-            tuple(map(int, lattice.shells[:6])),
-            layers,
-            channels,
+            {"shells": lattice.shells[:6].tolist(), "layers": layers, "channels": channels},
             FreeElectrons(1.0, 0.0, 20.0),
         ),
         lattice,

@@ -85,10 +85,10 @@ class Task:
                 )
         self.spins, self._stacked = spins, data.stacked()
         self._train, self._validation = data.train_chains, data.validation_chains
-        shells = tuple(map(int, lattice.shells[:SHELLS]))
+        shells = lattice.shells[:SHELLS].tolist()
+        settings = {"shells": shells, "layers": 1, "channels": channels}
         self.model = make_model(
-            Architecture("messages", shells, 1, channels, FreeElectrons(1.0, 0.0, self.beta)),
-            lattice,
+            Architecture("messages", settings, FreeElectrons(1.0, 0.0, self.beta)), lattice
         )
         self.model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
         self._fit_linear()

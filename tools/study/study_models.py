@@ -69,10 +69,8 @@ def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
     name, layers, channels, _ = DESIGNS[design]
     electrons = FreeElectrons(1.0, 0.0, BETA)
-    model = make_model(
-        Architecture(name, tuple(map(int, lattice.shells[:shells])), layers, channels, electrons),
-        lattice,
-    )
+    settings = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": channels}
+    model = make_model(Architecture(name, settings, electrons), lattice)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
 

@@ -1,0 +1,16 @@
+"""Sections of a job file, and the numbers in them; a component's own options are one too."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class Section(BaseModel):
+    """Keys with types and bounds; unknown keys are refused, and values never converted."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
