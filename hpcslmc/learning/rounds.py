@@ -147,7 +147,7 @@ class SelfLearning:
             self.data.add(step.spins, self.slmc.evaluate(step.spins, forces=True))
         self.evaluations = len(self.data)
         if len(self.data) >= self._stage_length:
-            self._start_round(self.fit_linear)
+            self._start_round(self.fit_linear or self.trainer.is_linear)
         return step
 
     def _start_round(self, fit_linear: bool = False) -> None:
@@ -207,7 +207,7 @@ class SelfLearning:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
         else:
-            self._start_round()
+            self._start_round(fit_linear=self.trainer.is_linear)
 
     def start_from(self, model: EffectiveModel) -> None:
         """Take another model's parameters to start with; the couplings are fitted all the same."""

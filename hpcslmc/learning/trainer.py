@@ -148,6 +148,15 @@ class Trainer:
         self._batches = Batches()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether least squares are all there is to learn: no parameter takes gradient steps."""
+        return not self.parameters
+
+    def _fresh_optimiser(self) -> SOAP | None:
+        """Return an optimiser of the parameters, None where there are none to optimise."""
+        return SOAP(self.parameters, lr=self.rate) if self.parameters else None
+
     def fit_linear(self) -> None:
         """Set the couplings of the linear readout by least squares of what the rest of the model
         leaves of log W. Collective.
@@ -193,7 +202,7 @@ class Trainer:
         """Fresh optimiser and schedule over all data collected so far; least squares for the
         couplings if wanted. Collective.
         """
-        self._optimiser = SOAP(self.parameters, lr=self.rate)
+        self._optimiser = self._fresh_optimiser()
         if fit_linear:
             self.fit_linear()
         self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = (
@@ -222,8 +231,12 @@ class Trainer:
     def train_step(self) -> None:
         """One gradient step on a fresh batch.
 
-        Collective: one allreduce of gradient, loss and mean error.
+        Collective: one allreduce of gradient, loss and mean error. A model that is all least
+        squares has no such step to take, and the round is over.
         """
+        if self._optimiser is None:
+            self.step = self.steps
+            return
         spins, log_weight, forces = self._batch()
         gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
@@ -292,7 +305,7 @@ class Trainer:
                 "[effective] start_from."
             )
         self.model.load_state_dict(self._best)
-        self._optimiser = SOAP(self.parameters, lr=self.rate)
+        self._optimiser = self._fresh_optimiser()
         self._recoveries += 1
         after = (
             f"went on from the best parameters (validation MSE {self.mse:.3g}) at a third of the "
@@ -392,12 +405,13 @@ class Trainer:
 
     def state_dict(self) -> dict:
         """Where the round stands; the model's parameters are saved with the model."""
-        if self._optimiser is None:
+        if not self.curve:  # before the first round
             return {"stream": self.stream.state_dict()}
+        state = self._optimiser.state if self._optimiser else {}
         moments = {
-            str(i): {k: v.clone() for k, v in self._optimiser.state[p].items()}
+            str(i): {k: v.clone() for k, v in state[p].items()}
             for i, p in enumerate(self.parameters)
-            if self._optimiser.state[p]
+            if state[p]
         }
         return {
             "stream": self.stream.state_dict(),
@@ -416,7 +430,7 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         self.stream.load_state_dict(state["stream"])
         if "step" in state:
-            self._optimiser = SOAP(self.parameters, lr=self.rate)
+            self._optimiser = self._fresh_optimiser()
             self.step, self.loss, self.mse, self.curve = (
                 state["step"],
                 state["loss"],

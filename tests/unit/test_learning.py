@@ -6,6 +6,8 @@ from helpers import make_diagonalise, make_effective, random_spins
 from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
+from hpcslmc.effective import MODELS
+from hpcslmc.effective.linear import Linear
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
@@ -229,3 +231,58 @@ def test_learning_stops_when_the_budget_is_spent(budget):
     learning = simulation.rungs[0].learning
     assert learning.evaluations == learning.history[-1]["evaluations"] / 8 <= (budget or 44)
     assert learning.evaluations > 10
+
+
+class Fitted(Linear):
+    """A model that is all least squares."""
+
+    def __init__(self, lattice, architecture):
+        super().__init__(lattice, architecture)
+        couplings = self.couplings.detach()
+        del self.couplings
+        self.register_buffer("couplings", couplings)
+
+
+class Frozen(Linear):
+    """Another, whose couplings are a parameter without a gradient."""
+
+    def __init__(self, lattice, architecture):
+        super().__init__(lattice, architecture)
+        self.couplings.requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", [Fitted, Frozen])
+def test_a_model_that_is_all_least_squares_learns_without_an_optimiser(kind, tmp_path):
+    """In every round from all data, and across a checkpoint."""
+    MODELS["fitted"] = kind
+    try:
+        effective = {"model": "fitted", "shells": 2}
+        job = make_job(effective=effective, learning={"rounds": 2, "configurations": 4})
+        whole = Simulation(job)
+        fitted = []
+        while whole.phase.name != "sample":
+            before = whole.rungs[0].learning.stage
+            whole.advance()
+            learning = whole.rungs[0].learning
+            if learning.stage == "train" != before:
+                fitted.append(learning.model.couplings.tolist())
+                whole.save(tmp_path / f"{len(fitted)}.h5", {})
+        assert fitted and all(any(couplings) for couplings in fitted)
+        assert learning.history[0]["acceptance"] > 0.1
+        resumed = Simulation(job, resume=tmp_path / "1.h5")
+        while resumed.phase.name != "sample":
+            resumed.advance()
+        assert resumed.rungs[0].learning.history == learning.history
+        assert torch.equal(resumed.rungs[0].learning.model.couplings, learning.model.couplings)
+    finally:
+        del MODELS["fitted"]
+
+
+def test_least_squares_find_the_couplings_of_a_linear_target():
+    lattice, target = Lattice((4, 4)), linear([0.4, -0.3, 0.1])
+    model = Frozen(lattice, target.architecture)
+    trainer = make_trainer(model, target)
+    trainer.start_round(fit_linear=True)
+    train(trainer)
+    assert torch.allclose(model.couplings, target.couplings, atol=1e-9)
+    assert trainer.mse < 1e-15 and trainer.state_dict()["moments"] == {}
