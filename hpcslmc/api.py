@@ -108,8 +108,7 @@ def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
 
 
 def run_job(job: Job | Mapping[str, Mapping] | str | Path, show: bool = False) -> Results:
-    """Run a job from thermalisation to its last sample in this process, and keep everything in
-    memory.
+    """Run a job in this process, to its last sample, and keep everything in memory.
 
     Parameters
     ----------

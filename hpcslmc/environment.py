@@ -12,7 +12,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.storage.files import check_regular
 
 MOST_THREADS = 1024
-"""Of a rank; OpenMP ends the program where it cannot start that many."""
+"""Most threads of a rank; OpenMP ends the program where it cannot start that many."""
 TASKS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
@@ -30,12 +30,12 @@ ALLOCATED = "SLURM_NTASKS"
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launcher says of the task that it started.
+    """A task that a launcher of parallel programs (mpirun, srun) has started.
 
     Attributes
     ----------
     variable : str
-        That says so.
+            Environment variable that says so.
     tasks, task : int
         How many there are, and which this is; 0 if that is not said.
     """
@@ -76,13 +76,14 @@ def slurm_job() -> str | None:
 
 
 def slurm_restarts() -> int:
-    """How often Slurm has started this job again."""
+    """Count how often Slurm has started this job again."""
     return _count(os.environ.get("SLURM_RESTART_COUNT", "")) or 0
 
 
 def slurm_end(now: float) -> tuple[float | None, str]:
-    """When Slurm ends the job, in seconds since the epoch, None where that is not known; and a
-    remark if what it says makes no sense.
+    """Time at which Slurm ends the job, in seconds since the epoch; None where that is not known.
+
+    With it a remark, if what Slurm says makes no sense.
     """
     given = os.environ.get("SLURM_JOB_END_TIME", "")
     end = _count(given)
@@ -98,7 +99,7 @@ def slurm_end(now: float) -> tuple[float | None, str]:
 
 
 def launched() -> Launched | None:
-    """What the innermost launcher of tasks says, None if there was none."""
+    """Task that the innermost launcher has started here, None if there was none."""
     for size, rank in TASKS.items():
         if tasks := _count(os.environ.get(size, "")):
             return Launched(size, tasks, _count(os.environ.get(rank, "")) or 0)
@@ -111,7 +112,7 @@ def allocated_tasks() -> int:
 
 
 def under_mpirun() -> bool:
-    """Whether Open MPI's mpirun started this task, and has its output."""
+    """True if Open MPI's mpirun started this task, and has its output."""
     return "OMPI_COMM_WORLD_SIZE" in os.environ
 
 

@@ -12,8 +12,9 @@ class UserError(Exception):
 
 
 class Failure(Exception):
-    """A calculation that must not go on; the message says what failed, where, and what was kept for
-    a report.
+    """A calculation must not go on.
+
+    The message says what failed, where, and what was kept for a report.
 
     The program prints it, ends all ranks and exits with code 1.
     """

@@ -1,4 +1,4 @@
-"""What job files know by name, and the modules of users' own that add to it."""
+"""Registries of what job files name, and plugins: users' own modules that add to them."""
 
 import importlib
 import os
@@ -37,8 +37,10 @@ class Builtin:
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Things by name. Those of the program are imported when they are first asked for, and cannot
-    be replaced.
+    """Mapping of names to objects.
+
+    Those of the program are imported when they are first asked for, and cannot be replaced; plugins
+    may add others.
 
     Parameters
     ----------
@@ -147,8 +149,9 @@ WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" =
 
 
 def import_module(name: str) -> str:
-    """Import a user's module, from the folder where the program was started too; its name, and its
-    version if it has one.
+    """Import a plugin: a user's module, from the folder where the program was started too.
+
+    Returns its name, and its version if it has one.
 
     Raises
     ------

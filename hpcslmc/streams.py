@@ -70,9 +70,7 @@ class Stream:
         self._calls = 0
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in the open interval (0, 1), (chains, *shape) float64, 53 random bits
-        each.
-        """
+        """Uniform numbers in the open interval (0, 1), (chains, *shape) float64; 53 random bits."""
         count = math.prod(shape)
         chains = self._key[1]
         block = torch.arange((count + 1) // 2, device=chains.device)

@@ -30,8 +30,7 @@ instead.
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
-    """Several runs of the same physics as one: their chains side by side, every sample of the same
-    weight.
+    """Merge runs of the same physics: their chains side by side, every sample of the same weight.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
             for key in getattr(first, pick)
         }
 
-    lengths = np.concatenate([run.there.sum(1) for run in everything])
+    lengths = np.concatenate([run.valid.sum(1) for run in everything])
     return Results(
         job=first.job,
         others=[text for run in everything for text in (run.job, *run.others)][1:],
@@ -139,8 +138,9 @@ def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
 
 
 def _check_same(one: str, first: Results, other: str, second: Results) -> None:
-    """Refuse runs whose chains sample different things, whether their jobs say so or their
-    thermalisation has found it.
+    """Refuse runs whose chains sample different things.
+
+    Their jobs may say so, or their thermalisation may have found other temperatures or mu.
     """
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
     different = [

@@ -1,4 +1,4 @@
-"""What a run found: the draws of all chains, their summary, profiles, the learning history."""
+"""Results of a run: draws of all chains, their summary, profiles, the learning history."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from hpcslmc.analysis.statistics import (
     bracket,
     derived_estimate,
     estimate,
-    there,
+    valid_draws,
 )
 from hpcslmc.job.schema import Job
 from hpcslmc.measure.bins import standing_still
@@ -63,8 +63,9 @@ class ProfileResult:
 
     @property
     def error(self) -> np.ndarray:
-        """(*axes[, temperature]) float64, standard error of the mean of independent chains; nan for
-        a single one.
+        """(*axes[, temperature]) float64, standard error of the mean; nan for a single chain.
+
+        Chains are independent.
 
         A chain's mean has a variance in inverse proportion to its measurements.
         """
@@ -106,8 +107,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything in results.h5. Runs at a list of temperatures have a last axis more,
-    ``temperature``.
+    """Everything in results.h5.
+
+    Runs at a list of temperatures have a last axis more, ``temperature``.
 
     Attributes
     ----------
@@ -137,8 +139,7 @@ class Results:
     exchange : dict of str to array
         ``accepted`` and ``tried`` (chain, pair) swaps of neighbouring temperatures, ``replica`` and
         ``trips`` (chain, temperature).
-    others : list of str
-    lengths : (chain,) int or None
+        lengths : (chain,) int or None
         Draws of each chain, where merged runs differ in it.
     """
 
@@ -162,13 +163,13 @@ class Results:
 
     @property
     def is_ladder(self) -> bool:
-        """Whether there is an axis of temperatures."""
+        """True if there is an axis of temperatures."""
         return self.temperature.ndim > 0
 
     @property
-    def there(self) -> np.ndarray:
-        """(chain, draw) bool, which draws there are."""
-        return there(self.draws["acceptance"], self.lengths)
+    def valid(self) -> np.ndarray:
+        """(chain, draw) bool, mask of the draws that a chain has."""
+        return valid_draws(self.draws["acceptance"], self.lengths)
 
     @property
     def exchange_acceptance(self) -> np.ndarray:
@@ -195,10 +196,13 @@ class Results:
 
     @cached_property
     def summary(self) -> Summary:
-        """Means, errors and convergence, worked out from the draws; what fails is nan, with a
-        doubt that says why.
+        """Means, errors and convergence, worked out from the draws.
+
+        What fails is nan, with a doubt that says why.
         """
-        lattice, rows, labels = Lattice(self.parsed_job.lattice.shape), {}, dict(self.labels)
+        lattice = Lattice(self.parsed_job.lattice.shape)
+        rows: dict[str, list[Estimate]] = {}
+        labels = dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
             estimates = {name: attempted(partial(self._estimate, name, at)) for name in series}
@@ -234,12 +238,15 @@ class Results:
 
     def _estimate(self, name: str, at: tuple[int, ...]) -> Estimate:
         """The estimate of an observable at a temperature."""
-        variance = float(np.average(self.bin_variances[name][:, *at], 0, self.there.sum(1)))
-        return estimate(self.draws[name][:, :, *at], self.bin_size, variance, self.lengths)
+        every_chain: tuple[slice | int, ...] = (slice(None), *at)
+        every_draw: tuple[slice | int, ...] = (slice(None), slice(None), *at)
+        variance = float(np.average(self.bin_variances[name][every_chain], 0, self.valid.sum(1)))
+        return estimate(self.draws[name][every_draw], self.bin_size, variance, self.lengths)
 
     def dataset(self) -> "xarray.Dataset":
-        """The draws as an xarray dataset with dimensions chain, draw and, of a list of
-        temperatures, temperature.
+        """Return the draws as an xarray dataset.
+
+        Its dimensions are chain, draw and, of a list of temperatures, temperature.
         """
         import xarray
 

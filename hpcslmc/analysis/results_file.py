@@ -299,9 +299,7 @@ def _read(file: h5py.File) -> Results:
 
 
 def _bin_variance(file: h5py.File, name: str) -> np.ndarray:
-    """Return the variance of an observable's samples about the mean of their bin, (chain[,
-    temperature]).
-    """
+    """Variance of an observable's samples about the mean of their bin, (chain[, temperature])."""
     if "bin_variances" in file:
         return file["bin_variances"][name][()]
     squares = np.nanmean(np.square(file["draws"][name][()]), 1)  # a short chain ends in nan

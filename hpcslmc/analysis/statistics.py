@@ -22,7 +22,7 @@ Its bias is that of the bins, its error counts their neighbours too.
 FEWEST_BINS = 20
 """Bins of the jackknife that an error takes to be known within about 20 %."""
 UNKNOWN = "unknown: "
-"""How a doubt begins that says why there is no estimate at all."""
+"""Prefix of a doubt that says why there is no estimate at all."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,10 @@ class Estimate:
         return found
 
 
-def there(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """(chains, draws) bool, which of the draws (chains, draws) there are: the first ``lengths``
-    (chains,) int of each chain, all if not given.
+def valid_draws(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Mask of valid draws, (chains, draws) bool: the first ``lengths`` (chains,) int of each chain.
+
+    All are valid if no lengths are given.
 
     Chains are of several lengths where runs were merged; what lies behind the end of a chain is
     never looked at.
@@ -102,27 +103,58 @@ def there(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
     )
 
 
+def _power(draws: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Power spectra of each chain (chains, frequencies), about the mean of all, padded with zeros.
+
+    Its inverse transform over 2 * draws numbers has the sums of x_i x_(i+t) at lag t.
+    """
+    centred = np.where(known, draws - draws[known].mean(), 0.0)
+    return np.square(np.abs(np.fft.rfft(centred, 2 * draws.shape[1], axis=1)))
+
+
 def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    r"""Autocovariance of draws (chains, draws) at lags 0, 1, ..., about the mean of all chains:
-    (draws,) float64, by FFT.
+    r"""Autocovariance of draws (chains, draws) about the mean of all chains: (draws,) float64.
 
     .. math::
 
         \Gamma_t = \frac{1}{N} \sum_{c} \sum_{i < n_c - t} (x_{c,i} - \bar x)(x_{c,i+t} - \bar x),
               \qquad N = \sum_c n_c
 
-    Chains are independent, and their common mean is known better than each one's own. Divided by N
-    at every lag, it holds the weight with which a lag enters the variance of the chains' means, 1 -
-    t/n for chains of one length: the sum over all lags is that of the chains' means.
+    At lags t = 0, 1, ..., by FFT. Chains are independent, and their common mean is known better
+    than each one's own. Divided by N at every lag, it holds the weight with which a lag enters the
+    variance of the chains' means, 1 - t/n for chains of one length: the sum over all lags is that
+    of the chains' means.
     """
-    count, known = draws.shape[1], there(draws, lengths)
-    transform = np.fft.rfft(np.where(known, draws - draws[known].mean(), 0.0), 2 * count, axis=1)
-    return np.fft.irfft(np.square(np.abs(transform)).sum(0), 2 * count)[:count] / known.sum()
+    count, known = draws.shape[1], valid_draws(draws, lengths)
+    return np.fft.irfft(_power(draws, known).sum(0), 2 * count)[:count] / known.sum()
+
+
+def autocorrelation_function(
+    draws: np.ndarray, known: np.ndarray, lags: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation function and its standard error from the spread of the chains, (lags,) each.
+
+    Parameters
+    ----------
+    draws : (chains, draws) float64
+    known : (chains, draws) bool
+        Mask of valid draws.
+    lags : int
+    """
+    chains, count = draws.shape
+    each = np.fft.irfft(_power(draws, known), 2 * count, axis=1)[:, :lags]
+    each = each / each[:, 0].mean()
+    rho = each.mean(0)
+    deviation = each - rho * each[:, :1]  # of the ratio, to first order
+    if chains == 1:
+        return rho, np.zeros(lags)
+    return rho, deviation.std(0, ddof=1) / np.sqrt(chains)
 
 
 def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float:
-    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains, of
-    ``lengths`` (chains,) if they differ.
+    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains.
+
+    The chains have ``lengths`` (chains,) draws, if they differ.
 
     .. math::
 
@@ -138,7 +170,7 @@ def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float
     Geyer, Statist. Sci. 7, 473 (1992), initial monotone sequence; U. Wolff, Comput. Phys. Commun.
     156, 143 (2004), for several chains and the bias.
     """
-    covariance, chains = autocovariance(draws, lengths), there(draws, lengths).sum(0)
+    covariance, chains = autocovariance(draws, lengths), valid_draws(draws, lengths).sum(0)
     # draws in all; products in the sum at each lag
     size, terms = (
         int(chains.sum()),
@@ -155,7 +187,7 @@ def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float
 
 
 def fluctuates(draws: np.ndarray) -> bool:
-    """Whether draws differ by more than rounding."""
+    """True if draws differ by more than rounding."""
     return bool(draws.std() > 1e-12 * max(1.0, abs(draws.mean())))
 
 
@@ -194,7 +226,7 @@ def estimate(
     """
     from arviz_stats.base import array_stats
 
-    known = there(draws, lengths)
+    known = valid_draws(draws, lengths)
     counts = known.sum(1)
     numbers, shortest = draws[known], int(counts.min())
     samples = shortest * bin_size
@@ -228,7 +260,7 @@ def estimate(
 
 
 def _not_finite(where: np.ndarray, size: int) -> str:
-    """Which of so many draws are not finite: ``where`` (chains, draws) bool says."""
+    """Describe which of so many draws are not finite, from their mask (chains, draws) bool."""
     chains = np.flatnonzero(where.any(1))
     named = ", ".join(map(str, chains[:3])) + (
         f" and {len(chains) - 3} more" if len(chains) > 3 else ""
@@ -275,7 +307,7 @@ def jackknife(
     Tukey, Ann. Math. Stat. 29, 614 (1958); bins of several sizes: Busing, Meijer, van der Leeden,
     Stat. Comput. 9, 3 (1999). One bin in all leaves the error unknown, nan.
     """
-    draws_of = there(draws[0], lengths).sum(1)
+    draws_of = valid_draws(draws[0], lengths).sum(1)
     bins_of = np.maximum(1, np.rint(bins * draws_of / draws_of.max()).astype(int))
     sums, sizes = np.zeros((len(draws), len(draws_of), bins)), np.zeros((len(draws_of), bins))
     for length in np.unique(draws_of):
@@ -283,7 +315,7 @@ def jackknife(
         parts = np.array_split(draws[:, rows, :length], bins_of[rows][0], axis=2)
         sums[:, rows, : len(parts)] = np.stack([part.sum(2) for part in parts], 2)
         sizes[rows, : len(parts)] = [part.shape[2] for part in parts]
-    total, size, known = sums.sum((1, 2)), sizes.sum(), there(sizes, bins_of)
+    total, size, known = sums.sum((1, 2)), sizes.sum(), valid_draws(sizes, bins_of)
     whole = function(total / size)
     if known.sum() == 1:
         return float(whole), math.nan, 1
@@ -302,8 +334,9 @@ def derived_estimate(
     lengths: np.ndarray | None = None,
     negative: str = "",
 ) -> Estimate:
-    """Estimate of a function of several observables' means, by jackknife over bins of
-    ``BIN_LENGTH`` autocorrelation times.
+    """Estimate a function of several observables' means by jackknife.
+
+    Bins are ``BIN_LENGTH`` autocorrelation times long.
 
     Parameters
     ----------
@@ -326,31 +359,34 @@ def derived_estimate(
         return Estimate(math.nan, math.nan, unknown=f"made of {unknown[0]}, which is unknown")
     series = np.stack([draws[name] for name in names])
     inputs = [estimates[name] for name in names if estimates[name].error > 0.0]
-    worst = {
-        key: max((getattr(e, key) for e in inputs), default=math.nan) for key in ("tau", "rhat")
-    }
-    worst |= {
-        key: min((getattr(e, key) for e in inputs), default=math.nan)
-        for key in ("ess", "ess_bulk", "ess_tail")
-    }
-    counts = there(series[0], lengths).sum(1)
+    tau = max((estimate.tau for estimate in inputs), default=math.nan)
+    counts = valid_draws(series[0], lengths).sum(1)
     longest, samples = int(counts.max()), int(counts.min()) * bin_size
-    bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, worst["tau"])))) if inputs else 1
+    bins = max(1, int(longest * bin_size / (BIN_LENGTH * max(0.5, tau)))) if inputs else 1
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        whole = function(dict(zip(names, series[:, there(series[0], lengths)].mean(1))))
+        whole = function(dict(zip(names, series[:, valid_draws(series[0], lengths)].mean(1))))
         mean, error, count = jackknife(
             lambda means: function(dict(zip(names, means))), series, min(bins, longest), lengths
         )
-    if negative and min(whole, mean) < 0.0:
+    if negative and min(float(whole), float(mean)) < 0.0:
         return Estimate(math.nan, math.nan, samples=samples, unknown=negative)
     return Estimate(
-        mean, error if inputs else 0.0, **worst, samples=samples, bins=count if inputs else None
+        mean,
+        error if inputs else 0.0,
+        tau=tau,
+        rhat=max((estimate.rhat for estimate in inputs), default=math.nan),
+        ess=min((estimate.ess for estimate in inputs), default=math.nan),
+        ess_bulk=min((estimate.ess_bulk for estimate in inputs), default=math.nan),
+        ess_tail=min((estimate.ess_tail for estimate in inputs), default=math.nan),
+        samples=samples,
+        bins=count if inputs else None,
     )
 
 
 def attempted(analysis: Callable[[], Estimate]) -> Estimate:
-    """What an analysis finds. An error in it must not lose a run: there is no estimate then, and
-    a doubt says why.
+    """Return the result of an analysis; if it fails, an estimate that is unknown, and why.
+
+    An error in it must not lose a run.
     """
     try:
         return analysis()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcslmc.analysis.results import MISSED, Results
+from hpcslmc.analysis.results import MISSED, Results, Summary
 from hpcslmc.analysis.statistics import UNKNOWN, bracket, largest
 from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError, described_error
@@ -47,13 +47,16 @@ IN_LADDERS = (
     "acceptance",
 )
 """Observables that are shown for every temperature, and of every run among several."""
-Part = TypeVar("Part")
 IN_PIECES = 0.01
 """Share of accepted swaps below which a pair of temperatures hardly exchanges."""
 UNEVEN = 0.5
 """Smallest share of accepted swaps of a spaced ladder, in units of the largest."""
 GAP = 2
 """Characters between two columns."""
+NUMBER = re.compile(r"[\d.]+|inf")
+"""The number that a doubt states."""
+
+Part = TypeVar("Part")
 
 
 class Sheet(NamedTuple):
@@ -69,8 +72,9 @@ class Sheet(NamedTuple):
     keys: int = 1
 
     def text(self, width: int) -> Table:
-        """For a console of so many characters; headings break between words where they have to,
-        cells never.
+        """Lay the table out for a console of so many characters.
+
+        Headings break between words where they have to, cells never.
         """
         widths = self._widths(str.splitlines)
         if sum(widths) + GAP * (len(widths) + 1) > width:
@@ -91,14 +95,14 @@ class Sheet(NamedTuple):
         return table
 
     def _widths(self, parts: Callable[[str], list[str]]) -> list[int]:
-        """Characters of each column, whose heading breaks into parts."""
+        """Characters of each column, its heading broken into parts."""
         return [
             max(map(len, (*parts(heading), *(row[k] for row in self.rows))))
             for k, heading in enumerate(self.headings)
         ]
 
     def fitting(self, width: int) -> "list[Sheet]":
-        """Sheets that are not wider than so many characters.
+        """Divide the table into sheets that are not wider than so many characters.
 
         Columns that have no room go below, behind the keys again.
         """
@@ -118,14 +122,11 @@ class Sheet(NamedTuple):
         return [part(list(range(kept)), self.title), *part(rest, "...").fitting(width)]
 
     def markdown(self) -> str:
-        """For a page of notes."""
+        """Write the table in Markdown."""
 
         def line(cells: list[str]) -> str:
-            return (
-                "| "
-                + " | ".join(cell.replace("\n", " ").replace("|", r"\|") for cell in cells)
-                + " |"
-            )
+            escaped = [cell.replace("\n", " ").replace("|", r"\|") for cell in cells]
+            return f"| {' | '.join(escaped)} |"
 
         rule = [":--" if k < self.left else "--:" for k in range(len(self.headings))]
         return "\n".join(
@@ -138,15 +139,16 @@ def _number(value: float, digits: str) -> str:
 
 
 def print_report(path: Path) -> None:
-    """Print what a run learned and measured, from its results.h5."""
+    """Print the tables of one run from its results.h5."""
     from hpcslmc.analysis.results_file import read
 
     print_tables({"": read(path)})
 
 
 def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
-    """Print the tables of runs by name, and one that compares them where there are several; as wide
-    as the terminal is, if it is one.
+    """Print the tables of runs by name, and one that compares them where there are several.
+
+    They are as wide as the terminal, ``WIDE`` characters where there is none.
     """
     width = terminal_width() or WIDE
     console = Console(width=width, force_terminal=False, no_color=True)
@@ -170,12 +172,12 @@ def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
 
 
 def described(results: Results) -> str:
-    """Lattice, parameters and sampler in a line."""
+    """Describe a run in a line: lattice, parameters and sampler."""
     job = results.parsed_job
     temperatures = ", ".join(f"{t:.4g}" for t in np.atleast_1d(results.temperature))
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
     model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
-    samples = results.there.sum(1) * results.bin_size
+    samples = results.valid.sum(1) * results.bin_size
     long = _span(samples.min(), samples.max())
     lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
     mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")
@@ -204,14 +206,14 @@ def _parts(results: Results) -> list[Sheet | str]:
     if results.exchange:
         parts.append(made("the line on exchange", _exchange_line, results))
         parts += _ladder_doubts(results)
+    parts += _left_over(results)
     doubts = made("the list of doubts", _doubts, results)
-    return parts + _left_over(results) + (doubts if isinstance(doubts, list) else [doubts])
+    parts += doubts if isinstance(doubts, list) else [doubts]
+    return parts
 
 
 def made(what: str, make: Callable[..., Part], *arguments: object) -> Part | str:
-    """What a function makes of its arguments; a sentence where it fails, so that one part of a
-    report does not cost the others.
-    """
+    """Make one part of a report; a sentence where that fails, so that the others are not lost."""
     try:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return make(*arguments)
@@ -237,9 +239,11 @@ def _shown(results: Results) -> list[str]:
 
 
 def _ladder_sheet(results: Results) -> Sheet:
-    """What is asked for most, by temperature."""
-    summary, shown, mu = results.summary, _shown(results), results.mu
-    exchange = results.exchange_acceptance if results.exchange else []
+    """Table of the observables that are asked for most, by temperature."""
+    summary = results.summary
+    shown = _shown(results)
+    mu = results.mu
+    exchange = list(results.exchange_acceptance) if results.exchange else []
     tuned = bool(np.ptp(mu))
     headings = [
         "T",
@@ -269,12 +273,10 @@ def _ladder_sheet(results: Results) -> Sheet:
 
 
 def _exchange_line(results: Results) -> str:
-    """How replicas travelled along the ladder."""
+    """Describe how replicas travelled along the ladder."""
     exchange = results.exchange
-    trips, turns = (
-        int(exchange["trips"].sum()),
-        int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1],
-    )
+    trips = int(exchange["trips"].sum())
+    turns = int(exchange["tried"][:, :2].sum()) * exchange["trips"].shape[1]
     often = f"{trips} journeys, one in {turns / trips:.0f} turns of a replica" if trips else "none"
     return (
         "tau, R-hat: the largest of all observables; exchange: accepted with the next row; from "
@@ -283,9 +285,7 @@ def _exchange_line(results: Results) -> str:
 
 
 def _ladder_doubts(results: Results) -> list[str]:
-    """A line for each pair of temperatures that hardly exchange, or one for a ladder that was to be
-    even and is not.
-    """
+    """Warn of each pair of temperatures that hardly exchange, or of an uneven ladder."""
     acceptance, temperatures = results.exchange_acceptance, results.temperature
     lines = [
         f"Ladder in pieces: {share:.2g} of the swaps between T = {temperatures[k]:.4g} and "
@@ -332,15 +332,11 @@ def _learning_sheet(results: Results) -> Sheet:
             ]
         )
     if results.is_ladder:
-        headings, rows = (
-            ["T", *headings],
-            [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)],
-        )
+        headings = ["T", *headings]
+        rows = [[f"{t:.4g}", *row] for t, row in zip(columns["temperature"], rows, strict=True)]
     if "run" in columns:
-        headings, rows = (
-            ["run", *headings],
-            [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)],
-        )
+        headings = ["run", *headings]
+        rows = [[str(run), *row] for run, row in zip(columns["run"], rows, strict=True)]
     return Sheet(
         "Learning: acceptance of the exact test in each round",
         headings,
@@ -354,10 +350,10 @@ def _summary_sheet(results: Results) -> Sheet:
     rows = [
         [
             summary.labels[name],
-            bracket(summary.of(name), summary.of(name, "error")),
-            _number(summary.of(name, "tau"), ".2f"),
-            _number(summary.of(name, "rhat"), ".4f"),
-            _number(summary.of(name, "ess"), ".0f"),
+            bracket(float(summary.of(name)), float(summary.of(name, "error"))),
+            _number(float(summary.of(name, "tau")), ".2f"),
+            _number(float(summary.of(name, "rhat")), ".4f"),
+            _number(float(summary.of(name, "ess")), ".0f"),
         ]
         for name in summary.names
         if name not in INGREDIENTS
@@ -371,7 +367,7 @@ def _summary_sheet(results: Results) -> Sheet:
 
 
 def _comparison(runs: Mapping[str, Results]) -> Sheet:
-    """The observables that are asked for most, a row for each temperature of each run."""
+    """Table of the observables that are asked for most: a row for each temperature of each run."""
     shown = [
         name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())
     ]
@@ -383,7 +379,9 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
         summary, shape = results.summary, results.parsed_job.lattice.shape
         for at in np.ndindex(results.temperature.shape):
             cells = [
-                bracket(summary.of(o)[at], summary.of(o, "error")[at]) if o in summary.names else ""
+                bracket(float(summary.of(o)[at]), float(summary.of(o, "error")[at]))
+                if o in summary.names
+                else ""
                 for o in shown
             ]
             rows.append(
@@ -400,8 +398,8 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
 
 
 def _doubts(results: Results) -> list[str]:
-    """A line for each kind of doubt at each temperature: the worst case, and whom it concerns."""
-    summary, lines = results.summary, []
+    """List each kind of doubt at each temperature: its worst case, and whom it concerns."""
+    lines = []
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
         where = f" at T = {temperature:.4g}" if results.is_ladder else ""
         if idle := np.atleast_1d(results.idle)[at]:
@@ -409,28 +407,40 @@ def _doubts(results: Results) -> list[str]:
                 f"Doubtful means and errors{where}: {idle} of {len(results.spins)} chains stand "
                 "still, no proposal was accepted"
             )
-        kinds: dict[str, list[tuple[float, str, str]]] = {}
-        for k, name in enumerate(summary.names):
-            for doubt in (
-                filter(None, np.atleast_1d(summary.doubts[k])[at].split("; "))
-                if name not in INGREDIENTS
-                else ()
-            ):
-                number = (
-                    None if doubt.startswith((UNKNOWN, MISSED)) else re.search(r"[\d.]+|inf", doubt)
-                )
-                size = float(number[0]) * (1.0 if "R-hat" in doubt else -1.0) if number else 0.0
-                kinds.setdefault(doubt.replace(number[0], "", 1) if number else doubt, []).append(
-                    (size, doubt, summary.labels[name])
-                )
-        for found in kinds.values():
-            labels, worst = [label for *_, label in found], max(found)[1]
-            whom = ", ".join(labels[:3]) + (
-                f" and {len(labels) - 3} more" if len(labels) > 3 else ""
-            )
-            what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
+        for found in _kinds_of_doubt(results.summary, at).values():
+            labels = [doubt.label for doubt in found]
+            worst = max(found).text
+            whom = ", ".join(labels[:3])
+            if len(labels) > 3:
+                whom += f" and {len(labels) - 3} more"
             if worst.startswith(MISSED):
                 lines.append(f"Filling missed{where}: {worst.removeprefix(MISSED)}")
             else:
+                what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
                 lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
     return lines
+
+
+class _Doubt(NamedTuple):
+    """A doubt about one observable; the larger ``size``, the worse."""
+
+    size: float
+    text: str
+    label: str
+
+
+def _kinds_of_doubt(summary: Summary, at: int) -> dict[str, list[_Doubt]]:
+    """Doubts at a temperature, grouped by their text without its number."""
+    kinds: dict[str, list[_Doubt]] = {}
+    for k, name in enumerate(summary.names):
+        if name in INGREDIENTS:
+            continue
+        for text in filter(None, np.atleast_1d(summary.doubts[k])[at].split("; ")):
+            number = None if text.startswith((UNKNOWN, MISSED)) else NUMBER.search(text)
+            kind, size = text, 0.0
+            if number:
+                kind = text.replace(number[0], "", 1)
+                # A large R-hat is bad; of numbers of draws, a small one
+                size = float(number[0]) * (1.0 if "R-hat" in text else -1.0)
+            kinds.setdefault(kind, []).append(_Doubt(size, text, summary.labels[name]))
+    return kinds

@@ -34,7 +34,7 @@ class LastingStream:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody reads it any more; known without writing to it."""
+        """True if nobody reads it any more; known without writing to it."""
         with suppress(OSError):
             poll = select.poll()
             poll.register(self._stream.fileno(), 0)
@@ -73,8 +73,9 @@ def _discard(descriptor: int) -> None:
 
 @contextmanager
 def lasting_streams() -> Iterator[Callable[[], bool]]:
-    """Replace standard output and error by lasting ones; gives a function that says whether a
-    reader of one has gone.
+    """Replace standard output and error by streams that outlast their readers.
+
+    Gives a function that is true once a reader of one has gone.
 
     A stream that was closed before the program began becomes one that nobody reads, so that no file
     of the program takes its number.

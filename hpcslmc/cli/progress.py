@@ -5,8 +5,12 @@ A live bar on a terminal, a line now and then elsewhere; the root rank only.
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from hpcslmc.environment import terminal_width
+
+if TYPE_CHECKING:
+    import rich.progress
 
 WIDEST = 110
 """Columns that the bar fills at most."""
@@ -28,22 +32,25 @@ class Pace:
 
 
 class Progress:
-    """Shows how far each phase is: on a terminal a bar of the present one below a line for each
-    that is done.
+    """Show how far each phase is.
+
+    On a terminal: a bar of the present one, below a line for each that is done.
 
     Parameters
     ----------
     visible : bool
-        Whether this rank shows anything.
+        True if this rank shows anything.
     every_s : float
         Seconds between lines where there is no terminal.
     """
 
     def __init__(self, visible: bool, every_s: float) -> None:
         self.visible, self.every_s = visible, every_s
-        self._phase, self._pace = "", Pace()
-        self._total, self._since, self._last_line = 0, 0.0, 0.0
-        self._bar = None
+        self._phase = self._note = ""
+        self._total = 0
+        self._since = self._last_line = 0.0
+        self._pace = Pace()
+        self._bar: rich.progress.Progress | None = None
         width = terminal_width() if visible else None
         if width:
             from rich.console import Console
@@ -94,22 +101,15 @@ class Progress:
             self.say(f"{phase}: {done}/{total}")
         else:
             if self._phase:
-                self.say(
-                    "  ".join(
-                        filter(
-                            None,
-                            (
-                                f"{self._phase}: {self._total}/{self._total}",
-                                self._note,
-                                f"{now - self._since:.1f} s",
-                            ),
-                        )
-                    )
-                )
+                done_phase = f"{self._phase}: {self._total}/{self._total}"
+                took = f"{now - self._since:.1f} s"
+                self.say("  ".join(filter(None, (done_phase, self._note, took))))
             self._bar.reset(
                 self._task, description=phase, total=total, completed=done, note="", rate=""
             )
-        self._phase, self._total, self._since, self._last_line = phase, total, now, now
+        self._phase = phase
+        self._total = total
+        self._since = self._last_line = now
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -43,7 +43,7 @@ class StatusFile:
         self._pace, self._last = Pace(), -math.inf
 
     def show(self, phase: str, done: int, total: int, **more: object) -> None:
-        """Where the run is; written if it is time."""
+        """Note where the run is; the file is written if it is time."""
         self._pace.at(phase, done)
         now = time.monotonic()
         self._known |= {
@@ -59,7 +59,7 @@ class StatusFile:
             self._write()
 
     def end(self, state: str, **more: object) -> None:
-        """How the run ended: "finished", or why it stopped."""
+        """Note how the run ended: "finished", or why it stopped."""
         self._known |= {"state": state, **more}
         self._write()
 
@@ -72,8 +72,9 @@ class StatusFile:
 
 
 def describe(directory: Path) -> list[str]:
-    """What is known of the run in an output directory, line by line; reads three small files and
-    looks at the others.
+    """Describe the run in an output directory, line by line.
+
+    Reads three small files, and looks at the sizes and times of the others.
 
     Raises
     ------

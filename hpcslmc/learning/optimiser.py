@@ -45,8 +45,8 @@ class SOAP(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step along the gradients that the parameters hold."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closures
+        """Take one step along the gradients that the parameters hold."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient = (

@@ -27,7 +27,7 @@ PIECE = 2**24
 
 @dataclass(frozen=True)
 class Physics:
-    """What log W of a configuration depends on, besides the lattice.
+    """Parameters that log W of a configuration depends on, besides the lattice.
 
     Parameters
     ----------
@@ -151,8 +151,11 @@ class Replay:
         return len(self._datasets[1])
 
     def read(self, rows: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
-        """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3), all
-        float64, of some rows, in any order.
+        """Read some rows, in any order: spins, log W and tangential forces.
+
+        Returns
+        -------
+        (rows, sites, 3), (rows,) and (rows, sites, 3) float64
         """
         unique, place = np.unique(rows, return_inverse=True)
         spins, log_weight, forces = (

@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 def standing_still(acceptance: np.ndarray, m2_uniform: np.ndarray) -> np.ndarray:
-    """(chains[, temperature]) bool, chains in whose draws (chains, draws[, temperature]) no
-    proposal was accepted, or none that moved a spin.
+    """Mask of idle chains, (chains[, temperature]) bool: no proposal that moves a spin is accepted.
+
+    Judged by draws (chains, draws[, temperature]).
 
     Draws behind the end of a chain are nan.
     """
@@ -99,8 +100,7 @@ class Bins:
         return strange
 
     def _deviation(self, sample: np.ndarray, due: np.ndarray) -> np.ndarray:
-        """What a sample (due, chains), added to the sums already, adds to the squared deviations
-        from the mean of its bin.
+        """Squared deviation that a sample (due, chains), in the sums already, adds to its bin's.
 
         Welford, Technometrics 4, 419 (1962): no difference of large numbers, however little the
         samples fluctuate.
@@ -123,23 +123,22 @@ class Bins:
 
     @property
     def variances(self) -> np.ndarray:
-        """(chains, observables) float64, variance of the samples about the mean of their bin,
-        averaged over the complete bins.
+        """(chains, observables) float64, variance of samples about the mean of their bin.
+
+        Averaged over the complete bins.
         """
         return self._deviations / max(1, self._filled * self.size)
 
     @property
     def idle(self) -> np.ndarray:
-        """(chains,) bool, chains that stand still in all complete bins; no chain does in less than
-        two.
-        """
+        """(chains,) bool, mask of chains that stand still in all complete bins, at least two."""
         if self._filled < 2:
             return np.zeros(len(self._bins), dtype=bool)
         names = ("acceptance", "m2_uniform")
         return standing_still(*(self.draws[:, :, self.names.index(name)] for name in names))
 
     def chain_state(self) -> dict:
-        """What belongs to chains: arrays with the chain as first axis."""
+        """State that belongs to chains: arrays with the chain as first axis."""
         return {
             "complete": self.draws,
             "deviations": self._deviations,
@@ -147,7 +146,7 @@ class Bins:
         }
 
     def state_dict(self) -> dict:
-        """What is the same for all chains."""
+        """State that is the same for all chains."""
         return {"samples_in_partial": self._samples_in_partial}
 
     def load(self, chain_state: dict, state: dict) -> None:
@@ -172,7 +171,7 @@ class Bins:
 
 
 def left_over(samples: int, size: int) -> str:
-    """What is to be said of samples that fill no bin of that size; empty where all do."""
+    """Remark on the last samples that fill no bin; empty where all do."""
     rest = samples % size
     if not rest:
         return ""

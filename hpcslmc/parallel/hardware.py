@@ -8,8 +8,9 @@ from hpcslmc.parallel.world import World
 
 
 def limit_threads() -> int:
-    """Hold every numerical library to OMP_NUM_THREADS threads, one where it is not set; returns the
-    number.
+    """Hold every numerical library to OMP_NUM_THREADS threads, and return their number.
+
+    It is one where the variable is not set.
 
     Sets the variable too, for libraries that are loaded later.
 

@@ -13,18 +13,18 @@ from hpcslmc.parallel.world import World
 
 @dataclass(frozen=True)
 class Decision:
-    """What all ranks do next, agreed by all.
+    """Decision of all ranks about what to do next.
 
     Attributes
     ----------
     checkpoint : bool
-        Whether to write one.
+        True to write one.
     leave : str
-        Why to leave, "" for going on.
+        Reason to leave, "" for going on.
     talked : bool
-        Whether the ranks have just talked: they may talk of more at the same place.
+        True if the ranks have just talked: they may talk of more at the same place.
     look : bool
-        Whether the root wants to look at all chains.
+        True if the root wants to look at all chains.
     """
 
     checkpoint: bool = False

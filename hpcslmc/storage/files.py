@@ -1,6 +1,4 @@
-"""Files that the program did not write itself, or that others may have changed since; and how those
-that it writes are published.
-"""
+"""Safe access to files: check before reading; write atomically, beside the place, then rename."""
 
 import errno
 import os
@@ -13,16 +11,14 @@ from pathlib import Path
 from hpcslmc.errors import UserError
 
 WRITE_FAILURES = (OSError, RuntimeError)
-"""What h5py raises where a disk is full; which of them depends on the call inside HDF5 that noticed
-it.
-"""
+"""Exceptions of h5py where a disk is full; which one depends on the HDF5 call that noticed it."""
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system says that does not know a call."""
+"""Error numbers of file systems that do not know a call."""
 REFUSED_BY_DISK = re.compile(
     r"error message = '([^']+)'|"
     r"(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)"
 )
-"""Where HDF5 tells, in a story of its own, what the operating system or MPI said of the disk."""
+"""Finds in HDF5's long messages the error of the operating system, or of MPI's input and output."""
 ZEROS = bytes(2**20)
 
 
@@ -52,7 +48,7 @@ def check_regular(path: Path, largest: int | None = None) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Where a file is written before it is published by rename."""
+    """Place where a file is written before it is published by rename."""
     return path.with_suffix(".part")
 
 
@@ -91,8 +87,9 @@ def make_folder(path: Path) -> None:
 
 
 def check_places(paths: Iterable[Path]) -> None:
-    """Make sure that no folder is where files are to be published, or written before that; anything
-    else gives way.
+    """Make sure that no folder is in the way of files to be written, or to be published.
+
+    Anything else is replaced.
 
     Raises
     ------
@@ -116,7 +113,7 @@ def reason(error: Exception) -> str:
 
 
 def remedy(error: Exception) -> str:
-    """What the user can do about a file that cannot be written."""
+    """Advice to the user about a file that cannot be written."""
     if REFUSED_BY_DISK.search(str(error)) or getattr(error, "errno", None) is not None:
         return "see to the disk"
     return "the disk did not refuse it, but HDF5, MPI or this program failed: report that"

@@ -1,4 +1,4 @@
-"""How HDF5 files are opened."""
+"""Opening HDF5 files."""
 
 from pathlib import Path
 

@@ -23,8 +23,9 @@ KINDS = {
     "slurm_job": str | None,
     "slurm_restart": int,
 }
-"""What a lock says of the process that holds it."""
+"""Schema of a lock file: of the process that holds it."""
 BEAT_S = 15.0
+"""Seconds between two beats of the heartbeat: touches of the file."""
 SILENCE_S = 120.0
 """Seconds without a beat after which a process on another host counts as dead."""
 
@@ -144,7 +145,7 @@ class Lock:
         )
 
     def _holder(self) -> dict:
-        """Who holds the lock; empty if that is not written there."""
+        """Read who holds the lock; empty if that is not written there."""
         try:
             return _read(self.path)
         except OSError:
@@ -176,7 +177,7 @@ class Lock:
 
 
 def holder_name(directory: Path) -> str | None:
-    """Who works in a directory, None for nobody; writes nothing.
+    """Name the job that works in a directory, None for nobody; writes nothing.
 
     A process of another host is judged by its silence, by this host's clock.
     """
@@ -190,7 +191,7 @@ def holder_name(directory: Path) -> str | None:
 
 
 def _read(path: Path) -> dict:
-    """What a lock says; empty if it is none. Raises OSError."""
+    """Read a lock file; empty if it is none. Raises OSError."""
     try:
         check_regular(path, LARGEST)
         holder = json.loads(path.read_text())
@@ -205,12 +206,12 @@ def _read(path: Path) -> dict:
 
 
 def _runs(holder: dict) -> bool:
-    """Whether the very process that holds a lock of this host still lives."""
+    """True if the very process that holds a lock of this host still lives."""
     return holder["started"] is not None and _started(holder["pid"]) == holder["started"]
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host started, in clock ticks since boot; None if it does not live."""
+    """Start of a process of this host, in clock ticks since boot; None if it does not live."""
     try:
         state, *fields = Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()
     except (OSError, TypeError, ValueError):

@@ -50,7 +50,7 @@ class Learned:
     J: float | None
 
     def unlike(self, electrons: FreeElectrons, J: float) -> str:
-        """What it was learned at and is otherwise here, in words; "" if nothing is."""
+        """Describe the parameters that differ from those it was learned at; "" if none does."""
         own, numbers = self.architecture.electrons, {}
         for name in ("t", "mu"):
             numbers[name] = getattr(own, name), getattr(electrons, name)
@@ -150,9 +150,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
 
 
 def _rungs(directory: Path) -> dict[float, Path]:
-    """Model files in the output directory of a ladder, by the temperature that their folders are
-    named after.
-    """
+    """Model files in a ladder's output directory, by temperature, as their folders are named."""
     if not os.path.isdir(directory):  # or it may not be looked into
         return {}
     named = {

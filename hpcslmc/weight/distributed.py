@@ -30,8 +30,9 @@ class Eigensolver(Protocol):
 
 
 class Slepc:
-    """One of SLEPc's dense eigensolvers over all ranks of a communicator; it computes the
-    eigenvectors too.
+    """One of SLEPc's dense eigensolvers over all ranks of a communicator.
+
+    It computes the eigenvectors too.
 
     Parameters
     ----------
@@ -73,8 +74,9 @@ class Slepc:
             probe.destroy()
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """All eigenvalues of a complex Hermitian matrix, ascending: (size,) float64. Collective
-        over the communicator.
+        """All eigenvalues of a complex Hermitian matrix, ascending: (size,) float64.
+
+        Collective over the communicator.
 
         Parameters
         ----------
@@ -181,8 +183,9 @@ class Distributed(ExactWeight):
         self._solver = _on_all(communicator, lambda: SOLVERS[solver](communicator))
 
     def spectrum(self, spins: Tensor) -> Tensor:
-        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64 of spins (chains,
-        sites, 3).
+        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64.
+
+        Of spins (chains, sites, 3).
 
         The same bits on every rank of the group. Collective over the group.
         """
@@ -227,16 +230,17 @@ class OverGroup(Distributed):
 
 
 def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:
-    """What the function returns; a UserError of any rank is raised on every rank.
+    """Call a function on each rank; a UserError of any rank is raised on every rank.
 
     Collective over the communicator.
     """
-    built, problem = None, None
+    built: list[Eigensolver] = []
+    problem = None
     try:
-        built = build()
+        built.append(build())
     except UserError as error:
         problem = str(error)
     for failure in communicator.allgather(problem):
         if failure is not None:
             raise UserError(failure)
-    return built
+    return built[0]

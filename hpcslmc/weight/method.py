@@ -71,4 +71,5 @@ class ExactWeight(ABC):
     def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
         """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
         evaluation = self.evaluate(spins, forces=True)
+        assert evaluation.forces is not None, "asked for"
         return evaluation.log_weight, evaluation.forces

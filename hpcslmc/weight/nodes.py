@@ -59,7 +59,7 @@ class MatsubaraNodes:
 
 @dataclass(frozen=True)
 class EnergySum:
-    r"""How the energy follows from the same logarithms as log W, and a few more.
+    r"""Energy from the same logarithms as log W, and a few more.
 
     .. math::
 
@@ -115,8 +115,7 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
 
 
 def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> MatsubaraNodes:
-    """The nodes by which every method sums log W of a model, to the tolerance of
-    ``model_tolerance``.
+    """Nodes for a model's log W, the same for every method, to ``model_tolerance``.
 
     Raises
     ------
@@ -224,7 +223,7 @@ def _grid(reach: float, points: int) -> np.ndarray:
     Uniform below pi, geometric above, dense towards the end, as the error oscillates.
     """
     fraction = np.sin(np.linspace(0.0, math.pi / 2, points)[1:])
-    return EXTENDED(math.pi * np.sinh(math.asinh(reach / math.pi) * fraction))
+    return (math.pi * np.sinh(math.asinh(reach / math.pi) * fraction)).astype(EXTENDED)
 
 
 def _certify(w: np.ndarray, a: np.ndarray, reach: float) -> tuple[float, float]:
@@ -240,8 +239,9 @@ def _certify(w: np.ndarray, a: np.ndarray, reach: float) -> tuple[float, float]:
 def _grow(
     reach: float, tolerance: float, fixed: int, largest: int
 ) -> tuple[np.ndarray, np.ndarray, float, float] | None:
-    """Fewest nodes, at most ``largest``, above ``fixed`` exact Matsubara frequencies; None if there
-    are none.
+    """Find the fewest nodes above ``fixed`` exact Matsubara frequencies.
+
+    None if more than ``largest`` are needed.
     """
     x = _grid(reach, FIT_POINTS)
     exact = (2.0 * np.arange(fixed) + 1.0) * math.pi
@@ -277,8 +277,9 @@ def _stretch(w: np.ndarray, a: np.ndarray, fixed: int) -> tuple[np.ndarray, np.n
 
 
 def spline(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., at x; no jump of the third
-    derivative at the outermost inner knots.
+    """Cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., evaluated at x.
+
+    The third derivative does not jump at the outermost inner knots.
 
     As scipy's CubicSpline, which takes every rank 0.3 s and 20 MB to import.
     """
@@ -307,7 +308,9 @@ def _fit(
     damped more and more from the best point.
     """
     damping, uphill, best = 1e-13, 0, math.inf
-    best_w, best_a, system, best_system = w, a, None, None
+    best_w, best_a = w, a
+    system: tuple[np.ndarray, ...] = ()  # of the present point; the first pass makes it
+    best_system = system
     for _ in range(200):
         logs = np.log1p((x[:, None] / w) ** 2)
         residual = (target - logs @ a).astype(float)

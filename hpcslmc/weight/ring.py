@@ -16,8 +16,9 @@ reduction.
 
 @dataclass(frozen=True)
 class Ring:
-    """A cyclic block-tridiagonal matrix, or those blocks of its inverse: each (rows, batch, n, n)
-    complex128.
+    """A cyclic block-tridiagonal matrix, or the same blocks of its inverse.
+
+    Each is (rows, batch, n, n) complex128.
 
     ``right[x]`` is the block (x, x+1) and ``left[x]`` the block (x+1, x), rows counted modulo their
     number.
@@ -28,8 +29,9 @@ class Ring:
     left: Tensor
 
     def dense(self) -> Tensor:
-        """(batch, rows n, rows n), the whole matrix; blocks that coincide on a short ring are
-        added.
+        """(batch, rows n, rows n), the whole matrix.
+
+        Blocks that coincide on a short ring are added.
         """
         rows, batch, n, _ = self.diagonal.shape
         matrix = self.diagonal.new_zeros(batch, rows, n, rows, n)
@@ -75,9 +77,7 @@ class Factors:
 
 
 def _minus(total: Tensor, first: Tensor, second: Tensor, keep: bool = True) -> None:
-    """Subtracts products of batches (rows, batch, n, n) in place, from zero unless what is there is
-    to ``keep``.
-    """
+    """Subtract products of batches (rows, batch, n, n) in place, from zero unless to ``keep``."""
     total.flatten(0, 1).baddbmm_(
         first.flatten(0, 1), second.flatten(0, 1), beta=int(keep), alpha=-1
     )

@@ -132,9 +132,7 @@ def process_grid(library: ctypes.CDLL, communicator: Any) -> Iterator[Grid]:
 
 
 def owned(size: int, block: int, place: int, places: int) -> np.ndarray:
-    """(local,) int, the global indices, ascending, that a place holds of ``size`` dealt out in
-    blocks.
-    """
+    """(local,) int, ascending global indices that a place holds of ``size`` dealt out in blocks."""
     index = np.arange(size)
     return index[index // block % places == place]
 
@@ -183,8 +181,9 @@ class Scalapack:
         self._library = load_library(communicator)
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """All eigenvalues of a complex Hermitian matrix, ascending. Collective over the
-        communicator.
+        """All eigenvalues of a complex Hermitian matrix, ascending.
+
+        Collective over the communicator.
 
         Parameters
         ----------

@@ -12,8 +12,10 @@ from rich.console import Console
 from small_jobs import make_job, run
 
 from hpcslmc.analysis import figures, results_file
+from hpcslmc.analysis.figures import style
 from hpcslmc.analysis.merge import merge
 from hpcslmc.analysis.results import Results
+from hpcslmc.analysis.statistics import autocorrelation_function
 from hpcslmc.analysis.tables import Sheet, print_tables
 from hpcslmc.cli.main import main
 from hpcslmc.job.load import make_job as checked
@@ -66,8 +68,8 @@ def runs(tmp_path_factory) -> dict[str, Results]:
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Few panels of a third of the resolution, which are drawn faster."""
-    monkeypatch.setattr(figures, "MAPS", 2)
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 100)
+    monkeypatch.setattr(style, "MAPS", 2)
+    monkeypatch.setitem(style.STYLE, "savefig.dpi", 100)
 
 
 def test_the_report_of_one_run(runs, tmp_path, capsys):
@@ -175,8 +177,8 @@ def test_each_temperature_of_a_ladder_has_a_colour_of_its_own_and_a_field_of_the
 
 @pytest.mark.parametrize("count", [3, 7, 8, 30])
 def test_no_colour_comes_twice(count):
-    assert len({to_hex(style["color"]) for style in figures._styles(count)}) == count
-    assert len(set(map(to_hex, figures._family(count)))) == count
+    assert len({to_hex(own["color"]) for own in style.curve_styles(count)}) == count
+    assert len(set(map(to_hex, style.ordered_colours(count)))) == count
 
 
 def test_no_colour_comes_twice_among_ladders():
@@ -189,11 +191,11 @@ def test_no_colour_comes_twice_among_ladders():
 
 def test_a_legend_names_no_chemical_potential_for_all_temperatures():
     one, other = many_temperatures(), replace(many_temperatures(), mu=np.full(9, 0.25))
-    assert list(figures._titles({"a": one, "b": other}).values()) == [
+    assert list(style.run_titles({"a": one, "b": other}).values()) == [
         r"$\mu=-1$ to $-0.5$",
         r"$\mu=0.25$",
     ]
-    assert list(figures._titles({"a": many_temperatures(filling=0.8), "b": other}).values()) == [
+    assert list(style.run_titles({"a": many_temperatures(filling=0.8), "b": other}).values()) == [
         "$n=0.8$",
         r"$\mu=0.25$",
     ]
@@ -332,7 +334,7 @@ def test_the_autocorrelation_function_of_a_known_process():
     draws = rng.standard_normal((200, 2000))
     for k in range(1, draws.shape[1]):
         draws[:, k] = phi * draws[:, k - 1] + np.sqrt(1.0 - phi**2) * draws[:, k]
-    rho, error = figures._autocorrelation(draws, np.ones(draws.shape, dtype=bool), 20)
+    rho, error = autocorrelation_function(draws, np.ones(draws.shape, dtype=bool), 20)
     z = (rho - phi ** np.arange(20))[1:] / error[1:]
     assert np.abs(z).max() < 4.0 and error.max() < 0.01
 

@@ -281,7 +281,7 @@ def test_runs_of_different_lengths_are_merged_sample_by_sample(tmp_path, ensembl
     ]
     one, two = (collect(run(checked(job), World()), {"hpcslmc": "0"}) for job in jobs)
     merged = merge({"one": one, "two": two})
-    assert merged.lengths.tolist() == [12] * 8 + [8] * 8 and merged.there.sum() == 160
+    assert merged.lengths.tolist() == [12] * 8 + [8] * 8 and merged.valid.sum() == 160
     for name in ("energy", "m2_staggered", "acceptance"):
         assert np.allclose(
             merged.summary.of(name), (12 * one.summary.of(name) + 8 * two.summary.of(name)) / 20

@@ -15,7 +15,7 @@ from hpcslmc.analysis.statistics import (
     jackknife,
     largest,
     mean_variance,
-    there,
+    valid_draws,
 )
 from hpcslmc.measure.derived import DERIVED, StaggeredCorrelationLength, derived_quantities
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables
@@ -36,7 +36,7 @@ LENGTHS = np.array([7, 4, 7, 2])
 
 def ragged(rng: np.random.Generator) -> np.ndarray:
     """Chains of LENGTHS draws; what lies behind their ends would spoil everything."""
-    return np.where(there(np.empty((4, 7)), LENGTHS), rng.normal(size=(4, 7)), np.nan)
+    return np.where(valid_draws(np.empty((4, 7)), LENGTHS), rng.normal(size=(4, 7)), np.nan)
 
 
 def test_autocovariance_of_chains_of_several_lengths():
@@ -62,7 +62,7 @@ def test_errors_of_chains_of_several_lengths():
     chains.
     """
     rng, phi, lengths = np.random.default_rng(12), 0.7, np.array([300, 300, 100, 100])
-    known, means, ratios = there(np.empty((4, 300)), lengths), [], []
+    known, means, ratios = valid_draws(np.empty((4, 300)), lengths), [], []
     for _ in range(300):
         x = rng.normal(size=(4, 300))
         x[:, 0] /= math.sqrt(1.0 - phi**2)
@@ -240,7 +240,7 @@ def test_what_is_not_finite_has_no_estimate_and_a_doubt():
     assert estimates["x"].doubts == ["unknown: not finite in 3 of 200 draws, chains 1, 4"]
     made = derived_estimate(lambda means: means["x"] + means["y"], draws, estimates)
     assert math.isnan(made.mean) and made.doubts == ["unknown: made of x, which is unknown"]
-    ended = np.where(there(x, np.array([40, 3, 40, 40, 7])), x, np.nan)
+    ended = np.where(valid_draws(x, np.array([40, 3, 40, 40, 7])), x, np.nan)
     # what lies behind an end is no draw
     assert estimate(ended, lengths=np.array([40, 3, 40, 40, 7])).unknown == ""
     pole = derived_estimate(lambda means: 1.0 / (0.0 * means["y"]), {"y": draws["y"]}, estimates)

@@ -76,7 +76,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """Where everything is in a file.
+    """Index of a file: where everything is, and its checksums.
 
     Attributes
     ----------
