@@ -21,7 +21,6 @@ REFERENCES.
 """
 
 import argparse
-import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
 from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import bracket, estimate
@@ -201,12 +201,8 @@ def sweep_by_diagonalisation(length: int) -> float:
     lattice = Lattice((length, length))
     weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), 20.0, 0.0)
     spins = Stream(1, torch.arange(4), "start").directions(lattice.sites)
-    times = []
-    for _ in range(5 if length < 24 else 2):
-        began = time.process_time()
-        weight.log_weight(spins)
-        times.append((time.process_time() - began) / len(spins))
-    return statistics.median(times) * lattice.sites
+    seconds = medians({"log W": lambda: weight.log_weight(spins)}, clock=time.process_time)
+    return seconds["log W"] / len(spins) * lattice.sites
 
 
 def by_diagonalisation(metropolis: Cost, length: int) -> Cost:

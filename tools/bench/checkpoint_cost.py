@@ -6,7 +6,7 @@ to the same disk.
     mpirun -n 2 python tools/bench/checkpoint_cost.py --gib 4.4 [--folder out]
     [--shape 32 32] [--chains 64]
 
-Configurations are those of the learning data: spins and forces of each. Medians of five.
+Configurations are those of the learning data: spins and forces of each. Medians.
 
 With --gib, the memory that checkpoints of so many GiB take instead: of one array, and of a job
 whose learning has collected as much. What is written is read again, and the job resumed from it.
@@ -16,7 +16,6 @@ the arrays. The exit code is 1 if anything differs or takes 1.5 of them.
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
 from hpcslmc.density import Evaluation
 from hpcslmc.job.load import make_job
@@ -41,18 +41,6 @@ from hpcslmc.storage import checkpoint
 
 MOST_MEMORY = 1.5
 """In units of the arrays."""
-
-
-def seconds(function: Callable[[], object], world: World) -> float:
-    """Median time of five calls, all ranks together."""
-    times = []
-    for _ in range(5):
-        world.barrier()
-        start = time.perf_counter()
-        function()
-        world.barrier()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def write_plainly(path: Path, block: bytes, size: int) -> None:
@@ -237,19 +225,17 @@ def main() -> int:
                 for name in ("spins", "forces")
             },
         }
-        write = seconds(lambda: checkpoint.save(path, chains, {}, block, world), world)
-        read = seconds(lambda: checkpoint.load(path, block, world), world)
+        calls = {
+            "write": lambda: checkpoint.save(path, chains, {}, block, world),
+            "read": lambda: checkpoint.load(path, block, world),
+        }
+        seconds = medians(calls, world, together=("write", "read"))
         size = path.stat().st_size
-        plain = seconds(
-            lambda: (
-                write_plainly(folder / "plain", bytes(min(size, 2**20)), size)
-                if world.is_root
-                else None
-            ),
-            world,
-        )
+        block_of_zeros = bytes(min(size, 2**20))
+        calls = {"plain": lambda: write_plainly(folder / "plain", block_of_zeros, size)}
+        seconds |= medians(calls, world)
         table.add_row(
-            str(count), f"{size / 1e6:.1f}", f"{write:.3f}", f"{read:.3f}", f"{plain:.3f}"
+            str(count), f"{size / 1e6:.1f}", *(f"{taken:.3f}" for taken in seconds.values())
         )
     if world.is_root:
         if options.configurations:

@@ -8,13 +8,12 @@ for all, and have rows of their own.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
@@ -32,13 +31,8 @@ CHAINS = {8: 32, 16: 8}
 
 
 def milliseconds(function: Callable[[], object], chains: int) -> float:
-    """Median time of a call per chain; a call of more than a second is not repeated."""
-    times: list[float] = []
-    while len(times) < 7 and sum(times) < 1.0:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[1:] or times) / chains
+    """Median time of a call, per chain."""
+    return 1e3 * medians({"call": function})["call"] / chains
 
 
 def costs(length: int) -> dict[str, tuple[str, float]]:

@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
+from timing import synchronize
 
 from hpcslmc.job.load import load_job
 from hpcslmc.parallel.hardware import device, limit_threads
@@ -50,8 +50,7 @@ class Clock:
 
     def turn(self) -> None:
         """Count the time since the last turn."""
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        synchronize()
         now = time.perf_counter()
         self.seconds[self.phase][PARTS.index(self._under_way[-1])] += now - self._since
         self._since = now

@@ -8,13 +8,12 @@ does not matter.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, matmul_rate, median_ratio, medians
 
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
 from hpcslmc.parallel.hardware import limit_threads
@@ -28,22 +27,9 @@ from hpcslmc.weight.greens import GreensFunctions
 CONSOLE = Console(width=120, force_terminal=False)
 
 
-def alternate(functions: list[Callable[[], object]], repetitions: int) -> list[list[float]]:
-    """Seconds of each function in each of several rounds, taken in turn after one warm-up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for function in functions:
-        function()
-    for _ in range(repetitions):
-        for function, taken in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return times
-
-
 def exact_evaluations(chains: int) -> None:
     """log W by torch against numpy.linalg.eigvalsh on the same matrices."""
-    peak = matmul_rate()
+    peak = matmul_rate() / 1e9
     table = Table(
         "lattice",
         "matrix",
@@ -62,15 +48,14 @@ def exact_evaluations(chains: int) -> None:
         spins = Stream(1, torch.arange(count), "speed").directions(length * length)
         matrices = weight.hamiltonian.dense(spins).numpy()
         times = alternate(
-            [
-                lambda: np.linalg.eigvalsh(matrices),
-                lambda: weight.evaluate(spins),
-                lambda: weight.evaluate(spins, forces=True),
-            ],
-            15 if length < 12 else 5,
+            {
+                "numpy": lambda: np.linalg.eigvalsh(matrices),
+                "log W": lambda: weight.evaluate(spins),
+                "forces": lambda: weight.evaluate(spins, forces=True),
+            }
         )
-        numpy_s, log_weight_s, forces_s = (statistics.median(t) / count for t in times)
-        ratio = statistics.median(a / b for a, b in zip(times[0], times[1]))
+        numpy_s, log_weight_s, forces_s = (statistics.median(t) / count for t in times.values())
+        ratio = median_ratio(times["numpy"], times["log W"])
         n = 2 * length * length
         # real operations of a Hermitian tridiagonal reduction
         rate = 16 / 3 * n**3 / log_weight_s / 1e9
@@ -85,13 +70,6 @@ def exact_evaluations(chains: int) -> None:
             f"{rate / peak:.0%}",
         )
     CONSOLE.print(table)
-
-
-def matmul_rate() -> float:
-    """Gflop/s of a complex matrix product on this core."""
-    a = torch.randn(512, 512, dtype=torch.complex128)
-    (times,) = alternate([lambda: a @ a], 9)
-    return 8 * 512**3 / statistics.median(times) / 1e9
 
 
 def inner_moves(chains: int) -> None:
@@ -127,16 +105,12 @@ def inner_moves(chains: int) -> None:
             if kind == "hmc":
                 move.step_size = 0.4
             evaluation = move.evaluate(spins)
-            move_s, force_s = (
-                statistics.median(t)
-                for t in alternate(
-                    [
-                        lambda: move.move(spins, evaluation),
-                        lambda: model.evaluate(spins, forces=True),
-                    ],
-                    9,
-                )
-            )
+            move_s, force_s = medians(
+                {
+                    "move": lambda: move.move(spins, evaluation),
+                    "forces": lambda: model.evaluate(spins, forces=True),
+                }
+            ).values()
             table.add_row(
                 f"{name}, {layers} layers" if layers else name,
                 f"hmc, {move.steps} steps" if kind == "hmc" else "metropolis, 1 sweep",
@@ -173,17 +147,14 @@ def local_sweeps(chains: int) -> None:
             for greens in (GreensFunctions(hamiltonian, 20.0, 0.0), None)
         )
         by_sites = length < 8
-        local_s, full_s, once_s = (
-            statistics.median(t) / len(index)
-            for t in alternate(
-                [
-                    lambda: local.move(spins, evaluation),
-                    lambda: by_sites and full.move(spins, evaluation),
-                    lambda: weight.evaluate(spins),
-                ],
-                5 if length < 12 else 3,
-            )
+        seconds = medians(
+            {
+                "local": lambda: local.move(spins, evaluation),
+                "full": lambda: by_sites and full.move(spins, evaluation),
+                "once": lambda: weight.evaluate(spins),
+            }
         )
+        local_s, full_s, once_s = (taken / len(index) for taken in seconds.values())
         full_s = full_s if by_sites else sites * once_s
         table.add_row(
             f"{length}x{length}",

@@ -9,11 +9,12 @@ blocks of steps, in turn.
 
 import argparse
 import statistics
-import time
+from functools import partial
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, median_ratio
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
@@ -30,7 +31,6 @@ DESIGNS = {
     "messages, 1 layer, 8 channels": ("messages", 1, 8),
 }
 CHAINS = 80
-BLOCKS = 5
 
 
 def make_trainer(design: str, world: World, length: int, batch: int, steps: int) -> Trainer:
@@ -70,15 +70,10 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
     return trainer
 
 
-def block_s(trainer: Trainer, steps: int, world: MPIWorld, alone: bool) -> float:
-    """Seconds of some steps; the other ranks wait where the root trains alone. Collective."""
-    world.barrier()
-    start = time.perf_counter()
-    if world.is_root or not alone:
-        for _ in range(steps):
-            trainer.train_step()
-    world.barrier()
-    return time.perf_counter() - start
+def train(trainer: Trainer, steps: int) -> None:
+    """Take some gradient steps."""
+    for _ in range(steps):
+        trainer.train_step()
 
 
 def main() -> None:
@@ -103,16 +98,14 @@ def main() -> None:
     for design in DESIGNS:
         together = make_trainer(design, world, options.length, options.batch, options.steps)
         alone = make_trainer(design, World(), options.length, options.batch, options.steps)
-        pairs = [
-            (
-                block_s(alone, options.steps, world, True),
-                block_s(together, options.steps, world, False),
-            )
-            for _ in range(BLOCKS + 1)
-        ][1:]
-        one, many = (options.steps / statistics.median(times) for times in zip(*pairs))
+        calls = {
+            "one": partial(train, alone, options.steps),
+            "all": partial(train, together, options.steps),
+        }
+        times = alternate(calls, world, together=("all",))
+        one, many = (options.steps / statistics.median(taken) for taken in times.values())
         table.add_row(
-            design, f"{one:.1f}", f"{many:.1f}", f"{statistics.median(a / b for a, b in pairs):.2f}"
+            design, f"{one:.1f}", f"{many:.1f}", f"{median_ratio(times['one'], times['all']):.2f}"
         )
     if world.is_root:
         Console(width=120, force_terminal=False).print(table)

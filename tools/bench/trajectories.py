@@ -13,15 +13,14 @@ best of the table. Autocorrelation times are those of |m(pi,pi)|^2; step sizes a
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from benchmark import independent
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
 from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.api import learned_model
@@ -119,14 +118,14 @@ def proposal_table(
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     _, _, spins = series(inner, spins, lattice, 0)
     known = weight.evaluate(spins)
-    trajectory, test, energy = (
-        cpu_seconds(call)
-        for call in (
-            lambda: inner.move(spins, inner.evaluate(spins)),
-            lambda: weight.evaluate(spins),
-            lambda: weight.with_energy(spins, known),
-        )
-    )
+    trajectory, test, energy = medians(
+        {
+            "trajectory": lambda: inner.move(spins, inner.evaluate(spins)),
+            "test": lambda: weight.evaluate(spins),
+            "energy": lambda: weight.with_energy(spins, known),
+        },
+        clock=time.process_time,
+    ).values()
     # a proposal goes on from the evaluation before it
     trajectory *= inner.steps / (inner.steps + 1)
     if known.energy is not None:
@@ -161,16 +160,6 @@ def proposal_table(
             f"{costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
         )
     return table
-
-
-def cpu_seconds(call: Callable[[], object]) -> float:
-    """Median of a few calls."""
-    times = []
-    for _ in range(5):
-        began = time.process_time()
-        call()
-        times.append(time.process_time() - began)
-    return statistics.median(times)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ import argparse
 import ctypes
 import math
 import statistics
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import alternate, matmul_rate, median_ratio, medians
 from torch import Tensor
 
 from hpcslmc.errors import UserError
@@ -101,40 +101,6 @@ class Measured:
     def size(self) -> int:
         """Rows of the matrix."""
         return 2 * math.prod(self.shape)
-
-
-def timed(call: Callable[[], object], world: World, alone: bool) -> float:
-    """Seconds of a call on all ranks together, or on the root while the others wait. Collective."""
-    world.barrier()
-    start = time.perf_counter()
-    if world.is_root or not alone:
-        call()
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-    return world.broadcast(time.perf_counter() - start)
-
-
-def alternate(
-    calls: dict[str, Callable[[], object]], world: World, together: tuple[str, ...] = ()
-) -> dict[str, list[float]]:
-    """Seconds of calls taken in turn after a warm-up, which counts itself where it is long; some on
-    all ranks. Collective.
-    """
-    first = {name: timed(call, world, name not in together) for name, call in calls.items()}
-    rounds = {name: 0 if s > 5.0 else 3 if s > 0.5 else 9 for name, s in first.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(9):
-        for name, call in calls.items():
-            if turn < rounds[name]:
-                times[name].append(timed(call, world, name not in together))
-    return {name: times[name] or [first[name]] for name in calls}
-
-
-def matmul_rate(where: str) -> float:
-    """Flop/s of a complex matrix product on the device."""
-    n = 512 if where == "cpu" else 4096
-    a = torch.randn(n, n, dtype=torch.complex128, device=where)
-    return 8.0 * n**3 / statistics.median(alternate({"product": lambda: a @ a}, World())["product"])
 
 
 def memory(call: Callable[[], object], where: str) -> tuple[float, float]:
@@ -234,9 +200,7 @@ def measure(
     if dense:
         matrices = hamiltonian.dense(spins).cpu().numpy()
         calls["numpy"] = lambda: np.linalg.eigvalsh(matrices)
-    seconds = {
-        name: statistics.median(times) / chains for name, times in alternate(calls, World()).items()
-    }
+    seconds = {name: seconds / chains for name, seconds in medians(calls).items()}
     if dense:
         dense_seconds[2 * sites] = seconds["LAPACK"] = min(seconds["numpy"], seconds["diagonalise"])
     else:
@@ -445,7 +409,7 @@ def group_table(
                     str(shifts(weights["alone"])),
                     method + what,
                     *(milliseconds(statistics.median(t) / len(spins)) for t in (alone, together)),
-                    f"{statistics.median(a / b for a, b in zip(alone, together)):.2f}",
+                    f"{median_ratio(alone, together):.2f}",
                     f"{work / math.ceil(work / world.size):.2f}",
                 )
         table.add_section()

@@ -14,7 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -38,8 +38,8 @@ def module(tree: Path, path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def imported(path: Path, types: bool) -> set[str]:
-    """Names that a file imports, in functions too; those for types alone only if asked for."""
+def imported(path: Path, known: Collection[str], types: bool) -> set[str]:
+    """Known modules that a file imports, in functions too; those for types only if asked for."""
 
     def walk(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
@@ -49,17 +49,17 @@ def imported(path: Path, types: bool) -> set[str]:
             if isinstance(child, ast.Import):
                 yield from (name.name for name in child.names)
             elif isinstance(child, ast.ImportFrom) and child.module:
-                yield child.module
-                yield from (f"{child.module}.{name.name}" for name in child.names)
+                names = [f"{child.module}.{name.name}" for name in child.names]
+                yield from (name if name in known else child.module for name in names)
             yield from walk(child)
 
-    return set(walk(ast.parse(path.read_text())))
+    return set(walk(ast.parse(path.read_text()))) & set(known)
 
 
 def circles(tree: Path, types: bool) -> list[list[str]]:
     """Groups of modules that import each other, directly or by way of others."""
     files = {module(tree, path): path for path in sources(tree, "hpcslmc")}
-    edges = {name: imported(path, types) & files.keys() for name, path in files.items()}
+    edges = {name: imported(path, files, types) for name, path in files.items()}
     reached = {name: reachable(name, edges) for name in edges}
     groups = {
         tuple(sorted(other for other in reached[name] if name in reached[other]))

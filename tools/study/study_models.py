@@ -15,13 +15,14 @@ acceptance of 0.8.
 
 import argparse
 import math
-import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils.benchmark import Timer
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
@@ -56,13 +57,9 @@ DESIGNS = {
 }
 
 
-def median_s(call, repeat: int = 7) -> float:
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def median_s(call: Callable[[], object]) -> float:
+    """Median seconds of a call."""
+    return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
 def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
@@ -117,7 +114,7 @@ def main() -> None:
             data.add(*point)
         start, evaluation = step.spins, step.evaluation
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
-    forces_s = median_s(lambda: weight.evaluate(start, forces=True), 3) / options.chains
+    forces_s = median_s(lambda: weight.evaluate(start, forces=True)) / options.chains
     title = (
         f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, "
         f"{options.steps} steps of 64; "
