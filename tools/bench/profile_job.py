@@ -100,7 +100,7 @@ def run(simulation: Simulation) -> tuple[Clock, float]:
 
     def note() -> None:
         if clock.phase == "sample":
-            accepted.append(simulation.phase.acceptance)
+            accepted.extend(rung.chains.acceptance.mean().item() for rung in simulation.rungs)
         if simulation.stage != clock.phase:
             clock.turn()
             clock.phase = simulation.stage

@@ -169,10 +169,10 @@ def main() -> None:
     for name, (_, chains, _) in SAMPLERS.items():
         together, alone = sampling(base, MPIWorld(), name), sampling(base, World(), name)
         tune_alike(alone, together)
-        both = (alone, Watch(World(), 300.0)), (together, Watch(together.world, 300.0))
+        both = (alone, Watch(World(), 300.0)), (together, Watch(together.ranks.chains, 300.0))
         trial, _ = block(ranks, *both, 4)
         samples = max(4, round(options.seconds * ranks.bcast(trial)))
-        calls = count_calls(together.world)
+        calls = count_calls(together.ranks.chains)
         rates = [block(ranks, *both, samples) for _ in range(options.blocks)]
         ratios = [many / one for one, many in rates]
         one, many = (chains * statistics.median(column) for column in zip(*rates, strict=True))
