@@ -107,7 +107,7 @@ def test_what_is_lacking_is_one_sentence(launcher, monkeypatch, case):
     "arguments", [["absent.toml"], [], ["job.toml", "--retsart"], ["validate"]]
 )
 def test_wrong_command_lines(launcher, arguments):
-    launcher.write()
+    launcher.write(JOB)
     result = launcher.run(2, *arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr and len(own_lines(result.stderr)) == 1
@@ -140,7 +140,7 @@ OBSTACLES = (
 )
 def test_a_folder_in_place_of_a_file(launcher, name, ranks):
     """Noticed before any work is done; an earlier run's files and the folder stay as they are."""
-    launcher.write()
+    launcher.write(JOB)
     folder = launcher.folder / "out" / name
     folder.mkdir(parents=True)
     (folder.parent / "kept").touch()
@@ -173,7 +173,7 @@ def test_a_file_in_place_of_a_rungs_folder(launcher):
 
 
 def test_validate_prints_the_resolved_job(launcher):
-    launcher.write()
+    launcher.write(JOB)
     result = launcher.run(2, "validate", "job.toml")
     assert result.returncode == 0
     assert "force_weight = 0.0" in result.stdout and result.stdout.count("[lattice]") == 1
@@ -192,7 +192,7 @@ def sabotage(launcher, monkeypatch):
 
 def test_a_crash_ends_the_job_and_names_the_rank(launcher, sabotage):
     sabotage(CRASH)
-    launcher.write()
+    launcher.write(JOB)
     result = launcher.run(2, "job.toml")
     assert result.returncode == 1
     assert "hpcslmc: rank 1 failed, the job ends: ZeroDivisionError: injected" in result.stderr
