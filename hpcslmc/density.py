@@ -56,11 +56,9 @@ class Evaluation:
 
     def rows(self, rows: slice | Tensor) -> "Evaluation":
         """The evaluation of some of the chains, a slice, a mask or indices of them."""
+        known = {field.name: getattr(self, field.name) for field in fields(Evaluation)}
         return Evaluation(
-            *(
-                value if value is None else value[rows]
-                for value in (getattr(self, f.name) for f in fields(Evaluation))
-            )
+            **{name: value[rows] for name, value in known.items() if value is not None}
         )
 
     @classmethod

@@ -1,6 +1,7 @@
 """Free electrons: what a learned model may know of the fermions before it has seen any data."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,9 @@ class FreeElectrons:
         """
         return self._normalised(self._bubbles, shape)
 
-    def _normalised(self, functions, shape: tuple[int, int]) -> np.ndarray:
+    def _normalised(
+        self, functions: Callable[[tuple[int, int]], np.ndarray], shape: tuple[int, int]
+    ) -> np.ndarray:
         scale = np.sqrt(np.square(functions((LARGE, LARGE))).mean(1, keepdims=True))
         return functions(shape) / np.where(scale > 0.0, scale, 1.0)
 

@@ -105,6 +105,10 @@ class Messages(EffectiveModel):
     """
 
     Options = MessageOptions
+    _hartley0: Tensor
+    _hartley1: Tensor
+    _coupling_waves: Tensor
+    _waves: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         channels, electrons = architecture.channels, architecture.electrons

@@ -75,6 +75,7 @@ class EffectiveModel(nn.Module, ABC):
 
     Options: ClassVar[type[ModelOptions]] = GivenOptions
     guide: Callable[[Tensor], Tensor] | None = None
+    constant: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture, couplings: int) -> None:
         super().__init__()
@@ -131,6 +132,7 @@ class ShellModel(EffectiveModel):
     """
 
     Options = ShellOptions
+    _smearing_index: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture, len(architecture.shells))
@@ -166,7 +168,8 @@ def normalise(vectors: Tensor) -> Tensor:
 
 def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
     """Make the registered model of that architecture."""
-    return MODELS[architecture.name](lattice, architecture)
+    kind = MODELS[architecture.name]
+    return kind(lattice, architecture)  # type: ignore[call-arg]  # each knows its couplings
 
 
 def on_lattice(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:

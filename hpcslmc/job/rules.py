@@ -50,7 +50,7 @@ def resolve(job: Job) -> Job:
 
 def check_ensemble(ensemble: EnsembleSection, samples: int) -> None:
     """Check that a ladder is one, and that its temperatures are exchanged within the run."""
-    given = ensemble.temperatures if ensemble.rungs is None else ensemble.temperature
+    given = ensemble.given_temperatures
     if ensemble.rungs is not None and not (ensemble.is_ladder and len(given) == 2):
         raise UserError(
             f"[ensemble] rungs = {ensemble.rungs}: temperature has to be a list of the two ends of "

@@ -67,12 +67,16 @@ class EnsembleSection(Section):
     """
 
     @property
+    def given_temperatures(self) -> tuple[float, ...]:
+        """Temperatures of the job file, the two ends of a ladder that is yet to be spaced."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """All temperatures; those of a ladder that is yet to be spaced, in equal ratios."""
-        given = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
         if self.rungs is None:
-            return given
-        first, last = given
+            return self.given_temperatures
+        first, last = self.given_temperatures
         return tuple(first * (last / first) ** (k / (self.rungs - 1)) for k in range(self.rungs))
 
     @property

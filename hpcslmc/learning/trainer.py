@@ -241,6 +241,7 @@ class Trainer:
         gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
         for replay, model in self.replays:
+            assert self.draws is not None, "replays come with a stream"
             rows = (
                 (self.draws.uniform(size)[0] * len(replay))
                 .long()
@@ -383,7 +384,8 @@ class Trainer:
             known = forces.flatten(1).any(1)[:, None, None]
             force_error = torch.where(known, forces - model_forces, 0.0).square().sum()
         else:
-            model_log_weight, force_error = model(spins), 0.0
+            model_log_weight = model(spins)
+            force_error = torch.zeros((), dtype=torch.float64, device=spins.device)
         error = log_weight - model_log_weight
         loss = error.square().sum() + self.force_weight * force_error
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
@@ -448,6 +450,7 @@ class Trainer:
                 model.constant.fill_(constant)
             for i, p in enumerate(self.parameters):
                 if str(i) in state["moments"]:
+                    assert self._optimiser is not None, "moments are those of an optimiser"
                     # the step count stays on the CPU
                     self._optimiser.state[p] = {
                         name: value if name == "step" else value.to(p.device)

@@ -72,13 +72,19 @@ class LogWeight(Observable):
         return evaluation.log_weight / self.lattice.sites
 
 
+def _known(value: Tensor | None) -> Tensor:
+    """Energy or density of an evaluation, which ``Needs.ENERGIES`` has made sure of."""
+    assert value is not None, "an observable of the energies is measured with them alone"
+    return value
+
+
 class Energy(Observable):
     """Electronic energy per site, e = sum_n f(E_n) E_n / N."""
 
     name, label, needs = "energy", "electronic energy / N [t]", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.energy
+        return _known(evaluation.energy)
 
 
 class ElectronDensity(Observable):
@@ -87,7 +93,7 @@ class ElectronDensity(Observable):
     name, label, needs = "density", "electrons / N", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.density
+        return _known(evaluation.density)
 
 
 class Energy2(Observable):
@@ -96,7 +102,7 @@ class Energy2(Observable):
     name, label, needs = "energy2", "(electronic energy / N)^2 [t^2]", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.energy.square()
+        return _known(evaluation.energy).square()
 
 
 class EnergyDensity(Observable):
@@ -109,7 +115,7 @@ class EnergyDensity(Observable):
     )
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.energy * evaluation.density
+        return _known(evaluation.energy) * _known(evaluation.density)
 
 
 class ElectronDensity2(Observable):
@@ -118,7 +124,7 @@ class ElectronDensity2(Observable):
     name, label, needs = "density2", "(electrons / N)^2", Needs.ENERGIES
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return evaluation.density.square()
+        return _known(evaluation.density).square()
 
 
 class Magnetisation2(Observable):

@@ -1,5 +1,7 @@
 """All measurements by the names that the job file and results.h5 know them by."""
 
+from typing import Any
+
 from hpcslmc.measure.density_of_states import DensityOfStates, SpectralFunction
 from hpcslmc.measure.derived import DERIVED
 from hpcslmc.measure.electrons import (
@@ -16,31 +18,27 @@ from hpcslmc.measure.transport import DrudeWeight, HoppingEnergy, OpticalConduct
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import Registry
 
+BUILT_IN: tuple[type[Observable], ...] = (
+    *WITHOUT_SPECTRUM,
+    EnergyFluctuation,
+    EnergyNumberFluctuation,
+    NumberFluctuation,
+    HoppingEnergy,
+    DrudeWeight,
+)
 OBSERVABLES: Registry[type[Observable]] = Registry(
-    {
-        kind.name: kind
-        for kind in (
-            *WITHOUT_SPECTRUM,
-            EnergyFluctuation,
-            EnergyNumberFluctuation,
-            NumberFluctuation,
-            HoppingEnergy,
-            DrudeWeight,
-        )
-    },
+    {kind.name: kind for kind in BUILT_IN},
     taken=("acceptance", "chain", "draw", "temperature", *(quantity.name for quantity in DERIVED)),
     labelled=True,
 )
-PROFILES: dict[str, type[Profile]] = {
-    kind.name: kind
-    for kind in (
-        StructureFactor,
-        RealSpaceCorrelations,
-        DensityOfStates,
-        SpectralFunction,
-        OpticalConductivity,
-    )
+PROFILES: dict[str, type[Any]] = {
+    "structure_factor": StructureFactor,
+    "correlations": RealSpaceCorrelations,
+    "density_of_states": DensityOfStates,
+    "spectral_function": SpectralFunction,
+    "optical_conductivity": OpticalConductivity,
 }
+"""Classes of functions; what they are made of differs (``make_profile``)."""
 
 
 def cheap_observables(lattice: Lattice) -> list[str]:

@@ -9,6 +9,7 @@ from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.plugins import WEIGHTS
 from hpcslmc.weight.choice import choose_method
+from hpcslmc.weight.diagonalise import Diagonalise
 from hpcslmc.weight.greens import GreensFunctions
 from hpcslmc.weight.method import ExactWeight
 
@@ -81,6 +82,8 @@ def make_spectrum(
     UserError
         There is no ScaLAPACK for the group.
     """
-    return WEIGHTS["diagonalise" if group.size == 1 else "scalapack"](
-        hamiltonian, beta, mu, group
-    ).spectrum
+    if group.size == 1:
+        return Diagonalise(hamiltonian, beta, mu, group).spectrum
+    from hpcslmc.weight.distributed import OverGroup
+
+    return OverGroup(hamiltonian, beta, mu, group).spectrum

@@ -41,8 +41,8 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     odd, bond = rows // 2, bond[:, None, None]
     one = (bond * torch.eye(n, dtype=diagonal.dtype, device=diagonal.device)).expand_as(diagonal)
     if rows <= DENSE_ROWS:
-        log_det, inverse = solve_ring(Ring(diagonal, one, one), wanted)
-        return log_det, None if inverse is None else spin_blocks(inverse.diagonal)
+        log_det, whole = solve_ring(Ring(diagonal, one, one), wanted)
+        return log_det, None if whole is None else spin_blocks(whole.diagonal)
     factors = Factors(diagonal[1::2])
     inverse = factors.inverse()
     coupling = -bond.square() * inverse
@@ -116,8 +116,8 @@ class Blocks(Determinants):
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
-        ring, self._between = _row_bonds(hamiltonian, width)
-        ring = torch.as_tensor(ring, dtype=torch.complex128)[fold][:, fold]
+        bonds, self._between = _row_bonds(hamiltonian, width)
+        ring = torch.as_tensor(bonds, dtype=torch.complex128)[fold][:, fold]
         row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
         self._row, self._fold = row.to(hamiltonian.device), fold.to(hamiltonian.device)
         self._unfold = self._fold.argsort()
@@ -149,6 +149,7 @@ class Blocks(Determinants):
         filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
         for chain, shift, found, blocks in self._eliminated(rows, self.nodes.frequencies, True):
             log_dets[chain, shift] = found
+            assert blocks is not None, "the inverse was asked for"
             blocks = blocks.movedim(1, 0)
             filled.index_add_(0, chain, ratios[shift][:, None, None, None, None] * blocks)
             trace = blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.density import Density, Evaluation
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import Failure
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.sampling import LocalChanges
+from hpcslmc.weight.method import ExactWeight
 
 FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)
 
@@ -24,7 +25,7 @@ class Guarded:
 
     Parameters
     ----------
-    density : Density
+    density : ExactWeight
     chains : (chains,) int64
         Global chains of the rows of spins.
     folder : Path
@@ -35,7 +36,9 @@ class Guarded:
         failed factorisation cannot be tried again chain by chain: all chains are kept then.
     """
 
-    def __init__(self, density: Density, chains: Tensor, folder: Path, alone: bool = True) -> None:
+    def __init__(
+        self, density: ExactWeight, chains: Tensor, folder: Path, alone: bool = True
+    ) -> None:
         self.density, self.folder, self.alone = density, folder, alone
         self._chains = chains.tolist()
         self.batches = Batches()
@@ -100,8 +103,10 @@ class Guarded:
 
     def _fail(self, spins: Tensor, row: int | None, what: str) -> NoReturn:
         # a part of the chains is only asked for with spins that have passed before
-        known = row is not None and len(spins) == len(self._chains)
-        chain = self._chains[row] if known else f"{self._chains[0]}-{self._chains[-1]}"
+        if row is not None and len(spins) == len(self._chains):
+            chain = f"{self._chains[row]}"
+        else:
+            chain = f"{self._chains[0]}-{self._chains[-1]}"
         path = self.folder / f"failed_chain_{chain}.npy"
         np.save(path, spins[row if row is not None else slice(None)].cpu().numpy())
         raise Failure(

@@ -181,9 +181,10 @@ class GreensFunctions:
         place = order[..., None].expand(-1, -1, 3)
         old = spins.gather(1, place)
         sweep = _Sweep(self, proposals - old, thresholds)
-        before, after = sweep.run(self._matrices(spins, order), 0)
+        det_before, det_after = sweep.run(self._matrices(spins, order), 0)
+        assert det_after is not None, "the sweep ended with the last site"
         tracked, before, after = (
-            self._log_weight(x) for x in (before + sweep.log_det, before, after)
+            self._log_weight(x) for x in (det_before + sweep.log_det, det_before, det_after)
         )
         drift = torch.maximum((before - log_weight).abs(), (after - tracked).abs()).max()
         if not drift <= DRIFT_LIMIT:
