@@ -18,6 +18,7 @@ from hpcslmc.job.sentences import check_name
 from hpcslmc.parallel.hardware import device
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS, WEIGHTS
@@ -65,11 +66,10 @@ def exact_weight(
             f"temperature = {temperature}, mu = {mu}: use a positive finite "
             "temperature, and a finite chemical potential."
         )
+    ensemble = Ensemble(hamiltonian, 1.0 / temperature, mu)
     if method == "auto":
-        method, _ = choose_method(
-            hamiltonian, 1.0 / temperature, mu, torch.device(hamiltonian.device).type, 1, True
-        )
-    return make_weight(method, hamiltonian, 1.0 / temperature, mu, World())
+        method, _ = choose_method(ensemble, torch.device(hamiltonian.device).type, 1, True)
+    return make_weight(method, ensemble, World())
 
 
 def random_spins(chains: int, lattice: Lattice, seed: int = 0) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcslmc.physics.bounds import spectral_bound
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 
@@ -32,6 +33,11 @@ class FreeElectrons:
     t: float
     mu: float
     beta: float
+
+    @classmethod
+    def of(cls, ensemble: Ensemble) -> "FreeElectrons":
+        """Return the electrons of an ensemble without their spins."""
+        return cls(ensemble.hamiltonian.t, ensemble.mu, ensemble.beta)
 
     @property
     def frequencies(self) -> np.ndarray:

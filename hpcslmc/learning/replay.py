@@ -15,6 +15,7 @@ from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import DATA
@@ -38,6 +39,11 @@ class Physics:
 
     electrons: FreeElectrons
     J: float
+
+    @classmethod
+    def of(cls, ensemble: Ensemble) -> "Physics":
+        """Return what a file of data says of an ensemble."""
+        return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
 
 
 def write_data(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.measure.observables import Needs, Observable
-from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.ensemble import Ensemble
 
 WORK_BYTES = 2**28
 """Size of the work arrays of functions of states, which are up to eight times as large as the
@@ -26,8 +26,7 @@ class Electrons:
 
     Parameters
     ----------
-    hamiltonian : Hamiltonian
-    beta, mu : float
+    ensemble : Ensemble
     spectrum : callable, optional
         All eigenvalues, (chains, 2 sites) ascending, of spins (chains, sites, 3); may be collective
         over a group of ranks. Only who asks for levels needs it.
@@ -40,19 +39,18 @@ class Electrons:
 
     def __init__(
         self,
-        hamiltonian: Hamiltonian,
-        beta: float,
-        mu: float,
+        ensemble: Ensemble,
         spectrum: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+        self.ensemble, self.hamiltonian = ensemble, ensemble.hamiltonian
+        self.beta, self.mu = ensemble.beta, ensemble.mu
         self.bonds = [
             (
                 bonds,
-                torch.as_tensor(bonds.start, device=hamiltonian.device),
-                torch.as_tensor(bonds.end, device=hamiltonian.device),
+                torch.as_tensor(bonds.start, device=self.hamiltonian.device),
+                torch.as_tensor(bonds.end, device=self.hamiltonian.device),
             )
-            for bonds in hamiltonian.bonds
+            for bonds in self.hamiltonian.bonds
         ]
         self.spectrum = spectrum
 
@@ -66,7 +64,7 @@ class Electrons:
 
     def occupation(self, levels: Tensor) -> Tensor:
         """Fermi function of energies."""
-        return torch.special.expit(-self.beta * (levels - self.mu))
+        return self.ensemble.occupation(levels)
 
     def fluctuation(self, levels: Tensor) -> Tensor:
         """f (1 - f) of energies, without cancellation where f is close to 1."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model, on_lattice
+from hpcslmc.effective import Architecture, EffectiveModel, make_model, on_lattice
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Physics, Replay
@@ -21,6 +21,7 @@ from hpcslmc.measure.observables import Needs, Observable
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
 from hpcslmc.parallel.ranks import Ranks
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC, SLMC, Move, make_move
@@ -90,15 +91,14 @@ class Place:
     mu: float
 
     @property
-    def beta(self) -> float:
-        """Inverse temperature."""
-        return 1.0 / self.temperature
+    def ensemble(self) -> Ensemble:
+        """Everything that log W depends on."""
+        return Ensemble(self.setting.hamiltonian, 1.0 / self.temperature, self.mu)
 
     @property
     def physics(self) -> Physics:
-        """Everything that log W depends on, besides the lattice."""
-        hamiltonian = self.setting.hamiltonian
-        return Physics(FreeElectrons(hamiltonian.t, self.mu, self.beta), hamiltonian.J)
+        """The ensemble, without the lattice, as files describe it."""
+        return Physics.of(self.ensemble)
 
     @cached_property
     def chains(self) -> Tensor:
@@ -180,14 +180,14 @@ def build(place: Place) -> Parts:
 
 def _weight(place: Place) -> Guarded:
     setting, group = place.setting, place.setting.ranks.weight
-    weight = make_weight(setting.method, setting.hamiltonian, place.beta, place.mu, group)
+    weight = make_weight(setting.method, place.ensemble, group)
     return Guarded(weight, place.chains, setting.directory, group.size == 1)
 
 
 def _sweeps(place: Place, weight: Guarded) -> GuardedSweeps | None:
     """Return sweeps of the weight by local changes, where they are faster than evaluations."""
     setting = place.setting
-    local = make_local(setting.hamiltonian, place.beta, place.mu, setting.ranks.weight)
+    local = make_local(place.ensemble, setting.ranks.weight)
     return GuardedSweeps(local, weight) if local else None
 
 
@@ -201,9 +201,10 @@ def _measurements(place: Place) -> tuple[Electrons, list[Observable], list[Profi
     ]
     needs = {OBSERVABLES[name].needs for name in names}
     needs |= {PROFILES[name].needs for name in measure.profiles}
-    arguments = setting.hamiltonian, place.beta, place.mu
-    spectrum = make_spectrum(*arguments, setting.ranks.weight) if Needs.LEVELS in needs else None
-    electrons = Electrons(*arguments, spectrum)
+    spectrum = (
+        make_spectrum(place.ensemble, setting.ranks.weight) if Needs.LEVELS in needs else None
+    )
+    electrons = Electrons(place.ensemble, spectrum)
     return (
         electrons,
         [make_observable(name, electrons) for name in names],

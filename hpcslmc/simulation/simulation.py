@@ -19,6 +19,7 @@ from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
@@ -126,14 +127,13 @@ class Simulation:
             return job.weight.method, "as asked for"
         if before:  # a cost table or a device that has changed must not change the bits
             return before, "as before"
-        beta, device = 1.0 / min(job.ensemble.temperatures), torch.device(self.ranks.device).type
+        coldest = Ensemble(hamiltonian, 1.0 / min(job.ensemble.temperatures), job.hamiltonian.mu)
+        device = torch.device(self.ranks.device).type
         # by one rank of all: the others need no nodes if it finds that eigenvalues serve, and
         # cannot choose another method
         return self.ranks.job.on_root(
             lambda: choose_method(
-                hamiltonian,
-                beta,
-                job.hamiltonian.mu,
+                coldest,
                 device,
                 job.sampling.ranks_per_chain,
                 job.sampling.by_forces,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.plugins import WEIGHTS
 from hpcslmc.weight.choice import choose_method
 from hpcslmc.weight.diagonalise import Diagonalise
@@ -28,17 +28,14 @@ LOCAL_SITES = 16
 """
 
 
-def make_weight(
-    method: str, hamiltonian: Hamiltonian, beta: float, mu: float, group: World
-) -> ExactWeight:
+def make_weight(method: str, ensemble: Ensemble, group: World) -> ExactWeight:
     """The weight of that name.
 
     Parameters
     ----------
     method : str
         A key of ``WEIGHTS``.
-    hamiltonian : Hamiltonian
-    beta, mu : float
+    ensemble : Ensemble
     group : World
         The ranks that share the work of each evaluation.
 
@@ -48,7 +45,7 @@ def make_weight(
         The method needs something that is not there, or cannot serve this temperature.
     """
     try:
-        return WEIGHTS[method](hamiltonian, beta, mu, group)
+        return WEIGHTS[method](ensemble, group)
     except ValueError as error:
         alone = " with [sampling] ranks_per_chain = 1" if group.size > 1 else ""
         raise UserError(
@@ -56,24 +53,20 @@ def make_weight(
         ) from None
 
 
-def make_local(
-    hamiltonian: Hamiltonian, beta: float, mu: float, group: World
-) -> GreensFunctions | None:
+def make_local(ensemble: Ensemble, group: World) -> GreensFunctions | None:
     """What sweeps an exact weight site by site, where that is faster than evaluations.
 
     From ``LOCAL_SITES`` sites on.
     """
-    if hamiltonian.lattice.sites < LOCAL_SITES:
+    if ensemble.sites < LOCAL_SITES:
         return None
     try:
-        return GreensFunctions(hamiltonian, beta, mu, group)
+        return GreensFunctions(ensemble, group)
     except ValueError:  # no nodes at this temperature
         return None
 
 
-def make_spectrum(
-    hamiltonian: Hamiltonian, beta: float, mu: float, group: World
-) -> Callable[[Tensor], Tensor]:
+def make_spectrum(ensemble: Ensemble, group: World) -> Callable[[Tensor], Tensor]:
     """All eigenvalues (chains, 2 sites) of spins (chains, sites, 3): by ScaLAPACK over a group, by
     LAPACK or the GPU on one rank.
 
@@ -83,7 +76,7 @@ def make_spectrum(
         There is no ScaLAPACK for the group.
     """
     if group.size == 1:
-        return Diagonalise(hamiltonian, beta, mu, group).spectrum
+        return Diagonalise(ensemble, group).spectrum
     from hpcslmc.weight.distributed import OverGroup
 
-    return OverGroup(hamiltonian, beta, mu, group).spectrum
+    return OverGroup(ensemble, group).spectrum

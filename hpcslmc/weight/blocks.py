@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
@@ -109,17 +110,15 @@ class Blocks(Determinants):
     magnitude for ordered spins at low temperature.
     """
 
-    def __init__(
-        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
-    ) -> None:
-        super().__init__(hamiltonian, beta, mu, group)
-        width = min(hamiltonian.lattice.shape)
+    def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
+        super().__init__(ensemble, group)
+        width = min(self.hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
-        bonds, self._between = _row_bonds(hamiltonian, width)
+        bonds, self._between = _row_bonds(self.hamiltonian, width)
         ring = torch.as_tensor(bonds, dtype=torch.complex128)[fold][:, fold]
-        row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
-        self._row, self._fold = row.to(hamiltonian.device), fold.to(hamiltonian.device)
+        row = torch.kron(ring - self.mu * one, torch.eye(2, dtype=torch.complex128))
+        self._row, self._fold = row.to(self.hamiltonian.device), fold.to(self.hamiltonian.device)
         self._unfold = self._fold.argsort()
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
@@ -141,7 +140,7 @@ class Blocks(Determinants):
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         rows = self._rows(spins)
-        chains, sites = len(spins), self.hamiltonian.lattice.sites
+        chains, sites = len(spins), self.ensemble.sites
         weights = self._on_device(self.nodes.weights)
         ratios = self._on_device(self.nodes.weights / self.nodes.frequencies)
         log_dets = spins.new_zeros(chains, len(weights))

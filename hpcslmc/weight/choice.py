@@ -16,7 +16,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
-    from hpcslmc.physics.hamiltonian import Hamiltonian
+    from hpcslmc.physics.ensemble import Ensemble
 
 TABLE = "costs.toml"
 UNMEASURED_SITES = 100
@@ -55,9 +55,7 @@ def predict(costs: dict[str, list], sites: float, forces: bool) -> float:
 
 
 def choose_method(
-    hamiltonian: "Hamiltonian",
-    beta: float,
-    mu: float,
+    ensemble: "Ensemble",
     device: str = "cpu",
     ranks_per_chain: int = 1,
     forces: bool = False,
@@ -66,8 +64,7 @@ def choose_method(
 
     Parameters
     ----------
-    hamiltonian : Hamiltonian
-    beta, mu : float
+    ensemble : Ensemble
     device : str
         Its type, as ``cpu`` or ``cuda``.
     ranks_per_chain : int
@@ -93,9 +90,10 @@ def choose_method(
     elimination depends on the longer and the shorter side as L l^3, so a rectangle counts as a
     square of sqrt(L l^3) sites.
     """
-    long, short = max(hamiltonian.lattice.shape), min(hamiltonian.lattice.shape)
+    shape = ensemble.hamiltonian.lattice.shape
+    long, short = max(shape), min(shape)
     try:
-        shifts = len(model_nodes(hamiltonian, beta, mu).weights)
+        shifts = len(model_nodes(ensemble).weights)
     except ValueError as error:
         if ranks_per_chain > 1:
             raise UserError(

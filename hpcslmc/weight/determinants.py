@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.nodes import EnergySum, MatsubaraNodes, energy_sum, model_nodes
 
@@ -27,7 +27,7 @@ class Determinants(ExactWeight):
         e &= -\frac{2}{\beta N} \sum_k c_k \log|\det A_k| \quad (\mu = 0)
 
     because tr h = 0 and \|det A_k\|^2 is the product of 1 + (E_n - mu)^2 / w_k^2 over all
-    eigenvalues. At half filling (`Hamiltonian.is_half_filled`: mu = 0 on a bipartite lattice) E_n
+    eigenvalues. At half filling (`Ensemble.is_half_filled`: mu = 0 on a bipartite lattice) E_n
     and -E_n come in pairs, and the density is 1. The energy takes five more frequencies than log W;
     elsewhere it comes with the forces.
 
@@ -39,16 +39,13 @@ class Determinants(ExactWeight):
         c_k, at half filling.
     """
 
-    def __init__(
-        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
-    ) -> None:
-        super().__init__(hamiltonian, beta, mu, group)
-        self.nodes: MatsubaraNodes = model_nodes(hamiltonian, beta, mu)
+    def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
+        super().__init__(ensemble, group)
+        self.nodes: MatsubaraNodes = model_nodes(ensemble)
         self._copied: dict[bytes, Tensor] = {}
-        half_filled = hamiltonian.is_half_filled(mu)
-        self.energies: EnergySum | None = (
-            energy_sum(self.nodes, beta, hamiltonian.bound) if half_filled else None
-        )
+        self.energies: EnergySum | None = None
+        if ensemble.is_half_filled:
+            self.energies = energy_sum(self.nodes, ensemble.beta, ensemble.bound)
 
     @abstractmethod
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
@@ -84,11 +81,11 @@ class Determinants(ExactWeight):
         return Evaluation(self._log_weight(log_dets), energy_part=part)
 
     def _log_weight(self, log_dets: Tensor) -> Tensor:
-        constant = self.hamiltonian.lattice.sites * (self.beta * self.mu + 2.0 * math.log(2.0))
+        constant = self.ensemble.sites * (self.beta * self.mu + 2.0 * math.log(2.0))
         return constant + 2.0 * log_dets @ self._on_device(self.nodes.weights)
 
     def _energy(self, log_dets: Tensor, weights: np.ndarray) -> Tensor:
-        scale = -2.0 / (self.beta * self.hamiltonian.lattice.sites)
+        scale = -2.0 / (self.beta * self.ensemble.sites)
         return scale * log_dets @ self._on_device(weights)
 
     def _on_device(self, numbers: np.ndarray) -> Tensor:

@@ -64,7 +64,7 @@ class Diagonalise(ExactWeight):
             levels, states = torch.linalg.eigh(self.hamiltonian.dense(spins))
         else:
             levels, states = self.spectrum(spins), None
-        evaluation = thermodynamics(levels, self.beta, self.mu, self.hamiltonian.lattice.sites)
+        evaluation = thermodynamics(levels, self.beta, self.mu, self.ensemble.sites)
         return (
             evaluation
             if states is None
@@ -75,11 +75,11 @@ class Diagonalise(ExactWeight):
         """As ``evaluate``, from the known spectrum where no forces are wanted."""
         if forces or known.spectrum is None:
             return self.evaluate(spins, forces)
-        return thermodynamics(known.spectrum, self.beta, self.mu, self.hamiltonian.lattice.sites)
+        return thermodynamics(known.spectrum, self.beta, self.mu, self.ensemble.sites)
 
     def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
         r"""Forces d log W / d S_i = -beta d tr[V(S_i) f_ii] / d S_i, f the Fermi function of h."""
-        occupation = torch.special.expit(-self.beta * (levels - self.mu))
+        occupation = self.ensemble.occupation(levels)
         up, down = states[:, 0::2, :], states[:, 1::2, :]
         filled = occupation[:, None, :]
         flip = (filled * up.conj() * down).sum(-1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.weight.diagonalise import thermodynamics
 from hpcslmc.weight.method import ExactWeight
 from hpcslmc.weight.scalapack import Rows, Scalapack
@@ -136,11 +136,7 @@ class Distributed(ExactWeight):
 
     Parameters
     ----------
-    hamiltonian : Hamiltonian
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
+    ensemble : Ensemble
     communicator : mpi4py.MPI.Intracomm
         The group; its ranks call every method together and with the same spins.
     solver : str
@@ -162,15 +158,8 @@ class Distributed(ExactWeight):
 
     gives_forces = False
 
-    def __init__(
-        self,
-        hamiltonian: Hamiltonian,
-        beta: float,
-        mu: float,
-        communicator: Any,
-        solver: str = "scalapack",
-    ) -> None:
-        super().__init__(hamiltonian, beta, mu)
+    def __init__(self, ensemble: Ensemble, communicator: Any, solver: str = "scalapack") -> None:
+        super().__init__(ensemble)
         if solver not in SOLVERS:
             raise UserError(
                 f"no distributed eigensolver is called {solver!r}, only {', '.join(SOLVERS)}."
@@ -190,7 +179,7 @@ class Distributed(ExactWeight):
         The same bits on every rank of the group. Collective over the group.
         """
         self.hamiltonian.check_spins(spins)
-        size = 2 * self.hamiltonian.lattice.sites
+        size = 2 * self.ensemble.sites
         levels = np.empty((len(spins), size))
         for chain, configuration in enumerate(spins.cpu().numpy()):
             levels[chain] = self._solver.eigenvalues(
@@ -209,9 +198,7 @@ class Distributed(ExactWeight):
                 '"blocks", '
                 'or moves that need none (exact_move = "metropolis").'
             )
-        return thermodynamics(
-            self.spectrum(spins), self.beta, self.mu, self.hamiltonian.lattice.sites
-        )
+        return thermodynamics(self.spectrum(spins), self.beta, self.mu, self.ensemble.sites)
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
         """As of every weight, from the eigenvalues. Collective over the group."""
@@ -225,8 +212,8 @@ class OverGroup(Distributed):
     Collective over the group.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World) -> None:
-        super().__init__(hamiltonian, beta, mu, group.communicator)
+    def __init__(self, ensemble: Ensemble, group: World) -> None:
+        super().__init__(ensemble, group.communicator)
 
 
 def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:

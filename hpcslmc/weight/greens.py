@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
+from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.hamiltonian import spin_blocks
 from hpcslmc.weight.nodes import model_nodes
 
 PATCH_SITES = 8
@@ -51,26 +52,20 @@ class GreensFunctions:
 
     Parameters
     ----------
-    hamiltonian : Hamiltonian
-        On the device where the spins will be.
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
+    ensemble : Ensemble
+        Its Hamiltonian on the device where the spins will be.
     group : World
         Ranks that share out the frequencies of all chains; alone if none is given. They talk at
         every site of a sweep.
     """
 
-    def __init__(
-        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
-    ) -> None:
-        self.hamiltonian, self.beta, self.mu = hamiltonian, beta, mu
+    def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
+        self.ensemble = ensemble
         self.group = group or World()
-        nodes = model_nodes(hamiltonian, beta, mu)
+        nodes, device = model_nodes(ensemble), ensemble.hamiltonian.device
         mine = slice(self.group.rank, None, self.group.size)
-        self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=hamiltonian.device)
-        self._weights = torch.as_tensor(nodes.weights[mine], device=hamiltonian.device)
+        self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=device)
+        self._weights = torch.as_tensor(nodes.weights[mine], device=device)
         self._largest_share = math.ceil(len(nodes.frequencies) / self.group.size)
 
     def patch(self, spins: Tensor, sites: Tensor) -> tuple["Patch", Tensor]:
@@ -198,16 +193,17 @@ class GreensFunctions:
 
     def turned(self, turns: Tensor) -> Tensor:
         """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
-        return self._scale[:, None, None, None] * self.hamiltonian.site_blocks(turns)[:, None]
+        return (
+            self._scale[:, None, None, None] * self.ensemble.hamiltonian.site_blocks(turns)[:, None]
+        )
 
     def change(self, log_det: Tensor) -> Tensor:
         """2 sum_k a_k log|det|, (chains,), of log|det| (chains, K). Collective over the group."""
         return 2.0 * self.group.sum_tensor(log_det @ self._weights)
 
     def _log_weight(self, log_det: Tensor) -> Tensor:
-        return self.hamiltonian.lattice.sites * (
-            self.beta * self.mu + 2.0 * math.log(2.0)
-        ) + self.change(log_det)
+        constant = self.ensemble.beta * self.ensemble.mu + 2.0 * math.log(2.0)
+        return self.ensemble.sites * constant + self.change(log_det)
 
     def _matrices(self, spins: Tensor, order: Tensor) -> Tensor:
         """A_k, (chains, K, 2 sites, 2 sites) complex128, with the sites of each chain in that order
@@ -215,8 +211,8 @@ class GreensFunctions:
         """
         index = (2 * order[..., None] + torch.arange(2, device=order.device)).flatten(1)
         chain = torch.arange(len(order), device=order.device)[:, None, None]
-        h = self.hamiltonian.dense(spins)[chain, index[:, :, None], index[:, None, :]]
-        h.diagonal(dim1=1, dim2=2).sub_(self.mu)
+        h = self.ensemble.hamiltonian.dense(spins)[chain, index[:, :, None], index[:, None, :]]
+        h.diagonal(dim1=1, dim2=2).sub_(self.ensemble.mu)
         matrices = self._scale[:, None, None] * h[:, None]
         matrices.diagonal(dim1=2, dim2=3).add_(1.0)
         return matrices

@@ -16,6 +16,7 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
@@ -78,17 +79,15 @@ class Matsubara(Determinants):
     the time per shift.
     """
 
-    def __init__(
-        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
-    ) -> None:
-        super().__init__(hamiltonian, beta, mu, group)
+    def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
+        super().__init__(ensemble, group)
         self._blocks_weight: Blocks | None = None
-        self.error = 2 * hamiltonian.lattice.sites * self.nodes.error
-        self._hopping, self._diagonal = _pattern(hamiltonian)
+        self.error = 2 * ensemble.sites * self.nodes.error
+        self._hopping, self._diagonal = _pattern(self.hamiltonian)
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
         self._factorisation = _Factorisation(
-            self._hopping, hamiltonian.row_entries, self.group.teams(self._teams)
+            self._hopping, self.hamiltonian.row_entries, self.group.teams(self._teams)
         )
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
@@ -115,7 +114,7 @@ class Matsubara(Determinants):
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
         if self._blocks_weight is None:
-            self._blocks_weight = Blocks(self.hamiltonian, self.beta, self.mu, self.group)
+            self._blocks_weight = Blocks(self.ensemble, self.group)
         return self._blocks_weight.evaluate(spins, forces=True)
 
     def statistics(self) -> FactorisationStatistics:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 
 
@@ -17,11 +18,7 @@ class ExactWeight(ABC):
 
     Parameters
     ----------
-    hamiltonian : Hamiltonian
-    beta : float
-        Inverse temperature in units of 1/t.
-    mu : float
-        Chemical potential in units of t.
+    ensemble : Ensemble
     group : World, optional
         The ranks that share the work of each evaluation; this one alone if not given.
 
@@ -37,10 +34,24 @@ class ExactWeight(ABC):
     gives_forces: ClassVar[bool] = True
     shares_ranks: ClassVar[bool] = True
 
-    def __init__(
-        self, hamiltonian: Hamiltonian, beta: float, mu: float, group: World | None = None
-    ) -> None:
-        self.hamiltonian, self.beta, self.mu, self.group = hamiltonian, beta, mu, group or World()
+    def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
+        self.ensemble = ensemble
+        self.group = group or World()
+
+    @property
+    def hamiltonian(self) -> Hamiltonian:
+        """h(S) of the electrons."""
+        return self.ensemble.hamiltonian
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature in units of 1/t."""
+        return self.ensemble.beta
+
+    @property
+    def mu(self) -> float:
+        """Chemical potential in units of t."""
+        return self.ensemble.mu
 
     @abstractmethod
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:

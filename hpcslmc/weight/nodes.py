@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hpcslmc.physics.hamiltonian import Hamiltonian
+    from hpcslmc.physics.ensemble import Ensemble
 
 MAX_NODES = 40
 ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))
@@ -114,18 +114,16 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
     return EnergySum(ENERGY_FREQUENCIES / beta, weights[:count], weights[count:], float(error))
 
 
-def model_nodes(hamiltonian: "Hamiltonian", beta: float, mu: float) -> MatsubaraNodes:
-    """Nodes for a model's log W, the same for every method, to ``model_tolerance``.
+def model_nodes(ensemble: "Ensemble") -> MatsubaraNodes:
+    """Nodes for an ensemble's log W, the same for every method, to ``model_tolerance``.
 
     Raises
     ------
     ValueError
         As ``matsubara_nodes``: beta R is beyond 1.3e4.
     """
-    radius = hamiltonian.bound + abs(mu)
-    return matsubara_nodes(
-        beta, radius, model_tolerance(beta * radius, 2 * hamiltonian.lattice.sites)
-    )
+    beta, radius = ensemble.beta, ensemble.bound
+    return matsubara_nodes(beta, radius, model_tolerance(beta * radius, 2 * ensemble.sites))
 
 
 def model_tolerance(reach: float, size: int) -> float:

@@ -6,6 +6,7 @@ from helpers import make_effective, random_spins
 from simulated_accelerator import memory
 
 from hpcslmc.parallel.memory import Batches
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.checked import Guarded
@@ -20,7 +21,7 @@ def nothing_said(monkeypatch):
 
 
 def weight(device: str, folder) -> Guarded:
-    exact = Diagonalise(Hamiltonian(Lattice((4, 4)), 1.0, 1.0, device), 5.0, 0.0)
+    exact = Diagonalise(Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 1.0, device), 5.0, 0.0))
     return Guarded(exact, torch.arange(CHAINS), folder)
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers import random_spins
 
 from hpcslmc.errors import UserError
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
@@ -42,7 +43,7 @@ def configurations(lattice: Lattice) -> torch.Tensor:
 def test_all_eigenvalues_are_those_of_lapack(group, agree, shape, J, solver):
     hamiltonian = Hamiltonian(Lattice(shape), 1.0, J)
     spins = configurations(hamiltonian.lattice)
-    levels = Distributed(hamiltonian, 5.0, 0.0, group, solver).spectrum(spins).numpy()
+    levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), group, solver).spectrum(spins).numpy()
     error = np.abs(levels - np.linalg.eigvalsh(hamiltonian.dense(spins).numpy())).max()
     agree(error < 1e-11, f"levels differ by {error}")
     first = group.bcast(levels, root=0)
@@ -56,8 +57,8 @@ def test_groups_work_on_matrices_of_their_own(world, group, agree, solver):
     spins = random_spins(2, lattice.sites, seed=mine)
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     for beta, mu in ((1.0, 3.0), (20.0, -1.5), (400.0, 0.0)):
-        found = Distributed(hamiltonian, beta, mu, group, solver).evaluate(spins)
-        expected = Diagonalise(hamiltonian, beta, mu).evaluate(spins)
+        found = Distributed(Ensemble(hamiltonian, beta, mu), group, solver).evaluate(spins)
+        expected = Diagonalise(Ensemble(hamiltonian, beta, mu)).evaluate(spins)
         for name in ("log_weight", "energy", "density"):
             error = float((getattr(found, name) - getattr(expected, name)).abs().max())
             agree(error < 1e-9, f"{name} differs by {error} at beta = {beta}")
@@ -112,7 +113,7 @@ def test_a_missing_library_is_one_sentence_on_every_rank(world, agree, monkeypat
     with pytest.raises(
         UserError, match="needs the ScaLAPACK library .*/nowhere.*HPCSLMC_SCALAPACK"
     ):
-        Distributed(hamiltonian, 5.0, 0.0, world.communicator)
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator)
     agree(True)
 
 
@@ -139,8 +140,12 @@ def test_a_library_on_another_mpi_is_refused(world, agree, monkeypatch, tmp_path
 def test_solvers_that_a_build_may_lack(world, agree, solver):
     hamiltonian, spins = Hamiltonian(Lattice((4, 4)), 1.0, 1.0), random_spins(1, 16)
     try:
-        levels = Distributed(hamiltonian, 5.0, 0.0, world.communicator, solver).spectrum(spins)
-        error = float((levels - Diagonalise(hamiltonian, 5.0, 0.0).spectrum(spins)).abs().max())
+        levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator, solver).spectrum(
+            spins
+        )
+        error = float(
+            (levels - Diagonalise(Ensemble(hamiltonian, 5.0, 0.0)).spectrum(spins)).abs().max()
+        )
         agree(error < 1e-11, f"levels differ by {error}")
     except UserError as refusal:
         agree(
@@ -153,11 +158,11 @@ def test_what_cannot_be_done_is_refused(world, agree, monkeypatch):
 
     hamiltonian = Hamiltonian(Lattice((4, 4)), 1.0, 1.0)
     with pytest.raises(UserError, match="only scalapack, slepc-scalapack"):
-        Distributed(hamiltonian, 5.0, 0.0, world.communicator, "lanczos")
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator, "lanczos")
     with pytest.raises(UserError, match="works over MPI"):
-        Distributed(hamiltonian, 5.0, 0.0, None)
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), None)
     with pytest.raises(UserError, match="diagonalise.*blocks"):
-        Distributed(hamiltonian, 5.0, 0.0, world.communicator).evaluate(
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator).evaluate(
             random_spins(1, 16), forces=True
         )
     with pytest.raises(UserError, match="built without the eigensolver nonsense"):

@@ -5,6 +5,7 @@ from helpers import make_diagonalise, random_spins
 from small_jobs import make_job, ranks_of, run
 
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import make_weight
 from hpcslmc.weight.nodes import matsubara_nodes
@@ -14,7 +15,7 @@ from hpcslmc.weight.nodes import matsubara_nodes
 def test_a_group_finds_what_one_rank_finds(world, agree, method):
     dense, spins = make_diagonalise((4, 6), 1.0, 20.0, -0.5), random_spins(3, 24)
     weight, exact = (
-        make_weight(method, dense.hamiltonian, 20.0, -0.5, world),
+        make_weight(method, Ensemble(dense.hamiltonian, 20.0, -0.5), world),
         dense.evaluate(spins, forces=True),
     )
     agree((weight.log_weight(spins) - exact.log_weight).abs().max() < 1e-8, "log W")
@@ -51,7 +52,7 @@ def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
 def test_more_ranks_than_shifts(world, agree, method):
     dense, spins = make_diagonalise((2, 3), 0.0, 0.5, 0.3), random_spins(1, 6)
-    weight = make_weight(method, dense.hamiltonian, 0.5, 0.3, world)
+    weight = make_weight(method, Ensemble(dense.hamiltonian, 0.5, 0.3), world)
     assert (
         world.size < 4
         or len(matsubara_nodes(0.5, dense.hamiltonian.bound + 0.3).weights) < world.size

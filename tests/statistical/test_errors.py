@@ -96,7 +96,7 @@ OBSERVABLES = (
 
 def make_measure(weight: Diagonalise) -> Callable:
     """The observables (observables, chains) of spins and evaluation."""
-    electrons = Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum)
+    electrons = Electrons(weight.ensemble, weight.spectrum)
     made = [make_observable(name, electrons) for name in OBSERVABLES]
     return lambda spins, evaluation: torch.stack([o.measure(spins, evaluation) for o in made])
 

@@ -7,6 +7,7 @@ import torch
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -22,7 +23,7 @@ def make_diagonalise(
     shape: tuple[int, int], J: float = 1.0, beta: float = 5.0, mu: float = 0.0, t: float = 1.0
 ) -> Diagonalise:
     """Exact weight of a small lattice."""
-    return Diagonalise(Hamiltonian(Lattice(shape), t, J), beta, mu)
+    return Diagonalise(Ensemble(Hamiltonian(Lattice(shape), t, J), beta, mu))
 
 
 def z_score(draws: np.ndarray, exact: float) -> float:

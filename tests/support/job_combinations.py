@@ -16,6 +16,7 @@ from hpcslmc.job.load import make_job
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.rung import Rung
 from hpcslmc.simulation.simulation import Simulation
@@ -231,7 +232,7 @@ def problems(simulation: Simulation) -> list[str]:
 
 def _problems(rung: Rung) -> Iterator[str]:
     job, hamiltonian, spins = rung.setting.job, rung.setting.hamiltonian, rung.chains.spins
-    exact = Diagonalise(hamiltonian, 1.0 / rung.temperature, rung.mu).evaluate(spins)
+    exact = Diagonalise(Ensemble(hamiltonian, 1.0 / rung.temperature, rung.mu)).evaluate(spins)
     for name in ("log_weight", "energy", "density"):
         error = float((getattr(rung.chains.evaluation, name) - getattr(exact, name)).abs().max())
         if not error < EXACT:

@@ -8,6 +8,7 @@ from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
@@ -32,7 +33,7 @@ def ordered_and_random(shape: tuple[int, int]) -> torch.Tensor:
 def make_pair(shape: tuple[int, int], J: float, beta: float, mu: float, t: float = 1.0):
     """The weight by blocks and the one by diagonalisation."""
     dense = make_diagonalise(shape, J, beta, mu, t)
-    return Blocks(dense.hamiltonian, beta, mu), dense
+    return Blocks(Ensemble(dense.hamiltonian, beta, mu)), dense
 
 
 def check_against_diagonalisation(
@@ -54,7 +55,7 @@ def check_against_diagonalisation(
 def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monkeypatch):
     dense = make_diagonalise(shape, J, beta, 0.0)
     weight, spins = (
-        make_weight(method, dense.hamiltonian, beta, 0.0, World()),
+        make_weight(method, Ensemble(dense.hamiltonian, beta, 0.0), World()),
         ordered_and_random(shape),
     )
     monkeypatch.setattr(Blocks, "_forces", None)
@@ -156,7 +157,7 @@ def test_ring_against_dense_inverse(rows):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_device_agrees_with_dense_on_the_cpu(device):
-    weight = Blocks(Hamiltonian(Lattice((6, 8)), 1.0, 1.0, device), 20.0, 0.0)
+    weight = Blocks(Ensemble(Hamiltonian(Lattice((6, 8)), 1.0, 1.0, device), 20.0, 0.0))
     dense, spins = make_diagonalise((6, 8), 1.0, 20.0, 0.0), random_spins(3, 48)
     here, there = dense.evaluate(spins, forces=True), weight.evaluate(spins.to(device), forces=True)
     assert torch.allclose(here.log_weight, there.log_weight.cpu(), rtol=0, atol=1e-8)

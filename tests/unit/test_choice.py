@@ -7,6 +7,7 @@ from small_jobs import make_job
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation import simulation
@@ -23,7 +24,7 @@ def model(*shape, J=1.0):
 
 
 def chosen(*shape, beta=BETA, **options):
-    return choose_method(model(*shape), beta, 0.0, **options)[0]
+    return choose_method(Ensemble(model(*shape), beta, 0.0), **options)[0]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_small_lattices_by_eigenvalues_large_ones_by_determinants(petsc):
 
 
 def test_large_lattices_without_petsc(no_petsc):
-    method, why = choose_method(model(48, 48), BETA, 0.0)
+    method, why = choose_method(Ensemble(model(48, 48), BETA, 0.0))
     assert method == "blocks" and "matsubara" in why and "without petsc4py" in why
 
 
@@ -73,16 +74,16 @@ def test_what_is_advised_in_the_cold_is_accepted():
     for size, advice in ((1, "always works."), (2, alone)):
         group.size = size
         with pytest.raises(UserError, match=re.escape(f'method = "diagonalise" {advice}')):
-            make_weight("blocks", model(4, 4), 1e5, 0.0, group)
+            make_weight("blocks", Ensemble(model(4, 4), 1e5, 0.0), group)
 
 
 def test_the_reason_gives_the_predicted_times(petsc):
-    method, why = choose_method(model(8, 8), BETA, 0.0)
+    method, why = choose_method(Ensemble(model(8, 8), BETA, 0.0))
     costs = cost_table()["cpu"][method]
     assert why.startswith(f"predicted {1e3 * predict(costs, 64, False):.2g} ms per log W; ")
     assert all(name in why for name in {"diagonalise", "blocks", "matsubara"} - {method})
-    assert "per log W and forces" in choose_method(model(8, 8), BETA, 0.0, forces=True)[1]
-    assert " s per log W" in choose_method(model(400, 400), BETA, 0.0)[1]
+    assert "per log W and forces" in choose_method(Ensemble(model(8, 8), BETA, 0.0), forces=True)[1]
+    assert " s per log W" in choose_method(Ensemble(model(400, 400), BETA, 0.0))[1]
 
 
 def test_colder_costs_more_shifts(petsc):
@@ -93,10 +94,10 @@ def test_colder_costs_more_shifts(petsc):
 
 def test_a_device_without_measured_times(monkeypatch):
     monkeypatch.setattr(choice, "cost_table", lambda: {"cpu": cost_table()["cpu"]})
-    method, why = choose_method(model(8, 8), BETA, 0.0, "cuda")
+    method, why = choose_method(Ensemble(model(8, 8), BETA, 0.0), "cuda")
     assert method == "diagonalise" and "no times" in why
-    assert choose_method(model(10, 10), BETA, 0.0, "cuda")[0] == "blocks"
-    assert choose_method(model(8, 8), BETA, 0.0, "cuda", ranks_per_chain=2)[0] == "blocks"
+    assert choose_method(Ensemble(model(10, 10), BETA, 0.0), "cuda")[0] == "blocks"
+    assert choose_method(Ensemble(model(8, 8), BETA, 0.0), "cuda", ranks_per_chain=2)[0] == "blocks"
 
 
 def test_a_resumed_run_keeps_its_method(tmp_path, monkeypatch):

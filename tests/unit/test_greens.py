@@ -7,6 +7,7 @@ import torch
 from helpers import make_diagonalise, random_spins
 
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.sampling import Metropolis
 from hpcslmc.streams import Stream
 from hpcslmc.weight import greens
@@ -21,7 +22,7 @@ CHAINS = 3
 def make_pair(shape: tuple[int, int], J: float = 1.0, mu: float = 0.0, beta: float = 20.0):
     """Green's functions, and the same weight by diagonalisation."""
     dense = make_diagonalise(shape, J, beta, mu)
-    return GreensFunctions(dense.hamiltonian, beta, mu), dense
+    return GreensFunctions(Ensemble(dense.hamiltonian, beta, mu)), dense
 
 
 def draw_sites(sites: int, patch: int) -> torch.Tensor:
@@ -194,7 +195,7 @@ def test_ranks_of_a_group_share_the_frequencies(size):
     alone = one_sweep(functions, dense)
     barrier, board = threading.Barrier(size), [None] * size
     ranks = [
-        GreensFunctions(dense.hamiltonian, 20.0, 0.0, Rank(rank, barrier, board))
+        GreensFunctions(Ensemble(dense.hamiltonian, 20.0, 0.0), Rank(rank, barrier, board))
         for rank in range(size)
     ]
     with ThreadPoolExecutor(size) as pool:

@@ -48,7 +48,7 @@ def test_the_chain_is_named_and_its_configuration_kept(tmp_path, way):
 
 def test_a_failed_sweep_names_its_chain_too(tmp_path):
     exact = make_diagonalise((4, 4))
-    spins, local = random_spins(4, 16), GreensFunctions(exact.hamiltonian, exact.beta, exact.mu)
+    spins, local = random_spins(4, 16), GreensFunctions(exact.ensemble)
     wrong = exact.log_weight(spins)
     wrong[1] += 0.5
     move = Metropolis(

@@ -7,6 +7,7 @@ import torch
 from helpers import make_diagonalise, random_spins
 
 from hpcslmc.errors import UserError
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.weight.matsubara import PORD, Matsubara
 
 SHAPES = [(4, 4), (6, 6), (8, 8), (2, 2), (2, 6), (3, 5), (4, 8)]
@@ -24,7 +25,7 @@ MODELS = [
 def make_matsubara(shape, J=1.0, beta=20.0, mu=0.0):
     """Matsubara weight and the dense one of the same model."""
     dense = make_diagonalise(shape, J, beta, mu)
-    return Matsubara(dense.hamiltonian, beta, mu), dense
+    return Matsubara(Ensemble(dense.hamiltonian, beta, mu)), dense
 
 
 def some_spins(lattice):
@@ -58,7 +59,7 @@ def test_a_larger_lattice():
 def test_negative_hopping_and_other_units():
     dense = make_diagonalise((4, 6), 2.0, 5.0, 0.7, t=-2.0)
     spins = random_spins(3, 24)
-    weight = Matsubara(dense.hamiltonian, 5.0, 0.7)
+    weight = Matsubara(Ensemble(dense.hamiltonian, 5.0, 0.7))
     assert torch.allclose(weight.log_weight(spins), dense.log_weight(spins), rtol=0, atol=1e-8)
 
 

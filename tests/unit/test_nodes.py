@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.blocks import Blocks
@@ -86,8 +87,8 @@ def test_the_tolerance_of_a_large_model_is_reached(reach):
 def test_every_weight_of_a_model_has_the_same_nodes():
     hamiltonian = Hamiltonian(Lattice((32, 32)), 1.0, 1.0)
     blocks, matsubara = (
-        Blocks(hamiltonian, 20.0, 0.5).nodes,
-        Matsubara(hamiltonian, 20.0, 0.5).nodes,
+        Blocks(Ensemble(hamiltonian, 20.0, 0.5)).nodes,
+        Matsubara(Ensemble(hamiltonian, 20.0, 0.5)).nodes,
     )
     assert blocks is matsubara
     assert 2048 * blocks.error <= 5e-9

@@ -9,12 +9,13 @@ from measurement import fermi, hamiltonian, measured
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs, observables
 from hpcslmc.measure.registry import OBSERVABLES, cheap_observables, make_observable
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
 
 
 def make_electrons(weight: Diagonalise) -> Electrons:
-    return Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum)
+    return Electrons(weight.ensemble, weight.spectrum)
 
 
 def measure_all(spins: torch.Tensor, weight: Diagonalise) -> dict[str, np.ndarray]:
@@ -182,7 +183,8 @@ def test_double_exchange_limit():
 def test_electrons_are_diagonalised_once_for_all(monkeypatch):
     weight, asked, diagonalised = make_diagonalise((4, 4)), [], []
     electrons = Electrons(
-        weight.hamiltonian, 5.0, 0.0, lambda spins: asked.append(1) or weight.spectrum(spins)
+        Ensemble(weight.hamiltonian, 5.0, 0.0),
+        lambda spins: asked.append(1) or weight.spectrum(spins),
     )
     eigh = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda h: diagonalised.append(1) or eigh(h))

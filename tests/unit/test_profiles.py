@@ -17,9 +17,7 @@ from hpcslmc.parallel.world import World
 
 def test_density_of_states_against_a_histogram():
     weight, spins = make_diagonalise((4, 6), 2.0), random_spins(3, 24)
-    profile = DensityOfStates(
-        Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 37, 1
-    )
+    profile = DensityOfStates(Electrons(weight.ensemble, weight.spectrum), 37, 1)
     density = profile.measure(spins, unevaluated(spins))
     assert torch.equal(profile.measure(spins, weight.evaluate(spins)), density)
     for chain, levels in enumerate(weight.spectrum(spins).numpy()):
@@ -35,9 +33,7 @@ def test_levels_on_the_bound_are_counted():
     weight = make_diagonalise((4, 4), 2.0)
     # its extreme levels are the bound
     ferromagnet = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 16, 3)
-    profile = DensityOfStates(
-        Electrons(weight.hamiltonian, weight.beta, weight.mu, weight.spectrum), 10, 1
-    )
+    profile = DensityOfStates(Electrons(weight.ensemble, weight.spectrum), 10, 1)
     assert float(
         profile.measure(ferromagnet, unevaluated(ferromagnet)).sum()
     ) * profile.bins.width == pytest.approx(2.0)

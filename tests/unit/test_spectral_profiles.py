@@ -11,6 +11,7 @@ from measurement import fermi, hamiltonian
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.registry import PROFILES, make_observable, make_profile
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.lattice import Lattice
 
 SHAPE, T, J, BETA, MU, ENERGIES = (4, 3), 0.9, 1.7, 3.0, -0.4, 40
@@ -18,7 +19,7 @@ SHAPE, T, J, BETA, MU, ENERGIES = (4, 3), 0.9, 1.7, 3.0, -0.4, 40
 
 def make_electrons(shape: tuple[int, int] = SHAPE, J: float = J) -> Electrons:
     weight = make_diagonalise(shape, J, BETA, MU, T)
-    return Electrons(weight.hamiltonian, BETA, MU, weight.spectrum)
+    return Electrons(Ensemble(weight.hamiltonian, BETA, MU), weight.spectrum)
 
 
 def profile(name: str, electrons: Electrons, energies: int = ENERGIES) -> Profile:

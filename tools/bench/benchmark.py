@@ -38,6 +38,7 @@ from hpcslmc.cli.launch import run_under_mpi, variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -199,7 +200,7 @@ def cost(results: Results) -> Cost:
 def sweep_by_diagonalisation(length: int) -> float:
     """Processor seconds of a Metropolis sweep of one chain with all eigenvalues for every site."""
     lattice = Lattice((length, length))
-    weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), 20.0, 0.0)
+    weight = Diagonalise(Ensemble(Hamiltonian(lattice, 1.0, 1.0), 20.0, 0.0))
     spins = Stream(1, torch.arange(4), "start").directions(lattice.sites)
     seconds = medians({"log W": lambda: weight.log_weight(spins)}, clock=time.process_time)
     return seconds["log W"] / len(spins) * lattice.sites

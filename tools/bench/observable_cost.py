@@ -20,6 +20,7 @@ from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -39,11 +40,12 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
     """What each row needs, and its milliseconds per chain, on a square lattice."""
     lattice = Lattice((length, length))
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
+    ensemble = Ensemble(hamiltonian, BETA, 0.0)
     chains = CHAINS.get(length, 1)
     spins = Stream(1, torch.arange(chains), "cost").directions(lattice.sites)
-    method, _ = choose_method(hamiltonian, BETA, 0.0, "cpu", 1, False)
-    weight = make_weight(method, hamiltonian, BETA, 0.0, World())
-    electrons = Electrons(hamiltonian, BETA, 0.0, Diagonalise(hamiltonian, BETA, 0.0).spectrum)
+    method, _ = choose_method(ensemble, "cpu", 1, False)
+    weight = make_weight(method, ensemble, World())
+    electrons = Electrons(ensemble, Diagonalise(ensemble).spectrum)
     rows = {
         "exact log W": ("", milliseconds(lambda: weight.evaluate(spins), chains)),
         "exact log W, forces, energy, density": (
@@ -52,7 +54,7 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
         ),
         "all eigenvalues": (
             "",
-            milliseconds(lambda: Diagonalise(hamiltonian, BETA, 0.0).spectrum(spins), chains),
+            milliseconds(lambda: Diagonalise(ensemble).spectrum(spins), chains),
         ),
         "all eigenvectors": (
             "",

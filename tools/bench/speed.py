@@ -17,6 +17,7 @@ from timing import alternate, matmul_rate, median_ratio, medians
 
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
 from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Metropolis, make_move
@@ -43,7 +44,7 @@ def exact_evaluations(chains: int) -> None:
         f"(complex matrix product: {peak:.0f} Gflop/s)",
     )
     for length in (6, 8, 12, 16):
-        weight = Diagonalise(Hamiltonian(Lattice((length, length)), 1.0, 1.0), 20.0, 0.0)
+        weight = Diagonalise(Ensemble(Hamiltonian(Lattice((length, length)), 1.0, 1.0), 20.0, 0.0))
         count = chains if length < 12 else 4
         spins = Stream(1, torch.arange(count), "speed").directions(length * length)
         matrices = weight.hamiltonian.dense(spins).numpy()
@@ -138,13 +139,13 @@ def local_sweeps(chains: int) -> None:
     )
     for length in (2, 4, 6, 8, 12, 16):
         hamiltonian, sites = Hamiltonian(Lattice((length, length)), 1.0, 1.0), length * length
-        weight = Diagonalise(hamiltonian, 20.0, 0.0)
+        weight = Diagonalise(Ensemble(hamiltonian, 20.0, 0.0))
         index = torch.arange(chains if length < 12 else 2)
         spins = Stream(1, index, "speed").directions(sites)
         evaluation = weight.evaluate(spins)
         local, full = (
             Metropolis(weight, Stream(1, index, "sweep"), 0.5, greens)
-            for greens in (GreensFunctions(hamiltonian, 20.0, 0.0), None)
+            for greens in (GreensFunctions(Ensemble(hamiltonian, 20.0, 0.0)), None)
         )
         by_sites = length < 8
         seconds = medians(

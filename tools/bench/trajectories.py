@@ -28,6 +28,7 @@ from hpcslmc.job.schema import SamplingSection, ThermalisationSection
 from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import SLMC, Move, make_move
@@ -78,9 +79,9 @@ def exact_table(lattice: Lattice, temperatures: list[float], chains: int) -> Tab
     hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
     spins = Stream(1, torch.arange(chains), "start").directions(lattice.sites)
     for temperature in sorted(temperatures, reverse=True):
-        method, _ = choose_method(hamiltonian, 1.0 / temperature, 0.0, "cpu", 1, True)
+        method, _ = choose_method(Ensemble(hamiltonian, 1.0 / temperature, 0.0), "cpu", 1, True)
         weight, costs, row = (
-            make_weight(method, hamiltonian, 1.0 / temperature, 0.0, World()),
+            make_weight(method, Ensemble(hamiltonian, 1.0 / temperature, 0.0), World()),
             {},
             [],
         )
@@ -108,10 +109,10 @@ def proposal_table(
     """
     model = learned_model(path, lattice)
     electrons = model.architecture.electrons
-    beta, hamiltonian = electrons.beta, Hamiltonian(lattice, electrons.t, 1.0)
-    weight = make_weight(
-        choose_method(hamiltonian, beta, 0.0, "cpu", 1)[0], hamiltonian, beta, 0.0, World()
-    )
+    beta = electrons.beta
+    ensemble = Ensemble(Hamiltonian(lattice, electrons.t, 1.0), beta, 0.0)
+    method, _ = choose_method(ensemble, "cpu", 1)
+    weight = make_weight(method, ensemble, World())
     inner = make_move(
         "hmc", model, Stream(1, torch.arange(chains), "inner"), given, guide=model.guide
     )

@@ -35,6 +35,7 @@ from torch import Tensor
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.hardware import device, limit_threads
 from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.storage.versions import versions
@@ -137,7 +138,9 @@ def available(sites: int, largest_dense: int) -> list[str]:
         if sites <= most
     ]
     try:
-        make_weight("matsubara", Hamiltonian(Lattice((2, 2)), 1.0, 1.0), 1.0, 0.0, World())
+        make_weight(
+            "matsubara", Ensemble(Hamiltonian(Lattice((2, 2)), 1.0, 1.0), 1.0, 0.0), World()
+        )
     except UserError:
         return methods
     return [*methods, "matsubara"]
@@ -192,7 +195,7 @@ def measure(
     for method in available(sites, 2048 if options.dense_4096 else 1024):
 
         def first(method: str = method) -> None:
-            weights[method] = make_weight(method, hamiltonian, options.beta, 0.0, World())
+            weights[method] = make_weight(method, Ensemble(hamiltonian, options.beta, 0.0), World())
             weights[method].log_weight(spins[:1])
 
         used[method] = memory(first, where)
@@ -236,7 +239,7 @@ def milliseconds(seconds: float | None) -> str:
 def beside_fastest(row: Measured, beta: float, kind: str, forces: bool) -> str:
     """Time of the method that ``auto`` takes over that of the fastest."""
     method, _ = choice.choose_method(
-        Hamiltonian(Lattice(row.shape), 1.0, 1.0), beta, 0.0, kind, 1, forces
+        Ensemble(Hamiltonian(Lattice(row.shape), 1.0, 1.0), beta, 0.0), kind, 1, forces
     )
     what = " + forces" if forces else ""
     times = {
@@ -395,7 +398,7 @@ def group_table(
         spins = free_spins(hamiltonian, options.chains, where)
         for method in available(math.prod(shape), 0):
             weights = {
-                name: make_weight(method, hamiltonian, options.beta, 0.0, group)
+                name: make_weight(method, Ensemble(hamiltonian, options.beta, 0.0), group)
                 for name, group in (("alone", World()), ("together", world))
             }
             work = len(spins) * shifts(weights["alone"])

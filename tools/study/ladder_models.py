@@ -29,6 +29,7 @@ from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.trainer import schedule, tangential_forces
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import make_move
@@ -70,7 +71,7 @@ class Task:
         spins: torch.Tensor,
     ) -> None:
         self.beta, chains = 1.0 / temperature, torch.arange(CHAINS)
-        weight = Diagonalise(Hamiltonian(lattice, 1.0, 1.0), self.beta, 0.0)
+        weight = Diagonalise(Ensemble(Hamiltonian(lattice, 1.0, 1.0), self.beta, 0.0))
         move = make_move("hmc", weight, Stream(1, chains, f"moves {temperature}"))
         data, evaluation = DataSet(ChainBlock(CHAINS, 0, CHAINS), VALIDATION), move.evaluate(spins)
         for k in range(THERMALISATION + configurations):

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -95,7 +96,7 @@ def speed_table(lengths: list[int]) -> None:
     previous = None
     for length in lengths:
         start = time.process_time()
-        weight = Matsubara(Hamiltonian(Lattice((length, length)), 1.0, 1.0), 20.0, 0.0)
+        weight = Matsubara(Ensemble(Hamiltonian(Lattice((length, length)), 1.0, 1.0), 20.0, 0.0))
         spins = Stream(1, torch.arange(1), "speed").directions(length * length)
         weight.log_weight(spins)  # the first one analyses the pattern
         set_up, times = time.process_time() - start, []

@@ -33,6 +33,7 @@ from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import SLMC, make_move
@@ -95,10 +96,9 @@ def main() -> None:
         World(),
         torch.arange(options.chains),
     )
-    hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
-    weight = make_weight(
-        choose_method(hamiltonian, BETA, 0.0, "cpu", 1, True)[0], hamiltonian, BETA, 0.0, world
-    )
+    ensemble = Ensemble(Hamiltonian(lattice, 1.0, 1.0), BETA, 0.0)
+    method, _ = choose_method(ensemble, "cpu", 1, True)
+    weight = make_weight(method, ensemble, world)
     data = DataSet(ChainBlock.of(world, options.chains), 0.2)
     order = StaggeredMagnetisation2(lattice, "cpu")
     exact = make_move("hmc", weight, Stream(1, chains, "exact"))

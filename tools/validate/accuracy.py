@@ -28,6 +28,7 @@ from hpcslmc.cli.progress import Progress
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
@@ -247,7 +248,7 @@ def thermal_spins(
     found, lattice = {}, hamiltonian.lattice
     spins = fixed_spins("free", lattice)[None]
     for beta in betas:
-        weight = make_weight("blocks", hamiltonian, beta, 0.0, group)
+        weight = make_weight("blocks", Ensemble(hamiltonian, beta, 0.0), group)
         step = 0.5 / math.sqrt(1.0 + beta)
         move = HMC(weight, Stream(1, torch.arange(1), f"beta {beta}"), 6.0 * step, step)
         evaluation = move.evaluate(spins)
@@ -313,7 +314,7 @@ def evaluate(
         found = thermodynamics(levels, beta, mu, hamiltonian.lattice.sites)
         return found.log_weight, found.energy, None
     try:
-        weight = make_weight(method, hamiltonian, beta, mu, group)
+        weight = make_weight(method, Ensemble(hamiltonian, beta, mu), group)
     except UserError:
         return None
     found = weight.with_energy(spins, weight.evaluate(spins))
@@ -326,7 +327,7 @@ def evaluate(
 
 def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor:
     """(chains, 2 sites) by ScaLAPACK; beta and mu play no part. Collective over the group."""
-    return Distributed(hamiltonian, 1.0, 0.0, group.communicator).spectrum(spins)
+    return Distributed(Ensemble(hamiltonian, 1.0, 0.0), group.communicator).spectrum(spins)
 
 
 def enter(
@@ -365,7 +366,7 @@ def available(group: World) -> list[str]:
     hamiltonian, methods = Hamiltonian(Lattice((2, 2)), 1.0, 1.0), []
     for method in METHODS:
         try:
-            make_weight(method, hamiltonian, 5.0, 0.0, group)
+            make_weight(method, Ensemble(hamiltonian, 5.0, 0.0), group)
             methods.append(method)
         except UserError as error:
             if group.is_root:

@@ -1,0 +1,49 @@
+"""The ensemble that electrons are in: their Hamiltonian, temperature and chemical potential."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hpcslmc.physics.hamiltonian import Hamiltonian
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    r"""Grand canonical ensemble of electrons among classical spins.
+
+    It is all that log W of a configuration depends on,
+
+    .. math:: \log W(S) = \log \mathrm{tr}\, e^{-\beta (H(S) - \mu N)}
+
+    Attributes
+    ----------
+    hamiltonian : Hamiltonian
+    beta : float
+        Inverse temperature in units of 1/t.
+    mu : float
+        Chemical potential in units of t.
+    """
+
+    hamiltonian: Hamiltonian
+    beta: float
+    mu: float
+
+    @property
+    def sites(self) -> int:
+        """Sites of the lattice; there are two levels for each."""
+        return self.hamiltonian.lattice.sites
+
+    @property
+    def bound(self) -> float:
+        """Bound of all |E_n - mu|, whatever the spins."""
+        return self.hamiltonian.bound + abs(self.mu)
+
+    @property
+    def is_half_filled(self) -> bool:
+        """Whether symmetry makes the density 1 for all spins."""
+        return self.hamiltonian.is_half_filled(self.mu)
+
+    def occupation(self, levels: Tensor) -> Tensor:
+        """Fermi function f of energies."""
+        return torch.special.expit(-self.beta * (levels - self.mu))
