@@ -13,7 +13,7 @@ from hpcslmc.errors import UserError
 if TYPE_CHECKING:
     from hpcslmc.effective import EffectiveModel
     from hpcslmc.parallel.world import World
-    from hpcslmc.physics.hamiltonian import Hamiltonian
+    from hpcslmc.physics.ensemble import Ensemble
     from hpcslmc.weight.method import ExactWeight
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
 )
 """Effective models."""
 _FORCES_IN_GROUPS = {"gives_forces": True, "shares_ranks": True}
-WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" = Registry(
+WEIGHTS: "Registry[Callable[[Ensemble, World], ExactWeight]]" = Registry(
     {
         "diagonalise": Builtin(
             "hpcslmc.weight.diagonalise:Diagonalise", {"gives_forces": True, "shares_ranks": False}
@@ -145,7 +145,7 @@ WEIGHTS: "Registry[Callable[[Hamiltonian, float, float, World], ExactWeight]]" =
     },
     taken=("auto",),
 )
-"""Exact weights, made of the Hamiltonian, beta, mu and the ranks that share each evaluation."""
+"""Exact weights, made of the ensemble and the ranks that share each evaluation."""
 
 
 def import_module(name: str) -> str:
