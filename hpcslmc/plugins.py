@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Builtin:
-    """Where something of the program's own is, and what it declares.
+    """Built-in entry: the place of its code and what it declares.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return found
 
     def declared(self, name: str, attribute: str, default: object = None) -> Any:
-        """What an entry declares as a class attribute.
+        """Return a class attribute of an entry.
 
         The program's own are not imported for what the registry says of them.
         """

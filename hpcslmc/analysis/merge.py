@@ -15,8 +15,9 @@ SHARED = (
     "measure",
     "sampling.bin_size",
 )
-"""Sections and keys of a job that runs have to share before their chains are put together,
-beside temperature and chemical potential.
+"""Sections and keys of a job that merged runs have to share.
+
+Temperature and chemical potential are compared beside them.
 """
 
 
@@ -24,9 +25,7 @@ TUNABLE = {
     "temperature": ("ensemble.temperature", "ensemble.rungs"),
     "mu": ("hamiltonian.mu", "ensemble.filling"),
 }
-"""Attributes of results, the keys that fix them, and those by which thermalisation tunes them
-instead.
-"""
+"""Attributes of results, with the keys that fix and those that tune them in thermalisation."""
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
@@ -172,7 +171,7 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
 
 
 def _tuned_apart(one: str, first: Results, other: str, second: Results, tuned: list[str]) -> str:
-    """Why runs that were tuned to different values are not merged, and what to do instead."""
+    """Tell why runs that were tuned to different values are not merged, and what to do instead."""
     found = " and ".join(
         f"{name} ({getattr(first, name).tolist()} and {getattr(second, name).tolist()})"
         for name in tuned

@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 
 MISSED = "missed: "
-"""Begins a doubt about what was to be reached, not about an error."""
+"""Prefix of a doubt about what was to be reached, not about an error."""
 MISSED_ERRORS, MISSED_SHARE = 3.0, 0.002
-"""Standard errors, and share of the filling, by which the density may differ from it without a
-word.
-"""
+"""Standard errors, and share of the filling, up to which a missed filling is no doubt."""
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
 

@@ -64,7 +64,7 @@ class Estimate:
 
     @property
     def doubts(self) -> list[str]:
-        """Why the error cannot be trusted, in a few words each; empty if it can."""
+        """Reasons why the error cannot be trusted, in a few words each; empty if it can."""
         if self.unknown:
             return [UNKNOWN + self.unknown]
         found = (

@@ -48,8 +48,9 @@ def set_aside(directory: Path) -> None:
 
 
 def keep_damaged(newest: Path) -> None:
-    """Give a damaged newest checkpoint another name, so that it does not push out the good one
-    before it.
+    """Give a damaged newest checkpoint another name.
+
+    It would push out the good one before it otherwise.
     """
     if newest.exists():
         with _usable(newest.parent):

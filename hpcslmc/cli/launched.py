@@ -1,4 +1,4 @@
-"""How a job was launched, and what that means for it."""
+"""Checks of how a job was launched: tasks, ranks and the end of its time."""
 
 import math
 
@@ -8,8 +8,9 @@ from hpcslmc.parallel.world import World
 
 
 def ends_at(job: Job, started: float) -> tuple[float, str]:
-    """Return when the job has to be over, in seconds since the epoch, by its own wall time or by
-    Slurm's; and a remark if Slurm's makes no sense.
+    """Return when the job has to be over, in seconds since the epoch, and a remark on it.
+
+    The end is that by its own wall time or by Slurm's; the remark tells if Slurm's makes no sense.
     """
     own = started + job.output.wall_time_s if job.output.wall_time_s is not None else math.inf
     slurm, remark = environment.slurm_end(started)
@@ -34,14 +35,15 @@ def several_alone(world: World) -> str:
 
 
 def is_first_task() -> bool:
-    """Whether this is the first task of the launcher's, which speaks for all."""
+    """Tell whether this is the first task of the launcher's, which speaks for all."""
     launched = environment.launched()
     return launched is None or launched.task == 0
 
 
 def unused_tasks(world: World) -> str:
-    """Return a remark if a Slurm job of several tasks runs one rank that nothing launched, as a
-    script's python without srun.
+    """Return a remark if a Slurm job of several tasks runs one rank that nothing launched.
+
+    Such as a script's python without srun.
     """
     tasks = environment.allocated_tasks()
     if world.size > 1 or tasks < 2 or environment.launched():

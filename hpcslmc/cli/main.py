@@ -1,5 +1,6 @@
-"""Command line: ``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml``
-checks one.
+"""Command line: run, validate, status, report, merge.
+
+``python -m hpcslmc.run job.toml`` runs or resumes a job, ``... validate job.toml`` checks one.
 
 ``status``, ``report`` and ``merge`` look at what runs have left, and know nothing of MPI.
 
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace | None:
-    """What the command line asks for; None if that was help, which is printed."""
+    """Parse the command line; returns None if it asked for help, which is printed."""
     parser = Parser(
         prog="python -m hpcslmc.run",
         description="Self-learning Monte Carlo of spin-fermion lattice models.",

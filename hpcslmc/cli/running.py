@@ -128,8 +128,9 @@ class RunningJob:
             say(self.task.world, remark)
 
     def run(self) -> None:
-        """Run the job to its end and write the results, or leave it where the ranks have decided
-        so; ``left`` tells why.
+        """Run the job to its end and write the results, or leave it where the ranks decide so.
+
+        ``left`` tells why.
         """
         try:
             self.simulation.run(self._after_unit)

@@ -41,24 +41,27 @@ class FreeElectrons:
 
     @property
     def frequencies(self) -> np.ndarray:
-        """(5,) float64, imaginary frequencies in equal ratios from the lowest Matsubara frequency
-        pi / beta to 4 t, where the bands end.
+        """(5,) float64, imaginary frequencies in equal ratios.
+
+        They run from the lowest Matsubara frequency pi / beta to 4 t, where the bands end.
         """
         lowest = math.pi / self.beta
         widest = max(spectral_bound(self.t, 0.0), 2.0 * lowest)
         return np.geomspace(lowest, widest, FREQUENCIES)
 
     def propagators(self, shape: tuple[int, int]) -> np.ndarray:
-        """Re g_w(k) and Im g_w(k), g_w(k) = 1 / (i w + mu - e_k): (10, sites) float64 at the
-        momenta of a lattice.
+        r"""Return Re g_w(k) and Im g_w(k) at the momenta of a lattice, (10, sites) float64.
+
+        .. math:: g_w(k) = 1 / (i w + \mu - e_k)
 
         Scaled to a mean square of 1 on a large lattice, by factors that do not depend on this one.
         """
         return self._normalised(self._propagators, shape)
 
     def bubbles(self, shape: tuple[int, int]) -> np.ndarray:
-        r"""What couples two spins in second order, at each frequency: (5, sites) float64, scaled
-        likewise.
+        r"""Return the coupling of two spins in second order at each frequency, (5, sites) float64.
+
+        Scaled as ``propagators``.
 
         .. math:: b_w(q) = {\rm Re} \frac1N \sum_k g_w(k) g_w(k + q) - b_0
 

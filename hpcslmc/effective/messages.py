@@ -22,16 +22,15 @@ HIDDEN = 4
 
 
 def hartley(length: int) -> np.ndarray:
-    """(length, length), the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) /
-    sqrt(length).
-    """
+    """Return the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) / sqrt(length)."""
     angle = 2.0 * np.pi * np.outer(np.arange(length), np.arange(length)) / length
     return (np.cos(angle) + np.sin(angle)) / math.sqrt(length)
 
 
 def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
-    r"""Structure factors of shells of the infinite lattice, at the momenta of a lattice: (shells,
-    sites).
+    r"""Return the structure factors of shells at the momenta of a lattice, (shells, sites).
+
+    The shells are those of the infinite lattice:
 
     .. math:: \varphi_n(k) = z_n^{-1/2} \sum_{r \in Z^2, |r|^2 = d_n} \cos(k \cdot r)
 
@@ -158,8 +157,10 @@ class Messages(EffectiveModel):
         )
 
     def initialise(self, stream: Stream) -> None:
-        """Random weights, kernels small (the electrons' functions have sharp peaks), no site
-        energies: the linear model to start with.
+        """Draw random weights, with small kernels and no site energies.
+
+        The electrons' functions have sharp peaks, hence small kernels; without site energies the
+        model starts as the linear one.
         """
         gain = {"kernel": 0.3, "project": 1.0, "mix": 1.0, "gate": 0.1, "energy": 0.0, "bias": 0.0}
         with torch.no_grad():
@@ -178,16 +179,14 @@ class Messages(EffectiveModel):
         ).flatten(-2)
 
     def convolve(self, kernels: Tensor, fields: Tensor) -> Tensor:
-        """Fields (channels, ..., sites) each smeared with its kernel, given by weights (channels,
-        waves).
-        """
+        """Smear fields (channels, ..., sites) with kernels of weights (channels, waves)."""
         spectra = (kernels @ self._waves.to(kernels.dtype)).reshape(
             len(kernels), *[1] * (fields.ndim - 2), self.sites
         )
         return self.transform(spectra * self.transform(fields))
 
     def correlations(self, spins: Tensor) -> Tensor:
-        """What the couplings multiply, (chains, couplings).
+        """Return the correlations that the couplings multiply, (chains, couplings).
 
         Sums over pairs of sites, by shell and by bubble.
         """
@@ -239,8 +238,9 @@ class Messages(EffectiveModel):
         return log_weight
 
     def _sum_up(self, block: dict[str, Tensor], invariants: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Hidden units (hidden, chains, sites) of invariants (n, chains, sites), and their energy
-        (chains,) float64.
+        """Return hidden units (hidden, chains, sites), and their energy (chains,) float64.
+
+        ``invariants`` are (n, chains, sites) each.
         """
         inputs = torch.cat(invariants)
         hidden = silu(torch.addmm(block["bias"], block["mix"], inputs.flatten(1))).reshape(

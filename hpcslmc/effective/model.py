@@ -21,7 +21,7 @@ from hpcslmc.streams import Stream
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model is built from, on a lattice of any size.
+    """Name and settings of a model, for a lattice of any size.
 
     Parameters
     ----------
@@ -85,13 +85,14 @@ class EffectiveModel(nn.Module, ABC):
         self._batches = Batches()
 
     def initialise(self, stream: Stream) -> None:
-        """Starting parameters, close to the linear model; ``stream`` is one chain's, the same on
-        all ranks.
+        """Draw starting parameters, close to the linear model.
+
+        ``stream`` is one chain's, the same on all ranks.
         """
 
     @abstractmethod
     def correlations(self, spins: Tensor) -> Tensor:
-        """What the couplings multiply, (chains, couplings).
+        """Return the correlations that the couplings multiply, (chains, couplings).
 
         Sums over the lattice, such as S_i . S_j over pairs of sites.
         """
@@ -101,8 +102,9 @@ class EffectiveModel(nn.Module, ABC):
         return self.correlations(spins) @ self.couplings + self.sites * self.constant
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient; builds no graph
-        for theta.
+        """Evaluate log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient.
+
+        No graph is built for theta.
         """
         evaluate = self._with_forces if forces else self._without_forces
         parts = self._batches.map(lambda rows: evaluate(spins[rows]), len(spins))
@@ -121,8 +123,7 @@ class EffectiveModel(nn.Module, ABC):
 
 
 class ShellModel(EffectiveModel):
-    r"""A model whose vectors are smeared shell by shell, the couplings K_n = beta J_n belonging to
-    shells too.
+    r"""A model whose kernels, and couplings K_n = beta J_n, belong to shells of distance.
 
     .. math::
 
@@ -140,8 +141,9 @@ class ShellModel(EffectiveModel):
         self.register_buffer("_smearing_index", torch.as_tensor(index), persistent=False)
 
     def kernel(self, weights: Tensor) -> Tensor:
-        """Shell-wise kernels, (..., sites, sites), from weights (..., n_max + 1) of shells
-        0..n_max.
+        """Return shell-wise kernels (..., sites, sites) of weights (..., n_max + 1).
+
+        The weights are those of shells 0..n_max.
         """
         padded = torch.cat((weights, weights.new_zeros(*weights.shape[:-1], 1)), -1)
         flat = padded.index_select(-1, self._smearing_index.flatten())

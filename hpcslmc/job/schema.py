@@ -47,20 +47,24 @@ class EnsembleSection(Section):
         | Annotated[tuple[Positive, ...], Strict(False), Tag("several")],
         Discriminator(_one_or_several),
     ]
-    """Temperature in units of t (k_B = 1); a list, in order, is a ladder of temperatures, each with
-    all chains.
+    """Temperature in units of t (k_B = 1), or a list of them.
+
+    A list, in order, is a ladder of temperatures, each with all chains.
     """
     rungs: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """Temperatures of a ladder whose ends are the two of the list; thermalisation spaces the others
-    for even exchange.
+    """Number of temperatures of a ladder whose ends are the two of the list.
+
+    Thermalisation spaces the others for even exchange.
     """
     exchange: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Samples between two turns of exchange between neighbouring temperatures of a list; 0 for
-    independent runs.
+    """Samples between two turns of exchange between neighbouring temperatures of a list.
+
+    0 for independent runs.
     """
     filling: Annotated[float, Field(gt=0, lt=2)] | None = None
-    """Electrons per site that thermalisation tunes the chemical potential to, whatever mu is; it is
-    frozen from then on.
+    """Electrons per site that thermalisation tunes the chemical potential to, whatever mu is.
+
+    The potential is frozen from then on.
 
     Thermalisation goes on, up to ``LONGEST_FILLING`` times as long, until the density is known to
     0.06 per cent.
@@ -81,7 +85,7 @@ class EnsembleSection(Section):
 
     @property
     def is_ladder(self) -> bool:
-        """Whether a list of temperatures was given."""
+        """True if a list of temperatures was given."""
         return isinstance(self.temperature, tuple)
 
 
@@ -89,7 +93,7 @@ class WeightSection(Section):
     """The exact fermion weight."""
 
     method: str = "auto"
-    """How the exact weight is computed: auto or a key of ``WEIGHTS``."""
+    """Method that computes the exact weight: auto or a key of ``WEIGHTS``."""
 
 
 class EffectiveSection(Section):
@@ -100,8 +104,9 @@ class EffectiveSection(Section):
     model: str = "attention"
     """Architecture of log W_eff: a key of ``MODELS``."""
     start_from: PathName | None = None
-    """Model file or output directory of an earlier run whose model, of any lattice size, is where
-    learning starts; of a ladder the nearest temperature's.
+    """Model file or output directory of an earlier run whose model is where learning starts.
+
+    Of any lattice size; of a ladder the nearest temperature's model.
     """
 
     @property
@@ -127,8 +132,9 @@ class ThermalisationSection(Section):
     """Exact moves before anything is learned or kept."""
 
     moves: Count = 50
-    """Exact moves of every chain before anything is learned or kept; more where a filling, or the
-    spacing of a ladder, takes them.
+    """Exact moves of every chain before anything is learned or kept.
+
+    More where a filling, or the spacing of a ladder, takes them.
     """
 
 
@@ -141,12 +147,11 @@ class LearningSection(Section):
     0 takes start_from as it is.
     """
     configurations: Count = 80
-    """Exact configurations that each chain adds to the data before the first round and in every
-    round.
-    """
+    """Exact configurations that each chain adds to the data before the first and in every round."""
     budget: Count | None = None
-    """Most exact evaluations, over all chains, that learning may take; if none is given, rounds and
-    configurations set it.
+    """Most exact evaluations, over all chains, that learning may take.
+
+    If none is given, rounds and configurations set it.
     """
     steps: Count = 800
     """Gradient steps of a round."""
@@ -159,21 +164,21 @@ class LearningSection(Section):
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the chains kept for validation."""
     replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
-    """Data files or output directories of earlier runs, of lattices of any size, whose exact
-    evaluations are learned from too.
+    """Data files or output directories of earlier runs, whose evaluations are learned from too.
+
+    Of lattices of any size.
     """
     keep_data: bool = False
-    """Whether to write the exact evaluations that were learned from to data.h5, for other runs to
-    replay.
-    """
+    """Write the exact evaluations that were learned from to data.h5, for other runs to replay."""
 
 
 class SamplingSection(Section):
     """Chains, moves and samples."""
 
     method: Literal["slmc", "guided", "exact"] = "slmc"
-    """Self-learning Monte Carlo; exact HMC guided by the learned model; or the exact moves alone as
-    a baseline.
+    """Sampler: self-learning Monte Carlo (slmc), guided HMC, or the exact moves alone.
+
+    "guided" is exact HMC guided by the learned model; "exact" serves as a baseline.
     """
     exact_move: Literal["hmc", "metropolis"] = "hmc"
     """Move under the exact weight.
@@ -205,7 +210,7 @@ class SamplingSection(Section):
 
     @property
     def by_forces(self) -> bool:
-        """Whether the moves between samples need exact forces."""
+        """True if the moves between samples need exact forces."""
         return self.method == "guided" or (self.method == "exact" and self.exact_move == "hmc")
 
 
@@ -221,12 +226,14 @@ class MeasureSection(Section):
     The spins are measured at every sample.
     """
     fluctuations: Interval = 0
-    """...of the electrons' own fluctuations, for specific heat and compressibility (a
-    diagonalisation each); divides bin_size; 0 for none.
+    """...of the electrons' own fluctuations (a diagonalisation each); divides bin_size.
+
+    They give specific heat and compressibility; 0 for none.
     """
     drude_weight: Interval = 0
-    """...of hopping energy and Drude weight (a diagonalisation with eigenvectors each); divides
-    bin_size; 0 for none.
+    """...of hopping energy and Drude weight; divides bin_size.
+
+    A diagonalisation with eigenvectors each; 0 for none.
     """
     structure_factor: Interval = 10
     """...of the spin structure factor on the whole Brillouin zone; 0 for none."""
@@ -264,7 +271,7 @@ class MeasureSection(Section):
 
 
 class OutputSection(Section):
-    """Where and how often files are written."""
+    """Folder of the files, and how often they are written."""
 
     directory: PathName = "out"
     """Folder of checkpoint.h5 and results.h5, relative to where the program is started.

@@ -47,8 +47,9 @@ class DataSet:
         return self._count
 
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
-        """One configuration of every chain, (chains, sites, 3), with its exact log W and tangential
-        forces (zero if unknown).
+        """Add one configuration of every chain, (chains, sites, 3), with its exact evaluation.
+
+        Of this log W and the tangential forces are kept (zero if unknown).
         """
         forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
         tangential = forces - (forces * spins).sum(-1, keepdim=True) * spins

@@ -10,8 +10,9 @@ MOMENTUM, SECOND_MOMENT, PRECONDITIONER = 0.9, 0.99, 0.95
 REFRESH_EVERY = 10
 """Steps between two updates of the eigenbases."""
 DAMPING = 1e-3
-"""Share of the mean eigenvalue added to L and R when their eigenbases turn, so that rounding cannot
-choose the basis of an empty space.
+"""Share of the mean eigenvalue added to L and R when their eigenbases turn.
+
+Otherwise rounding could choose the basis of an empty space.
 """
 EPSILON = 1e-6
 

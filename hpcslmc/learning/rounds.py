@@ -98,7 +98,7 @@ class SelfLearning:
 
     @property
     def finished(self) -> bool:
-        """Whether the parameters are frozen."""
+        """True if the parameters are frozen."""
         return self.stage == "finished"
 
     @property

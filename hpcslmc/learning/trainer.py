@@ -60,8 +60,9 @@ def check_identical(model: EffectiveModel, world: World) -> None:
 
 
 def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Tensor]:
-    """log W_eff (batch,) and its tangential gradient (batch, sites, 3), differentiable in the
-    parameters.
+    """Return log W_eff (batch,) and its tangential gradient (batch, sites, 3).
+
+    Both are differentiable in the parameters.
     """
     spins = spins.detach().requires_grad_()
     log_weight = model(spins)
@@ -150,7 +151,7 @@ class Trainer:
 
     @property
     def is_linear(self) -> bool:
-        """Whether least squares are all there is to learn: no parameter takes gradient steps."""
+        """True if least squares are all there is to learn: no parameter takes gradient steps."""
         return not self.parameters
 
     def _fresh_optimiser(self) -> SOAP | None:
@@ -158,8 +159,9 @@ class Trainer:
         return SOAP(self.parameters, lr=self.rate) if self.parameters else None
 
     def fit_linear(self) -> None:
-        """Set the couplings of the linear readout by least squares of what the rest of the model
-        leaves of log W. Collective.
+        """Fit the couplings of the linear readout by least squares. Collective.
+
+        The target is what the rest of the model leaves of log W.
         """
         with torch.no_grad():
             self.model.couplings.zero_()
@@ -199,8 +201,9 @@ class Trainer:
         return replay.read(rows[self.world.rank :: self.world.size], self.data.stacked()[1].device)
 
     def start_round(self, fit_linear: bool = False) -> None:
-        """Fresh optimiser and schedule over all data collected so far; least squares for the
-        couplings if wanted. Collective.
+        """Start a round: fresh optimiser and schedule over all data so far. Collective.
+
+        With ``fit_linear`` the couplings are set by least squares first.
         """
         self._optimiser = self._fresh_optimiser()
         if fit_linear:
@@ -225,11 +228,11 @@ class Trainer:
 
     @property
     def round_finished(self) -> bool:
-        """Whether all gradient steps of the round are done."""
+        """True if all gradient steps of the round are done."""
         return self.step == self.steps
 
     def train_step(self) -> None:
-        """One gradient step on a fresh batch.
+        """Take one gradient step on a fresh batch.
 
         Collective: one allreduce of gradient, loss and mean error. A model that is all least
         squares has no such step to take, and the round is over.
@@ -274,8 +277,9 @@ class Trainer:
             self._check()
 
     def _check(self) -> None:
-        """Validate; keep the parameters if they are the best so far, go back to the best if they
-        are far off.
+        """Validate the model, and keep its parameters if they are the best so far.
+
+        If they are far off, go back to the best.
         """
         mse = self.validate()
         self.curve.append(
@@ -361,8 +365,9 @@ class Trainer:
     def _gradient(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Gradient of the summed loss, flat, and (summed loss, summed error); zero without
-        configurations.
+        """Return the gradient of the summed loss, flat, and (summed loss, summed error).
+
+        Zero without configurations.
         """
         if not len(spins):  # a rank whose chains all validate
             return torch.zeros_like(parameters_to_vector(self.parameters)), log_weight.new_zeros(2)
@@ -406,7 +411,7 @@ class Trainer:
         return list(spins.split(max(1, CHUNK_SITES // model.sites))) if len(spins) else []
 
     def state_dict(self) -> dict:
-        """Where the round stands; the model's parameters are saved with the model."""
+        """State of the round; the model's parameters are saved with the model."""
         if not self.curve:  # before the first round
             return {"stream": self.stream.state_dict()}
         state = self._optimiser.state if self._optimiser else {}

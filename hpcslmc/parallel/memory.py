@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Batches:
-    """How many chains a device works on at once: all, until its memory does not hold them.
+    """Number of chains that a device works on at once: all, until its memory does not hold them.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from hpcslmc.parallel.world import World
 
 @dataclass(frozen=True)
 class Ranks:
-    """Who shares what with this rank.
+    """Communicators of this rank, its device and its chains.
 
     Attributes
     ----------
@@ -41,8 +41,9 @@ class Ranks:
         ranks_per_chain: int = 1,
         device: torch.device | str = "cpu",
     ) -> "Ranks":
-        """Divide a job's ranks into groups of ``ranks_per_chain``, and the chains among the
-        groups. Collective.
+        """Divide a job's ranks into groups, and the chains among the groups. Collective.
+
+        Each group has ``ranks_per_chain`` ranks.
         """
         copy, group = world.split(ranks_per_chain)
         return cls(world, copy, group, device, ChainBlock.of(copy, chains))

@@ -1,1 +1,1 @@
-"""What is simulated: lattices and the Hamiltonian of electrons coupled to classical spins."""
+"""Lattices and the Hamiltonian of electrons coupled to classical spins."""

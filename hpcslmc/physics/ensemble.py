@@ -41,7 +41,7 @@ class Ensemble:
 
     @property
     def is_half_filled(self) -> bool:
-        """Whether symmetry makes the density 1 for all spins."""
+        """True if symmetry makes the density 1 for all spins."""
         return self.hamiltonian.is_half_filled(self.mu)
 
     def occupation(self, levels: Tensor) -> Tensor:

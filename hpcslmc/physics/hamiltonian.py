@@ -122,7 +122,7 @@ class Hamiltonian:
 
     @cached_property
     def is_bipartite(self) -> bool:
-        """Whether every bond joins two sublattices.
+        """True if every bond joins two sublattices.
 
         A graph is bipartite where its double cover, two copies of the sites joined crosswise, falls
         into twice as many pieces.
@@ -134,7 +134,7 @@ class Hamiltonian:
         return pieces[1] == 2 * pieces[0]
 
     def is_half_filled(self, mu: float) -> bool:
-        """Whether symmetry makes the density 1 for all spins and at every temperature.
+        """True if symmetry makes the density 1 for all spins and at every temperature.
 
         On a bipartite lattice time reversal, with a sign on one sublattice, turns h(S) into -h(S):
         levels come in pairs of E and -E, and mu = 0 is their middle.
@@ -200,8 +200,9 @@ class Hamiltonian:
         return torch.kron(hopping, torch.eye(2, dtype=torch.complex128, device=self.device))
 
     def dense(self, spins: Tensor) -> Tensor:
-        """Dense matrices, (chains, 2 sites, 2 sites) complex128, of spins (chains, sites, 3)
-        float64.
+        """Return dense matrices h(S), (chains, 2 sites, 2 sites) complex128.
+
+        ``spins`` are (chains, sites, 3) float64.
         """
         self.check_spins(spins)
         h = self._hopping.repeat(len(spins), 1, 1)
@@ -230,8 +231,9 @@ class Hamiltonian:
 
     @cached_property
     def _hops(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sites that each site is joined to, and the matrix elements: (sites, hops) each, the sites
-        with fewer hops than others filled up with hops to themselves of amplitude 0.
+        """Return the neighbours of each site, and the matrix elements to them: (sites, hops) each.
+
+        Sites with fewer hops than others are filled up with hops to themselves of amplitude 0.
         """
         counts = np.diff(self.hopping.indptr)
         place = np.arange(counts.max()) < counts[:, None]

@@ -49,23 +49,26 @@ class Lattice:
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """(sites, 4) int, the sites at +x, +y, -x, -y; each bond is met once in the first two
-        columns.
+        """(sites, 4) int, the sites at +x, +y, -x, -y.
+
+        Each bond is met once in the first two columns.
         """
         forward = np.array(STEPS)
         return self._index(self.coordinates[:, None] + np.concatenate((forward, -forward)))
 
     @cached_property
     def momenta(self) -> np.ndarray:
-        """(sites, 2) float64, the momenta (kx, ky) of the Brillouin zone, each from 0 to below 2 pi
-        in the order of the sites.
+        """(sites, 2) float64, the momenta (kx, ky) of the Brillouin zone in the order of the sites.
+
+        Each component runs from 0 to below 2 pi.
         """
         return 2.0 * np.pi * self.coordinates / np.array(self.shape)
 
     @cached_property
     def adjacency(self) -> np.ndarray:
-        """(sites, sites) float64, the number of bonds between two sites (2 across a direction of
-        length 2).
+        """(sites, sites) float64, the number of bonds between two sites.
+
+        It is 2 across a direction of length 2.
         """
         matrix = np.zeros((self.sites, self.sites))
         for column in self.neighbours.T:
@@ -88,8 +91,7 @@ class Lattice:
         return np.unique(self.distance2)[1:]
 
     def shell_index(self, shells: np.ndarray) -> np.ndarray:
-        """(sites, sites) int, which entry of ``shells`` (squared distances) a pair of sites belongs
-        to.
+        """Return the index in ``shells`` of the squared distance of each pair: (sites, sites) int.
 
         Pairs in no listed shell get ``len(shells)``.
         """
@@ -120,7 +122,7 @@ class Lattice:
 
     @property
     def has_staggered_momentum(self) -> bool:
-        """Whether (pi, pi) is a momentum of the lattice: both lengths even."""
+        """True if (pi, pi) is a momentum of the lattice: both lengths even."""
         return self.shape[0] % 2 == 0 and self.shape[1] % 2 == 0
 
     @cached_property

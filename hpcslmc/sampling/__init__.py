@@ -38,8 +38,9 @@ def make_move(
     local: LocalChanges | None = None,
     guide: Callable[[Tensor], Tensor] | None = None,
 ) -> Move:
-    """The reversible move of that name under a density, with a cautious step, and length of a
-    trajectory, that are to be tuned.
+    """Make the reversible move of that name under a density.
+
+    It starts with a cautious step, and length of a trajectory, that are to be tuned.
     """
     if name == "hmc":
         return HMC(density, stream, trajectory, guide=guide)

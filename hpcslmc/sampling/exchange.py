@@ -140,7 +140,7 @@ class Exchange:
             self._last_end[there] = end
 
     def chain_state(self) -> dict:
-        """What belongs to ladders: arrays with the ladder as first axis."""
+        """Return the state of each ladder: arrays with the ladder as first axis."""
         return {
             "replica": self.replica,
             "trips": self.trips,
@@ -150,7 +150,7 @@ class Exchange:
         }
 
     def state_dict(self) -> dict:
-        """What is the same for all ladders."""
+        """Return the state that all ladders share."""
         return {"turn": self.turn, "stream": self.stream.state_dict(), "tried": self.tried}
 
     def load(self, chain_state: dict, state: dict) -> None:

@@ -17,12 +17,14 @@ TARGET_ACCEPTANCE = 0.8
 MOST_STEPS = 1000
 """Leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
-"""Longest step by the guide's forces, between two evaluations of the density; at least three are
-made.
+"""Longest step by the guide's forces, between two evaluations of the density.
+
+At least three are made.
 """
 MISGUIDED = 2.0
-"""A guide that leaves so many times the squared forces is worse than none, whatever the noise of
-one move.
+"""Ratio of squared forces with and without a guide above which the guide is given up.
+
+Such a guide is worse than none, whatever the noise of one move.
 """
 SHORT, LONG = 0.01, 2.0
 """Lengths between which tuning looks for the best."""
@@ -90,8 +92,9 @@ def _tuning(
     forces: Tensor,
     unguided: Tensor,
 ) -> Tensor:
-    """Columns of ``Tuning``, (chains, 10), from numbers (chains,); those of a trajectory that has
-    diverged count as zero.
+    """Return the columns of ``Tuning``, (chains, 10), from numbers (chains,).
+
+    Those of a trajectory that has diverged count as zero.
     """
     finite = gain.isfinite()
     likely = torch.where(finite, gain.clamp_max(0.0).exp(), 0.0)
@@ -234,8 +237,9 @@ class HMC:
         guiding: Tensor | None,
         time: Tensor,
     ) -> tuple[Tensor, Tensor, Evaluation, Tensor | None]:
-        """One leapfrog step of a time (chains, 1, 1); by way of the guide if there is one, whose
-        forces at the spins are ``guiding``.
+        """Make one leapfrog step of a time (chains, 1, 1), by way of the guide if there is one.
+
+        ``guiding`` are the guide's forces at the spins.
         """
         if guiding is None or self.guide is None:
             momenta = momenta + 0.5 * time * _tangential(evaluation.known_forces, spins)
@@ -264,8 +268,9 @@ class HMC:
         )
 
     def tune(self, means: Sequence[float]) -> None:
-        """Adapt the step size to the acceptance of the last move, and the length if it is to be
-        found; before sampling only.
+        """Adapt the step size to the acceptance of the last move, and the length if it is tuned.
+
+        For thermalisation only.
 
         The length climbs to where an independent value of log W takes the fewest evaluations
         (Robbins-Monro, as the step size): these grow as the length, or half as fast while one is
@@ -311,8 +316,9 @@ class HMC:
             self.length = other.length
 
     def start_with_one_step(self, tunings: int) -> None:
-        """Start tuning from trajectories of one step, since a guide's own steps are short, and
-        change as little as after so many tunings.
+        """Start tuning from trajectories of one step, as if after so many tunings.
+
+        A guide's own steps are short; a high count makes the changes small.
         """
         self.step_size, self.tunings = self.length, tunings
 

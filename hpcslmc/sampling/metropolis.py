@@ -30,8 +30,9 @@ class LocalChanges(Protocol):
         proposals: Tensor,
         thresholds: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Test one new spin of every site, in turn: accepted where log W changes by more than the
-        threshold.
+        """Test one new spin of every site, in turn.
+
+        It is accepted where log W changes by more than the threshold.
 
         Parameters
         ----------
@@ -145,8 +146,10 @@ class Metropolis:
         return spins, evaluation, accepted
 
     def tune(self, means: Sequence[float]) -> None:
-        """Adapt the width to the acceptance of the last move (Robbins-Monro); for thermalisation
-        only.
+        """Adapt the width to the acceptance of the last move (Robbins-Monro).
+
+        For thermalisation only.
+
         """
         (acceptance,) = means
         self.tunings += 1

@@ -66,9 +66,7 @@ class Move(Protocol):
         ...
 
     def take_over(self, other: "Move") -> None:
-        """Go on in the place of a move of the same kind under another density: with its
-        parameters, and where its random numbers are.
-        """
+        """Take over parameters and random numbers of a like move under another density."""
         ...
 
     def describe(self) -> str:

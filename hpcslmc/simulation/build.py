@@ -1,6 +1,4 @@
-"""Build the parts of a simulation at one temperature: weight, moves, model, learning,
-measurements.
-"""
+"""Construction of a simulation's parts at one temperature, from weight to measurements."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +42,7 @@ def required(part: Part | None) -> Part:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all temperatures of a job share.
+    """Settings that all temperatures of a job share.
 
     Attributes
     ----------
@@ -146,8 +144,10 @@ class Parts:
 
 
 def build(place: Place) -> Parts:
-    """Build the parts of one temperature: the weight, the measurements, the model if the job has
-    one, the moves, and the learning that joins them. Collective.
+    """Build the parts of one temperature. Collective.
+
+    The weight, the measurements, the model if the job has one, the moves, and the learning that
+    joins them.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from hpcslmc.simulation.words import remarks
 
 
 def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | None:
-    """What a simulation has found so far, on the root. Collective."""
+    """Collect what a simulation has found so far, on the root. Collective."""
     world, rungs, seconds = simulation.ranks.chains, simulation.rungs, simulation.cpu_seconds()
     ladder = simulation.job.ensemble.is_ladder
 

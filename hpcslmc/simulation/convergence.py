@@ -1,4 +1,4 @@
-"""How well the chains of a running job have mixed so far."""
+"""Convergence of the chains of a running job so far."""
 
 import math
 import time
@@ -21,8 +21,9 @@ They are measured at every sample, and slow to forget.
 """
 FEWEST_DRAWS = 20
 MOST_NUMBERS, FEWEST_BLOCKS = 2**16, 100
-"""Draws of an observable, of all chains and temperatures, beyond which they are averaged in blocks
-for a look; but as many blocks of a chain.
+"""Draws of an observable, over all chains and temperatures, beyond which blocks are averaged.
+
+For a look only; the second is the fewest blocks of a chain.
 """
 ENORMOUS = 1000
 """R-hat beyond which its size means nothing: chains that do not move at all."""
@@ -41,7 +42,7 @@ class Convergence:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look again, by this rank's clock."""
+        """True if it is time to look again, by this rank's clock."""
         return time.monotonic() >= self._next
 
     def look(self, rungs: "list[Rung]", world: World) -> None:

@@ -26,8 +26,9 @@ class Ladder:
         self.ranks, self.rungs, self.swaps = ranks, rungs, swaps
 
     def exchange(self, forces: bool) -> None:
-        """Try one turn of swaps, where there is exchange; with forces if the next moves of the
-        rungs need them.
+        """Try one turn of swaps, where there is exchange.
+
+        With forces if the next moves of the rungs need them.
         """
         if self.swaps is None:
             return
@@ -37,8 +38,9 @@ class Ladder:
             rung.chains = chains
 
     def tune(self, moves: Sequence[Move], statistics: Sequence[Tensor]) -> float:
-        """Tune each temperature's move by its last statistics (chains, numbers), as means over the
-        chains of all ranks. Collective.
+        """Tune each temperature's move by its last statistics (chains, numbers). Collective.
+
+        The moves take means over the chains of all ranks.
 
         Returns
         -------
@@ -51,6 +53,6 @@ class Ladder:
         return float(np.mean([acceptance for acceptance, *_ in means]))
 
     def _means(self, statistics: Sequence[Tensor]) -> list[list[float]]:
-        """Means over the chains of all ranks. Collective."""
+        """Return means over the chains of all ranks. Collective."""
         sums = self.ranks.chains.sum(np.array([x.sum(0).tolist() for x in statistics]))
         return (sums / self.ranks.block.total).tolist()

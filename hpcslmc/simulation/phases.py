@@ -70,7 +70,7 @@ class Phase(ABC):
 
     @property
     def finished(self) -> bool:
-        """Whether all units of work are done."""
+        """True if all units of work are done."""
         return self.done >= self.total
 
     @property
@@ -79,14 +79,16 @@ class Phase(ABC):
         return self.name
 
     def agree(self) -> None:  # noqa: B027  most phases have nothing to talk of
-        """Work out ``acceptance`` and ``idle`` of all ranks' chains where ``advance`` does not;
-        what comes of it changes no chain. Collective.
+        """Work out ``acceptance`` and ``idle`` of all ranks' chains. Collective.
+
+        Where ``advance`` does not do so; no chain depends on what comes of it.
         """
 
 
 class Thermalise(Phase):
-    """Exact moves, whose steps are tuned, as are the temperatures of a ladder and the chemical
-    potentials of a filling.
+    """Thermalisation: exact moves, whose steps are tuned, as is the ensemble.
+
+    The latter are the temperatures of a ladder and the chemical potentials of a filling.
     """
 
     name = "thermalise"
@@ -112,7 +114,7 @@ class Thermalise(Phase):
 
     @property
     def finished(self) -> bool:
-        """Whether the chains are thermalised in an ensemble that is final."""
+        """True if the chains are thermalised in an ensemble that is final."""
         return self._finished
 
 
@@ -168,7 +170,7 @@ class Learn(Phase):
 
     @property
     def finished(self) -> bool:
-        """Whether the models of all temperatures are frozen."""
+        """True if the models of all temperatures are frozen."""
         return all(learning.finished for learning in self._learnings)
 
     @property

@@ -163,8 +163,9 @@ class Rung:
         return step.tuning
 
     def move(self) -> None:
-        """Advance every chain by one sample: one self-learning proposal, or ``sampling.moves``
-        exact moves.
+        """Advance every chain by one sample.
+
+        That is one self-learning proposal, or ``sampling.moves`` exact moves.
         """
         sampling, chains = self.setting.job.sampling, self.chains
         if sampling.method == "slmc":
@@ -226,7 +227,7 @@ class Rung:
         return [NotFinite(self, name, block.first + row, sample) for name, row in first.items()]
 
     def chain_state(self) -> dict:
-        """What belongs to chains: arrays with the chain as first axis."""
+        """Return the state of each chain: arrays with the chain as first axis."""
         evaluation = vars(self.chains.evaluation)
         state = {
             "spins": self.chains.spins,
@@ -241,7 +242,7 @@ class Rung:
         )
 
     def state_dict(self) -> dict:
-        """What is the same for all chains."""
+        """Return the state that all chains share."""
         state = {
             "temperature": self.temperature,
             "mu": self.mu,

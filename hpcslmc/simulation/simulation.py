@@ -90,8 +90,9 @@ class Simulation:
             self._start()
 
     def _start(self, method: str | None = None, settings: dict | None = None) -> None:
-        """Chains that have done nothing yet; with the method and the model's settings of a
-        checkpoint, if there is one. Collective.
+        """Make chains that have done nothing yet. Collective.
+
+        The method and the model's settings are a checkpoint's, if there is one.
         """
         job, ranks, ensemble = self.job, self.ranks, self.job.ensemble
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, ranks.device)
@@ -142,7 +143,7 @@ class Simulation:
 
     @property
     def learns(self) -> bool:
-        """Whether the job has effective models."""
+        """True if the job has effective models."""
         return self.job.sampling.method != "exact"
 
     @property
@@ -162,7 +163,7 @@ class Simulation:
 
     @property
     def finished(self) -> bool:
-        """Whether all samples are there."""
+        """True if all samples are there."""
         return self.phase is self.phases[-1] and self.phase.finished
 
     def run(self, on_unit: Callable[[], bool | None] | None = None) -> None:
@@ -255,7 +256,7 @@ class Simulation:
         checkpoint.save(path, chains, shared, self.ranks.block, self.ranks.chains)
 
     def _settings(self) -> dict:
-        """What the effective models are built from; nothing without models."""
+        """Return the settings that the effective models are built from; empty without models."""
         learning = self.rungs[0].learning
         return learning.model.architecture.settings if learning else {}
 
@@ -275,8 +276,9 @@ class Simulation:
         self.ranks.chains.on_all(lambda: self._restore(path, chains, shared))
 
     def _accept(self, path: Path, chains: dict, shared: dict) -> None:
-        """Refuse what the job cannot go on from, before the arrays are read, and make room for the
-        rest. Collective.
+        """Refuse what the job cannot go on from, before the arrays are read. Collective.
+
+        Otherwise make the chains that its state goes into.
         """
         self._compare_jobs(shared)
         with _restoring(path):

@@ -1,5 +1,4 @@
-"""Schema of a job's checkpoint: the kind and the bounds of every plain value, the type and shape of
-every array.
+"""Schema of a job's checkpoint: kinds and bounds of its values, types and shapes of its arrays.
 
 A file whose checksums are right may still have been made by hand. ``check_setup`` and
 ``check_state`` compare its outline with this description before any array is read, ``check_values``
@@ -37,8 +36,9 @@ LONGEST_TEXT = 1000
 ROUNDING = 1e-6
 """Most by which rounding changes the length of a spin, or an acceptance."""
 MEASURED = ("/bins/", "/profile_")
-"""Places of what was measured. Nothing depends on it, and it is data whatever it is: an
-observable of one's own may be nan.
+"""Places of measured numbers, which may have any value.
+
+Nothing depends on them: an observable of one's own may be nan.
 """
 PIECE = 2**20
 """Numbers that are checked at once."""
@@ -55,7 +55,7 @@ class Rows:
 
 
 Kind = Callable[[object], bool] | Array | Rows | dict[str, "Kind"]
-"""What a value has to be.
+"""Kind of a value: a test of it, an array, a list, or a group of exactly these keys.
 
 Something that a function says yes to; an array; a list; a group of exactly these keys.
 """
@@ -286,7 +286,7 @@ def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
 
 
 def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
-    """What is the same for all chains of a rung."""
+    """Return the kinds of the state that all chains of a rung share."""
     job = rung.setting.job
     sampled = shared["done"] if shared["phase"] == "sample" else 0
     temperatures = job.ensemble.temperatures if job.ensemble.rungs else [rung.temperature]
@@ -355,7 +355,7 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
 
 
 def _training(trainer: Trainer, stage: str) -> dict:
-    """Where a round stands, in training or after it."""
+    """Return the kinds of a round's state, in training or after it."""
     steps = (0, trainer.steps - 1) if stage == "train" else (trainer.steps, trainer.steps)
     moments = {
         str(i): _moments(len(p), p.numel() // len(p)) for i, p in enumerate(trainer.parameters)
@@ -392,7 +392,7 @@ def _like(parameters: dict[str, Tensor]) -> dict[str, Array]:
 
 
 def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
-    """What belongs to each chain of a rung."""
+    """Return the kinds of the state of each chain of a rung."""
     sites, phase, bins = rung.setting.lattice.sites, shared["phase"], rung.bins
     if (count := saved["bins"]["deviations"].shape[-1]) != len(bins.names):
         raise ValueError(
@@ -445,7 +445,7 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
 
 
 def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:
-    """Whether the next move of a rung starts from forces."""
+    """Tell whether the next move of a rung starts from forces."""
     sampling = rung.setting.job.sampling
     if shared["phase"] == "sample":
         return sampling.by_forces
@@ -457,8 +457,9 @@ def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:
 
 
 def check_values(chains: dict, shared: dict) -> None:
-    """Check the values of this rank's arrays, whose outline is right; raises ValueError as
-    ``check_state``.
+    """Check the values of this rank's arrays, whose outline is right.
+
+    Raises ValueError as ``check_state``.
     """
     for place, tensor in _tensors(chains, "chains"):
         if any(part in place for part in MEASURED):

@@ -30,17 +30,16 @@ TUNED = 0.8
 TUNINGS = 12
 """...that many times, at equal distances; as often again as the wanted accuracy takes."""
 SPACING = 0.4
-"""Share of the moves over which the temperatures of a ladder are spaced, more if they are uneven
-then.
+"""Share of the moves over which the temperatures of a ladder are spaced.
+
+More if they are uneven then.
 """
 LONGEST_SPACING = 3
 """Times the moves of thermalisation that the spacing takes at most."""
 LONGEST_FILLING = 30
 """Times the moves of thermalisation that the filling takes at most."""
 UNEVEN = 0.35
-"""Spread of the distances between neighbouring temperatures, in units of their mean, that is no
-longer mended.
-"""
+"""Largest unevenness of a ladder that is left as it is, as of ``unevenness``."""
 FILLING_ERROR = 6e-4
 """Standard error of the density that ends its tuning, in units of the filling.
 
@@ -53,13 +52,9 @@ SLOPE_ERROR = 0.5
 CLEARLY = 5.0
 """Standard errors by which a density differs from another without doubt."""
 REACH = 40.0
-"""Temperatures beyond the ends of the spectrum within which the chemical potential of any filling
-lies.
-"""
+"""Distance from the spectrum's ends within which the chemical potential lies, in temperatures."""
 MODEL_SIDE, MODEL_COPIES = 12, 4
-"""Largest side of the lattice, and number of its configurations, from which the first chemical
-potential comes.
-"""
+"""Largest side, and number of configurations, of the lattice for the first chemical potential."""
 
 
 def spaced_evenly(temperatures: Sequence[float], acceptance: Sequence[float]) -> list[float]:
@@ -85,8 +80,9 @@ def spaced_evenly(temperatures: Sequence[float], acceptance: Sequence[float]) ->
 
 
 def unevenness(acceptance: Sequence[float]) -> float:
-    """Return the spread of the distances between neighbouring temperatures, largest less smallest
-    over their mean.
+    """Return the spread of the distances between neighbouring temperatures.
+
+    It is the largest less the smallest, over their mean.
     """
     distances = _distances(acceptance)
     return float(np.ptp(distances) / distances.mean())
@@ -97,8 +93,9 @@ def _distances(acceptance: Sequence[float]) -> np.ndarray:
 
 
 def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
-    """Return eigenvalues of h(S) for random spins, on a lattice of at most ``MODEL_SIDE`` x
-    ``MODEL_SIDE`` sites.
+    """Return eigenvalues of h(S) for random spins.
+
+    The lattice has at most ``MODEL_SIDE`` x ``MODEL_SIDE`` sites.
 
     Their density of states is close enough to that of the job's own lattice to start a chemical
     potential from.
@@ -114,8 +111,9 @@ def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
 
 
 def potential_of(filling: float, levels: np.ndarray, beta: float) -> float:
-    """Return the chemical potential at which electrons on the given levels have a filling
-    (electrons per site, 0 to 2).
+    """Return the chemical potential at which electrons on the given levels have a filling.
+
+    The filling is in electrons per site, 0 to 2.
     """
     ends = levels.min() - REACH / beta, levels.max() + REACH / beta
     return float(brentq(lambda mu: 2.0 * expit(beta * (mu - levels)).mean() - filling, *ends))
@@ -131,8 +129,7 @@ def fixed_spin_compressibility(levels: np.ndarray, beta: float, mu: float) -> np
 
 @dataclass
 class Filling:
-    r"""Search for the chemical potential of a filling, from the densities that moves measure at one
-    temperature.
+    r"""Search for the chemical potential of a filling, at one temperature, from measured densities.
 
     Intervals of moves at potentials mu_j gave mean densities n_j. The next potential solves, on the
     last half of the intervals,
@@ -179,7 +176,7 @@ class Filling:
 
     @property
     def settled(self) -> bool:
-        """Whether the density is known well enough to be the filling."""
+        """Tell whether the density is known well enough to be the filling."""
         return (
             self.error <= FILLING_ERROR * self.target
             and abs(self.reached - self.target) <= self.error
@@ -192,8 +189,9 @@ class Filling:
         self._moves += 1
 
     def end_interval(self) -> np.ndarray:
-        """Close an interval; returns the mean density and the mean squared one of each chain,
-        (chains, 2).
+        """Close an interval, and return the densities of each chain, (chains, 2).
+
+        They are the mean density and the mean squared one.
         """
         ended = self._sums / self._moves
         self.means = np.column_stack((self.means, ended[:, 0]))
@@ -242,8 +240,9 @@ class Filling:
         return found
 
     def _bracketed(self, found: float, densities: np.ndarray, spread: float) -> float:
-        """Return a potential between those that gave clearly too few and too many electrons in the
-        last three quarters of the intervals.
+        """Return a potential between those that gave clearly too few and too many electrons.
+
+        Only the last three quarters of the intervals count.
 
         The density rises with the potential, but the first intervals may not know its equilibrium
         yet.
@@ -257,11 +256,11 @@ class Filling:
         return found
 
     def chain_state(self) -> dict:
-        """What belongs to chains: arrays with the chain as first axis."""
+        """Return the state of each chain: arrays with the chain as first axis."""
         return {"means": self.means, "sums": self._sums}
 
     def state_dict(self) -> dict:
-        """What is the same for all chains."""
+        """Return the state that all chains share."""
         return {
             "points": self.points,
             "moves": self._moves,
@@ -282,8 +281,7 @@ class Filling:
 
 
 class EnsembleTuning:
-    """Search for the temperatures of a spaced ladder and the chemical potentials of a filling, in
-    thermalisation.
+    """Search for a ladder's temperatures and a filling's potentials, in thermalisation.
 
     Moves come in intervals of equal length. The ladder is spaced after 1, 3, 6, 10, ... of them,
     until exchange is even; the potentials are corrected after each of the first, later whenever
@@ -323,8 +321,9 @@ class EnsembleTuning:
         self._planned = int(TUNED * self.moves) // self._interval * self._interval
 
     def first_potential(self, temperature: float) -> float:
-        """Return the job's chemical potential, or that of its filling for electrons among random
-        spins.
+        """Return the job's chemical potential, or a first guess of that of its filling.
+
+        The guess is that for electrons among random spins.
         """
         if not self.fillings:
             return self.mu
@@ -338,8 +337,9 @@ class EnsembleTuning:
         return self.moves + max(0, ended - self._planned)
 
     def expected_moves(self, done: int) -> int:
-        """Return the moves that thermalisation will take, as far as the errors of the densities
-        tell after ``done`` of them.
+        """Return the moves that thermalisation will take.
+
+        As far as the errors of the densities tell after ``done`` of them.
         """
         if self.ended is not None:
             return self.thermalisation_end(self.ended)
@@ -429,19 +429,20 @@ class EnsembleTuning:
         return temperatures
 
     def _chain_means(self, numbers: np.ndarray) -> list[float]:
-        """Return means over all chains of numbers (chains, ...), the same bits for any number of
-        ranks. Collective.
+        """Return means over all chains of numbers (chains, ...). Collective.
+
+        They have the same bits for any number of ranks.
         """
         gathered = self.ranks.chains.gather(numbers)
         means = None if gathered is None else gathered.mean(0).tolist()
         return required(self.ranks.chains.broadcast(means))
 
     def chain_state(self) -> dict:
-        """What belongs to chains: arrays with the chain as first axis."""
+        """Return the state of each chain: arrays with the chain as first axis."""
         return {str(k): filling.chain_state() for k, filling in enumerate(self.fillings)}
 
     def state_dict(self) -> dict:
-        """What is the same for all chains."""
+        """Return the state that all chains share."""
         fillings = {str(k): filling.state_dict() for k, filling in enumerate(self.fillings)}
         return {
             "spaced": self.spaced,
@@ -457,7 +458,7 @@ class EnsembleTuning:
 
 
 def _is_triangular(number: int) -> bool:
-    """Whether a number is 1, 3, 6, 10, ....
+    """Tell whether a number is triangular: 1, 3, 6, 10, ....
 
     The times between two of them grow as what is found gets finer.
     """
@@ -465,7 +466,7 @@ def _is_triangular(number: int) -> bool:
 
 
 def _is_due(number: int) -> bool:
-    """Whether potentials are tuned after so many intervals.
+    """Tell whether potentials are tuned after so many intervals.
 
     At first after every one, later when there are 8 per cent more.
     """

@@ -1,4 +1,4 @@
-"""What a user is told of a run."""
+"""Sentences that tell a user of a run."""
 
 import math
 

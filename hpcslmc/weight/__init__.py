@@ -23,13 +23,14 @@ __all__ = [
 ]
 
 LOCAL_SITES = 16
-"""From this many sites on, Green's functions sweep faster than one diagonalisation a site
-(tools/bench/speed.py).
+"""Number of sites from which local updates by Green's functions replace evaluations.
+
+Their sweep is then faster than one diagonalisation a site (tools/bench/speed.py).
 """
 
 
 def make_weight(method: str, ensemble: Ensemble, group: World) -> ExactWeight:
-    """The weight of that name.
+    """Make the weight of that name.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ def make_weight(method: str, ensemble: Ensemble, group: World) -> ExactWeight:
 
 
 def make_local(ensemble: Ensemble, group: World) -> GreensFunctions | None:
-    """What sweeps an exact weight site by site, where that is faster than evaluations.
+    """Return the local updates of an exact weight where they beat evaluations, else None.
 
-    From ``LOCAL_SITES`` sites on.
+    They do from ``LOCAL_SITES`` sites on.
     """
     if ensemble.sites < LOCAL_SITES:
         return None
@@ -67,8 +68,9 @@ def make_local(ensemble: Ensemble, group: World) -> GreensFunctions | None:
 
 
 def make_spectrum(ensemble: Ensemble, group: World) -> Callable[[Tensor], Tensor]:
-    """All eigenvalues (chains, 2 sites) of spins (chains, sites, 3): by ScaLAPACK over a group, by
-    LAPACK or the GPU on one rank.
+    """Return all eigenvalues (chains, 2 sites) of h(S) for spins (chains, sites, 3).
+
+    By ScaLAPACK over a group, by LAPACK or the GPU on one rank.
 
     Raises
     ------

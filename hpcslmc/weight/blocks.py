@@ -31,12 +31,11 @@ WORK_BYTES = {"cpu": 2**24, "accelerator": 2**30}
 
 
 def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """log|det| (batch,) of the ring of lattice rows and, if wanted, each site's block of the
-    inverse.
+    """Return log|det| (batch,) of the ring of lattice rows and, if wanted, blocks of its inverse.
 
     ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples
-    neighbours. Returns blocks (rows, batch, n/2, 2, 2). The first reduction is the cheapest: the
-    couplings are scalings.
+    neighbours. The blocks of the inverse are each site's, (rows, batch, n/2, 2, 2). The first
+    reduction is the cheapest: the couplings are scalings.
     """
     rows, _, n, _ = diagonal.shape
     odd, bond = rows // 2, bond[:, None, None]
@@ -69,8 +68,10 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
 
 
 def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]:
-    """Matrix elements (width, width) of h between the sites of a lattice row along the shorter
-    side, and the one between each site and its neighbour in the next row.
+    """Return the matrix elements of h within a lattice row, (width, width), and between rows.
+
+    Rows run along the shorter side; the second is the element between each site and its neighbour
+    in the next row.
     """
     coordinates = hamiltonian.lattice.coordinates
     across = _direction_across(hamiltonian)
@@ -88,7 +89,7 @@ def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]
 
 
 def _direction_across(hamiltonian: Hamiltonian) -> int:
-    """Which direction leads from row to row, 0 or 1: the longer one."""
+    """Return the direction that leads from row to row, 0 or 1: the longer one."""
     return 1 if hamiltonian.lattice.shape[0] < hamiltonian.lattice.shape[1] else 0
 
 
@@ -181,8 +182,9 @@ class Blocks(Determinants):
             yield chain, shift, *_solve_rows(diagonal, self._between * scale, inverse)
 
     def _rows(self, spins: Tensor) -> Tensor:
-        """(rows, chains, n, n) complex128, the diagonal blocks of h - mu, the sites of each row
-        folded.
+        """Return the diagonal blocks of h - mu, (rows, chains, n, n) complex128.
+
+        The sites of each row are folded.
         """
         self.hamiltonian.check_spins(spins)
         spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
@@ -194,8 +196,9 @@ class Blocks(Determinants):
         return rows
 
     def _forces(self, filled: Tensor) -> Tensor:
-        """Forces in the order of the sites from the blocks X (chains, rows, width, 2, 2) of folded
-        rows, f = 1/2 + (2 / beta) X.
+        """Return forces in the order of the sites, f = 1/2 + (2 / beta) X.
+
+        The blocks X (chains, rows, width, 2, 2) are those of folded rows.
         """
         forces = self.hamiltonian.site_forces(filled, -2.0)[:, :, self._unfold]
         if _direction_across(self.hamiltonian) == 1:

@@ -1,4 +1,4 @@
-"""Exact weights that are no numbers end the job.
+"""Checks that end the job where an exact weight is not finite.
 
 They must not become silently rejected proposals.
 """
@@ -21,7 +21,7 @@ FACTORISATION_FAILURES = (torch.linalg.LinAlgError, FloatingPointError)
 
 
 class Guarded:
-    """A density whose answers are all finite.
+    """Wrap a density: end the job, and keep the configuration, if log W or a force is not finite.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Guarded:
         self.batches = Batches()
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """The density at spins (chains, sites, 3).
+        """Evaluate the density at spins (chains, sites, 3).
 
         Raises
         ------
@@ -54,15 +54,16 @@ class Guarded:
         return self._checked(spins, lambda rows: self.density.evaluate(spins[rows], forces))
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
-        """The density at spins whose evaluation at another temperature is known; raises as
-        ``evaluate``.
+        """Evaluate the density at spins whose evaluation at another temperature is known.
+
+        Raises as ``evaluate``.
         """
         return self._checked(
             spins, lambda rows: self.density.reweight(spins[rows], known.rows(rows), forces)
         )
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """The known evaluation of spins with their energy and density; raises as ``evaluate``."""
+        """Complete the known evaluation of spins by energy and density; raises as ``evaluate``."""
         return self._checked(
             spins, lambda rows: self.density.with_energy(spins[rows], known.rows(rows))
         )
@@ -91,8 +92,9 @@ class Guarded:
     def fail(
         self, spins: Tensor, evaluate: Callable[[slice], object], error: Exception
     ) -> NoReturn:
-        """End the job for an error in evaluating spins; ``evaluate`` tries some rows of them again,
-        to find the chain.
+        """End the job for an error in evaluating spins.
+
+        ``evaluate`` tries some rows of them again, to find the chain.
         """
         rows = range(len(spins)) if self.alone else ()
         self._fail(
@@ -115,7 +117,7 @@ class Guarded:
 
 
 class GuardedSweeps:
-    """Local changes whose failures are those of a guarded density.
+    """Wrap local updates: their failures are those of a guarded density.
 
     Parameters
     ----------

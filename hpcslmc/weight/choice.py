@@ -1,4 +1,4 @@
-"""Which method ``auto`` stands for.
+"""Choice of the method that ``auto`` stands for.
 
 The one that a table of measured times predicts to be the fastest.
 """
@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 
 TABLE = "costs.toml"
 UNMEASURED_SITES = 100
-"""On a device without measured times.
+"""Number of sites at which ``auto`` changes methods on a device without measured times.
 
 Dense eigenvalues below this many sites, block elimination from there on.
 """
 
 TIE = 1.1
-"""Methods this close to the fastest count as equally fast; the earlier one in the table is taken.
+"""Methods this close to the fastest count as equally fast.
+
+The earlier one in the table is taken.
 """
 
 
 @functools.cache
 def cost_table() -> dict[str, dict]:
-    """Measured times by type of device and method: (sites,) lists ``sites``, ``shifts``,
-    ``log_weight`` and ``forces`` in s.
+    """Return measured times by type of device and method.
+
+    Lists ``sites``, ``shifts``, ``log_weight`` and ``forces`` (both in s), an entry for each size.
 
     Square lattices, one configuration on one rank; ``forces`` is log W with forces. Written by
     tools/bench/weights.py --costs.
@@ -122,7 +125,7 @@ def choose_method(
 
 
 def _why(best: str, seconds: dict[str, float], usable: dict[str, float], forces: bool) -> str:
-    """Such as: predicted 5.1 ms per log W; diagonalise 7.2, blocks 6."""
+    """Return the reason, such as: predicted 5.1 ms per log W; diagonalise 7.2, blocks 6."""
     unit, scale = ("s", 1.0) if seconds[best] >= 1.0 else ("ms", 1e3)
     others = [
         f"{method} {_number(scale * s)}" + ("" if method in usable else " (without petsc4py)")

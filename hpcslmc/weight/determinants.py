@@ -1,4 +1,4 @@
-"""What follows from determinants at the Matsubara-like nodes.
+"""Log W, and at half filling the energy, from determinants at the Matsubara-like nodes.
 
 Log W, and at half filling the energy.
 """
@@ -19,8 +19,7 @@ from hpcslmc.weight.nodes import EnergySum, MatsubaraNodes, energy_sum, model_no
 
 
 class Determinants(ExactWeight):
-    r"""An exact weight whose method finds log|det A_k| of A_k = 1 + i (h - mu) / w_k at any
-    frequencies w_k.
+    r"""Exact weight from log|det A_k| of A_k = 1 + i (h - mu) / w_k at any frequencies w_k.
 
     .. math::
         \log W &= \beta\mu N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
@@ -76,7 +75,7 @@ class Determinants(ExactWeight):
         return replace(known, energy=part + rest, density=torch.ones_like(part))
 
     def _evaluation(self, log_dets: Tensor) -> Evaluation:
-        """What log|det A_k| (chains, K) at the nodes give."""
+        """Return the evaluation that follows from log|det A_k| (chains, K) at the nodes."""
         part = None if self.energies is None else self._energy(log_dets, self.energies.node_weights)
         return Evaluation(self._log_weight(log_dets), energy_part=part)
 

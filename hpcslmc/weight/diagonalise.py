@@ -10,7 +10,7 @@ from hpcslmc.weight.method import ExactWeight
 
 
 def thermodynamics(levels: Tensor, beta: float, mu: float, sites: int) -> Evaluation:
-    r"""What follows from the eigenvalues alone.
+    r"""Return log W, energy and density from the eigenvalues.
 
     .. math:: \log W = \sum_n \log\left(1 + e^{-\beta (E_n - \mu)}\right), \quad
         f(E) = \left(1 + e^{\beta (E - \mu)}\right)^{-1}

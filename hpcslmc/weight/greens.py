@@ -1,5 +1,4 @@
-r"""Changes of log W when few spins change: Green's functions at the Matsubara nodes, and whole
-Metropolis sweeps.
+r"""Green's functions at the Matsubara nodes: changes of log W with few spins, Metropolis sweeps.
 
 With the nodes (w_k, a_k), A_k = 1 + i (h - mu) / w_k as in `hpcslmc.weight.blocks`, and g_k =
 (A_k^{-1})_{PP} between the sites P of a patch, new spins on P change h by the 2x2 blocks dV_i =
@@ -38,8 +37,9 @@ PATCH_SITES = 8
 """
 
 WORK_BYTES = {"cpu": 2**26, "accelerator": 2**33}
-"""Size of the matrices of the chains that are swept together; 2^24 to 2^28 took the same time on a
-core.
+"""Most elements of the matrices of the chains that are swept together.
+
+2^24 to 2^28 took the same time on a core.
 """
 
 DRIFT_LIMIT = 1e-6
@@ -47,8 +47,7 @@ DRIFT_LIMIT = 1e-6
 
 
 class GreensFunctions:
-    r"""Green's functions at K imaginary frequencies: log W of few changed spins, and Metropolis
-    sweeps.
+    r"""Green's functions at K imaginary frequencies, for changes of log W and Metropolis sweeps.
 
     Parameters
     ----------
@@ -206,8 +205,9 @@ class GreensFunctions:
         return self.ensemble.sites * constant + self.change(log_det)
 
     def _matrices(self, spins: Tensor, order: Tensor) -> Tensor:
-        """A_k, (chains, K, 2 sites, 2 sites) complex128, with the sites of each chain in that order
-        (chains, sites).
+        """Return A_k, (chains, K, 2 sites, 2 sites) complex128.
+
+        The sites of each chain are in the given order (chains, sites).
         """
         index = (2 * order[..., None] + torch.arange(2, device=order.device)).flatten(1)
         chain = torch.arange(len(order), device=order.device)[:, None, None]
@@ -219,8 +219,7 @@ class GreensFunctions:
 
 
 class Patch:
-    """Green's functions between p sites of every chain, as they are after the changes accepted so
-    far.
+    """Green's functions between p sites of every chain, after the changes accepted so far.
 
     Attributes
     ----------
@@ -251,8 +250,9 @@ class Patch:
         )
 
     def visit(self, site: int, block: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Metropolis test of one site; ``greens`` is kept up to date for the sites behind it only.
-        Collective; O(K p^2).
+        """Test a new spin of one site by Metropolis. Collective; O(K p^2).
+
+        ``greens`` is kept up to date for the sites behind it only.
 
         Parameters
         ----------
@@ -308,8 +308,9 @@ class _Sweep:
         )
 
     def run(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
-        """Visit the sites from ``first`` on whose Schur complement is ``matrix`` (chains, K, 2
-        sites, 2 sites); overwrites it.
+        """Visit the sites from ``first`` on, whose Schur complement is ``matrix``.
+
+        ``matrix`` is (chains, K, 2 sites, 2 sites), and is overwritten.
 
         Returns its log|det| (chains, K) as it was and with the new spins, the latter if these are
         the last sites of all.
@@ -330,7 +331,7 @@ class _Sweep:
         return before + outside, None if after is None else inside + after
 
     def _visit(self, matrix: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
-        """The same for a patch, site by site."""
+        """Visit the sites of a patch one by one."""
         greens, before = _invert(matrix)
         patch = Patch(self._functions, greens)
         mine = slice(first, first + matrix.shape[-1] // 2)

@@ -33,7 +33,7 @@ PORD = 4
 
 @dataclass(frozen=True)
 class FactorisationStatistics:
-    """What MUMPS says about a factorisation, over all ranks of its team.
+    """Statistics of a factorisation by MUMPS, over all ranks of its team.
 
     Attributes
     ----------
@@ -108,8 +108,9 @@ class Matsubara(Determinants):
         return torch.as_tensor(self.group.sum(log_dets), device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W alone, of spins (chains, sites, 3); with ``forces`` everything, by block
-        elimination. Collective over the group.
+        """Evaluate spins (chains, sites, 3). Collective over the group.
+
+        Returns log W alone; with ``forces`` everything, by block elimination.
         """
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
@@ -118,8 +119,9 @@ class Matsubara(Determinants):
         return self._blocks_weight.evaluate(spins, forces=True)
 
     def statistics(self) -> FactorisationStatistics:
-        """Work and memory of the last of this rank's factorisations, of which there has to have
-        been one.
+        """Return work and memory of the last of this rank's factorisations.
+
+        There has to have been one.
         """
         return self._factorisation.statistics()
 
@@ -132,8 +134,9 @@ class Matsubara(Determinants):
 
 
 def _pattern(hamiltonian: Hamiltonian) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """Hopping with room for the diagonal blocks, and where those lie: (sites, 2, 2) int, indices
-    into its data.
+    """Return the hopping matrix with room for the diagonal blocks, and where those lie.
+
+    The latter is (sites, 2, 2) int, indices into its data.
     """
     sites, bonds = np.arange(hamiltonian.lattice.sites), hamiltonian.hopping.tocoo()
     graph = scipy.sparse.csr_matrix(
@@ -159,8 +162,9 @@ def _pattern(hamiltonian: Hamiltonian) -> tuple[scipy.sparse.csr_matrix, np.ndar
 
 
 class _Factorisation:
-    """log|det| of matrices of one sparsity pattern, by the ranks of a team together; the pattern is
-    analysed once.
+    """Factorisation of matrices of one sparsity pattern, for their log|det|.
+
+    The ranks of a team work together; the pattern is analysed once.
     """
 
     def __init__(self, pattern: scipy.sparse.csr_matrix, row_entries: int, team: World) -> None:

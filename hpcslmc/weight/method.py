@@ -13,8 +13,9 @@ from hpcslmc.physics.hamiltonian import Hamiltonian
 
 
 class ExactWeight(ABC):
-    """Exact log W(S) by some method. Every method states its accuracy and agrees with
-    ``diagonalise``.
+    """Exact log W(S) by some method.
+
+    Every method states its accuracy and agrees with ``diagonalise``.
 
     Parameters
     ----------
@@ -55,20 +56,22 @@ class ExactWeight(ABC):
 
     @abstractmethod
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W of spins (chains, sites, 3), with ``forces`` also d log W / d S; energy and density
-        where they come along.
+        """Evaluate log W of spins (chains, sites, 3), with ``forces`` also d log W / d S.
+
+        Energy and density come with it where they cost nothing more.
 
         Collective over the group of ranks that the weight was made with, if any.
         """
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
-        """As ``evaluate``, of spins whose evaluation at another temperature is known; cheap where
-        that has their spectrum.
+        """Evaluate spins whose evaluation at another temperature is known, as ``evaluate`` does.
+
+        Cheap where the known evaluation has their spectrum.
         """
         return self.evaluate(spins, forces)
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """The known evaluation of spins (chains, sites, 3) with their energy and density.
+        """Complete the known evaluation of spins (chains, sites, 3) by their energy and density.
 
         Collective over the group.
         """

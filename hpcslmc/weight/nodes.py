@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 MAX_NODES = 40
 ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))
-"""What the energy needs beside the nodes of log W, close to where these are Matsubara frequencies.
+"""Frequencies, times beta, that the energy needs beside the nodes of log W.
 
-Found by hand for beta R = 160.
+Close to where these are Matsubara frequencies. Found by hand for beta R = 160.
 """
 FIT_POINTS = 400
 CERTIFY_POINTS = 20_000
@@ -137,7 +137,7 @@ def model_tolerance(reach: float, size: int) -> float:
 
 @functools.cache
 def matsubara_nodes(beta: float, radius: float, tolerance: float = 1e-11) -> MatsubaraNodes:
-    r"""As few nodes as were found that reach the tolerance for all \|e\| <= radius.
+    r"""Return as few nodes as were found that reach the tolerance for all \|e\| <= radius.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def log_cosh(x: np.ndarray) -> np.ndarray:
 
 
 def _grid(reach: float, points: int) -> np.ndarray:
-    """(points - 1,) in (0, reach].
+    """Return a grid (points - 1,) in (0, reach].
 
     Uniform below pi, geometric above, dense towards the end, as the error oscillates.
     """
@@ -261,7 +261,7 @@ def _grow(
 
 
 def _stretch(w: np.ndarray, a: np.ndarray, fixed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A start with one more node: the same smooth ladder, sampled more finely."""
+    """Return a start with one more node: the same smooth ladder, sampled more finely."""
     count = len(w)
     if count == 1:
         return np.array([(2 * fixed + 1) * math.pi, 1.2 * w[0]]), np.array([1.0, a[0]])
@@ -299,7 +299,7 @@ def spline(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def _fit(
     w: np.ndarray, a: np.ndarray, x: np.ndarray, target: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Least squares over (log a, log w) by Gauss-Newton: (largest residual, w, a), nodes ascending.
+    """Fit (log a, log w) by Gauss-Newton: (largest residual, w, a), nodes ascending.
 
     Full steps first, which may go uphill a few times (insisting on descent creeps along a curved
     valley). Close to the tolerance, steps along ill-determined directions carry noise: they are

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 DENSE_ROWS = 3
-"""Rings of up to this many rows are treated as one dense matrix, cheaper there than a further
-reduction.
-"""
+"""Most rows of a ring that is treated as one dense matrix, cheaper than a further reduction."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Factors:
         self._factors, self._pivots, _ = torch.linalg.lu_factor_ex(matrices.flatten(0, -3))
 
     def log_det(self) -> Tensor:
-        """(...), log|det|."""
+        """Return log|det| (...)."""
         return self._factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1).view(self._shape[:-2])
 
     def solve(self, right: Tensor) -> Tensor:
@@ -71,7 +69,7 @@ class Factors:
         )
 
     def inverse(self) -> Tensor:
-        """(..., n, n)."""
+        """Return the inverses (..., n, n)."""
         one = torch.eye(self._shape[-1], dtype=self._factors.dtype, device=self._factors.device)
         return self.solve(one.expand(self._shape))
 

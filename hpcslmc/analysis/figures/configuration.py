@@ -16,8 +16,9 @@ from hpcslmc.analysis.figures.style import (
 from hpcslmc.analysis.results import Results
 
 OUTLINED, ARROWS = 16, 24
-"""Longest sides of lattices whose arrows have an outline, and that have arrows at all; beyond there
-are colours alone.
+"""Longest sides of lattices whose arrows have an outline, and that have arrows at all.
+
+Beyond there are colours alone.
 """
 
 

@@ -1,4 +1,4 @@
-"""Where the Binder ratios of two lattice sizes cross, with an error.
+"""Find where the Binder ratios of two lattice sizes cross, with an error.
 
 python binder_crossing.py SMALL/results.h5 LARGE/results.h5
 """
@@ -10,8 +10,9 @@ import numpy as np
 
 
 def read(path: str, order: str = "staggered") -> tuple[np.ndarray, np.ndarray]:
-    """Temperatures, and the means (2, chain, temperature) of |m|^2 and |m|^4 of each chain of a
-    run at a list of temperatures.
+    """Read the temperatures, and the means of |m|^2 and |m|^4 of each chain of a run.
+
+    The means are (2, chain, temperature); the run has a list of temperatures.
     """
     with h5py.File(path) as file:
         draws = [file[f"draws/m{power}_{order}"][()] for power in (2, 4)]
@@ -20,14 +21,15 @@ def read(path: str, order: str = "staggered") -> tuple[np.ndarray, np.ndarray]:
 
 
 def binder(moments: np.ndarray) -> np.ndarray:
-    """Binder ratios (temperature) of the means over all chains."""
+    """Return the Binder ratios (temperature) of the means over all chains."""
     m2, m4 = moments.mean(1)
     return 2.5 - 1.5 * m4 / m2**2
 
 
 def zero(x: np.ndarray, y: np.ndarray) -> float:
-    """Where y changes sign, by a straight line between the two points beside it; nan unless it
-    does so once.
+    """Return where y changes sign, by a straight line between the two points beside it.
+
+    It is nan unless y does so once.
     """
     (places,) = np.nonzero(np.diff(np.sign(y)))
     if len(places) != 1:
@@ -37,7 +39,7 @@ def zero(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def crossing(temperature: np.ndarray, small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
-    """Temperature at which the ratios of two sizes are equal, and its standard error.
+    """Return the temperature at which the ratios of two sizes are equal, and its standard error.
 
     Jackknife over chains: those of a run are independent of each other, and a chain of a ladder
     leaves with all its temperatures, which
