@@ -36,7 +36,7 @@ from hpcslmc.weight.method import ExactWeight
 def exact_weight(
     hamiltonian: Hamiltonian, temperature: float, mu: float = 0.0, method: str = "auto"
 ) -> ExactWeight:
-    r"""Exact fermionic log-weight of spin configurations, on the Hamiltonian's device.
+    r"""Evaluate exact fermionic log-weights of spin configurations, on the Hamiltonian's device.
 
     .. math:: \log W(S) = \sum_n \log(1 + e^{-(E_n - \mu) / T})
 
@@ -73,12 +73,12 @@ def exact_weight(
 
 
 def random_spins(chains: int, lattice: Lattice, seed: int = 0) -> Tensor:
-    """Free spins, (chains, sites, 3) float64, each chain from random numbers of its own."""
+    """Draw free spins, (chains, sites, 3) float64, each chain from random numbers of its own."""
     return Stream(seed, torch.arange(chains), "start").directions(lattice.sites)
 
 
 def learned_model(path: str | Path, lattice: Lattice) -> EffectiveModel:
-    """The effective model that a run has learned, on a lattice of any size.
+    """Read the effective model that a run has learned, on a lattice of any size.
 
     Parameters
     ----------

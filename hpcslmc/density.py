@@ -55,7 +55,7 @@ class Evaluation:
         return Evaluation(**merged)
 
     def rows(self, rows: slice | Tensor) -> "Evaluation":
-        """The evaluation of some of the chains, a slice, a mask or indices of them."""
+        """Select the evaluation of some of the chains, a slice, a mask or indices of them."""
         known = {field.name: getattr(self, field.name) for field in fields(Evaluation)}
         return Evaluation(
             **{name: value[rows] for name, value in known.items() if value is not None}
@@ -63,7 +63,7 @@ class Evaluation:
 
     @classmethod
     def joined(cls, parts: Sequence["Evaluation"]) -> "Evaluation":
-        """The evaluation of all chains, in order, from those of some of them each."""
+        """Join evaluations of some chains each into that of all chains, in order."""
         if len(parts) == 1:
             return parts[0]
         values = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}

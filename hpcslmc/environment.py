@@ -46,7 +46,7 @@ class Launched:
 
 
 def threads() -> int:
-    """Threads of a rank: the first number of OMP_NUM_THREADS, 1 where it is not set or empty.
+    """Return the threads of a rank: the first number of OMP_NUM_THREADS, 1 if unset or empty.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def lock_no_files() -> None:
 
 
 def slurm_job() -> str | None:
-    """Number of the Slurm job, None outside of one."""
+    """Return the number of the Slurm job, None outside of one."""
     job = os.environ.get("SLURM_JOB_ID", "")
     return job if _count(job) is not None else None
 
@@ -81,7 +81,7 @@ def slurm_restarts() -> int:
 
 
 def slurm_end(now: float) -> tuple[float | None, str]:
-    """Time at which Slurm ends the job, in seconds since the epoch; None where that is not known.
+    """Return when Slurm ends the job, in seconds since the epoch; None where that is not known.
 
     With it a remark, if what Slurm says makes no sense.
     """
@@ -99,7 +99,7 @@ def slurm_end(now: float) -> tuple[float | None, str]:
 
 
 def launched() -> Launched | None:
-    """Task that the innermost launcher has started here, None if there was none."""
+    """Return the task that the innermost launcher has started here, None if there was none."""
     for size, rank in TASKS.items():
         if tasks := _count(os.environ.get(size, "")):
             return Launched(size, tasks, _count(os.environ.get(rank, "")) or 0)
@@ -107,17 +107,17 @@ def launched() -> Launched | None:
 
 
 def allocated_tasks() -> int:
-    """Tasks that Slurm has room for in this job; 0 outside of one."""
+    """Return the number of tasks that Slurm has room for in this job; 0 outside of one."""
     return _count(os.environ.get(ALLOCATED, "")) or 0
 
 
 def under_mpirun() -> bool:
-    """True if Open MPI's mpirun started this task, and has its output."""
+    """Tell whether Open MPI's mpirun started this task, and has its output."""
     return "OMPI_COMM_WORLD_SIZE" in os.environ
 
 
 def scalapack() -> str:
-    """File of the ScaLAPACK library that HPCSLMC_SCALAPACK names, "" if it does not.
+    """Return the ScaLAPACK library's file that HPCSLMC_SCALAPACK names, "" if it does not.
 
     Raises
     ------
@@ -138,12 +138,12 @@ def scalapack() -> str:
 
 
 def _count(text: str) -> int | None:
-    """The number that ASCII digits say, None where a text is anything else or absurdly long."""
+    """Read a number of ASCII digits, None where a text is anything else or absurdly long."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _shown(variable: str) -> str:
-    """A variable's value for a sentence: printable, on one line, not too long."""
+    """Prepare a variable's value for a sentence: printable, on one line, not too long."""
     text = "".join(c if c.isprintable() else "?" for c in os.environ[variable])
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
@@ -184,7 +184,7 @@ def expanded(path: str, key: str) -> Path:
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that standard error ends on, None where it is none.
+    """Return the columns of the terminal that standard error ends on, None where it is none.
 
     Under mpirun a rank's own streams say nothing of where its output ends, so its parent's is
     asked.

@@ -21,5 +21,5 @@ class Failure(Exception):
 
 
 def described_error(error: BaseException) -> str:
-    """Kind and message of an error, on one line."""
+    """Describe an error by its kind and message, on one line."""
     return " ".join("".join(traceback.format_exception_only(error)).split())

@@ -20,7 +20,7 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Philox4x32-10 bijection.
+    """Apply the Philox4x32-10 bijection.
 
     Parameters
     ----------
@@ -70,7 +70,10 @@ class Stream:
         self._calls = 0
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in the open interval (0, 1), (chains, *shape) float64; 53 random bits."""
+        """Draw uniform numbers of the open interval (0, 1), (chains, *shape) float64.
+
+        They have 53 random bits.
+        """
         count = math.prod(shape)
         chains = self._key[1]
         block = torch.arange((count + 1) // 2, device=chains.device)
@@ -86,7 +89,7 @@ class Stream:
         return numbers.flatten(1)[:, :count].reshape(-1, *shape)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, (chains, *shape) float64 (Box-Muller)."""
+        """Draw standard normal numbers, (chains, *shape) float64 (Box-Muller)."""
         count = math.prod(shape)
         radius, angle = self.uniform(2, (count + 1) // 2).unbind(1)
         radius = torch.sqrt(-2.0 * torch.log(radius))
@@ -95,7 +98,7 @@ class Stream:
         return pairs.flatten(1)[:, :count].reshape(-1, *shape)
 
     def directions(self, *shape: int) -> Tensor:
-        """Uniform unit vectors, (chains, *shape, 3) float64."""
+        """Draw uniform unit vectors, (chains, *shape, 3) float64."""
         return torch.nn.functional.normalize(self.normal(*shape, 3), dim=-1)
 
     def state_dict(self) -> dict:

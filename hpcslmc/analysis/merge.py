@@ -93,7 +93,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
 
 
 def _side_by_side(draws: list[np.ndarray]) -> np.ndarray:
-    """Draws (chain, draw[, temperature]) of several runs, the shorter chains ending in nan."""
+    """Join the draws (chain, draw[, temperature]) of several runs, shorter chains ending in nan."""
     longest = max(x.shape[1] for x in draws)
     return np.concatenate(
         [
@@ -120,7 +120,7 @@ def _joined_profile(profiles: list[ProfileResult]) -> ProfileResult:
 
 
 def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
-    """Learning of several runs in one table, with a column ``run`` counted from 1."""
+    """Join the learning of several runs in one table, with a column ``run`` counted from 1."""
     tables, number = [], 1
     for run in runs:
         if table := getattr(run, which):

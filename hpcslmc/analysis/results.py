@@ -99,7 +99,7 @@ class Summary:
         return list(self.labels)
 
     def of(self, name: str, column: str = "mean") -> np.ndarray:
-        """([temperature]) float64 of an observable."""
+        """Return the column of an observable, ([temperature]) float64."""
         return self.columns[column][self.names.index(name)]
 
 
@@ -235,7 +235,7 @@ class Results:
         return summary
 
     def _estimate(self, name: str, at: tuple[int, ...]) -> Estimate:
-        """The estimate of an observable at a temperature."""
+        """Return the estimate of an observable at a temperature."""
         every_chain: tuple[slice | int, ...] = (slice(None), *at)
         every_draw: tuple[slice | int, ...] = (slice(None), slice(None), *at)
         variance = float(np.average(self.bin_variances[name][every_chain], 0, self.valid.sum(1)))

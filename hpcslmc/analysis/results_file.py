@@ -221,7 +221,7 @@ def _write_exchange(group: h5py.Group, results: Results) -> None:
 
 
 def read(path: Path | str) -> Results:
-    """The results in a file, or in the output directory of a run.
+    """Read the results in a file, or in the output directory of a run.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def _read(file: h5py.File) -> Results:
 
 
 def _bin_variance(file: h5py.File, name: str) -> np.ndarray:
-    """Variance of an observable's samples about the mean of their bin, (chain[, temperature])."""
+    """Return the variance of an observable's samples within their bin, (chain[, temperature])."""
     if "bin_variances" in file:
         return file["bin_variances"][name][()]
     squares = np.nanmean(np.square(file["draws"][name][()]), 1)  # a short chain ends in nan

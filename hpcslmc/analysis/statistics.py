@@ -90,7 +90,7 @@ class Estimate:
 
 
 def valid_draws(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Mask of valid draws, (chains, draws) bool: the first ``lengths`` (chains,) int of each chain.
+    """Mask the valid draws (chains, draws): the first ``lengths`` (chains,) int of each chain.
 
     All are valid if no lengths are given.
 
@@ -104,7 +104,7 @@ def valid_draws(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndar
 
 
 def _power(draws: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Power spectra of each chain (chains, frequencies), about the mean of all, padded with zeros.
+    """Return power spectra of each chain (chains, frequencies), about the mean of all, zero-padded.
 
     Its inverse transform over 2 * draws numbers has the sums of x_i x_(i+t) at lag t.
     """
@@ -113,7 +113,7 @@ def _power(draws: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    r"""Autocovariance of draws (chains, draws) about the mean of all chains: (draws,) float64.
+    r"""Return the autocovariance of draws (chains, draws) about their mean: (draws,) float64.
 
     .. math::
 
@@ -132,7 +132,7 @@ def autocovariance(draws: np.ndarray, lengths: np.ndarray | None = None) -> np.n
 def autocorrelation_function(
     draws: np.ndarray, known: np.ndarray, lags: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Autocorrelation function and its standard error from the spread of the chains, (lags,) each.
+    """Return the autocorrelation function and its standard error over the chains, (lags,) each.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def autocorrelation_function(
 
 
 def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float:
-    r"""Variance of the mean of all draws (chains, draws) of independent, reversible chains.
+    r"""Return the variance of the mean of draws (chains, draws) of independent, reversible chains.
 
     The chains have ``lengths`` (chains,) draws, if they differ.
 
@@ -187,7 +187,7 @@ def mean_variance(draws: np.ndarray, lengths: np.ndarray | None = None) -> float
 
 
 def fluctuates(draws: np.ndarray) -> bool:
-    """True if draws differ by more than rounding."""
+    """Tell whether draws differ by more than rounding."""
     return bool(draws.std() > 1e-12 * max(1.0, abs(draws.mean())))
 
 
@@ -275,7 +275,7 @@ def jackknife(
     bins: int,
     lengths: np.ndarray | None = None,
 ) -> tuple[float, float, int]:
-    r"""A function of several observables' means, free of its leading bias, and its standard error.
+    r"""Return a function of several means, free of its leading bias, and its standard error.
 
     .. math:: \hat\theta_b = \frac{N}{n_b} \theta - \Big(\frac{N}{n_b} - 1\Big) \theta_b, \qquad
         \hat\theta = \sum_b \frac{n_b}{N} \hat\theta_b
@@ -395,12 +395,12 @@ def attempted(analysis: Callable[[], Estimate]) -> Estimate:
 
 
 def largest(values: Iterable[float]) -> float:
-    """The largest of several numbers, those that are nan left out; nan if all are."""
+    """Return the largest of several numbers, those that are nan left out; nan if all are."""
     return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 def bracket(mean: float, error: float) -> str:
-    """A mean with its error in brackets, as in -1.69560(5).
+    """Write a mean with its error in brackets, as in -1.69560(5).
 
     Digits are set by the error, two when it starts with 1.
     """

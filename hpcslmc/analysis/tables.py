@@ -95,7 +95,7 @@ class Sheet(NamedTuple):
         return table
 
     def _widths(self, parts: Callable[[str], list[str]]) -> list[int]:
-        """Characters of each column, its heading broken into parts."""
+        """Count the characters of each column, its heading broken into parts."""
         return [
             max(map(len, (*parts(heading), *(row[k] for row in self.rows))))
             for k, heading in enumerate(self.headings)
@@ -192,7 +192,7 @@ def _span(low: object, high: object) -> str:
 
 
 def _parts(results: Results) -> list[Sheet | str]:
-    """Tables and remarks of one run, in order."""
+    """Return the tables and remarks of one run, in order."""
     parts: list[Sheet | str] = []
     if results.rounds:
         parts += [made("the table of learning", _learning_sheet, results), *results.remarks]
@@ -224,7 +224,7 @@ def made(what: str, make: Callable[..., Part], *arguments: object) -> Part | str
 
 
 def _left_over(results: Results) -> list[str]:
-    """A line for each job whose last samples fill no bin."""
+    """Return a line for each job whose last samples fill no bin."""
     samplings = [job.sampling for job in (results.parsed_job, *results.other_jobs)]
     return [
         line for sampling in samplings if (line := left_over(sampling.samples, sampling.bin_size))
@@ -239,7 +239,7 @@ def _shown(results: Results) -> list[str]:
 
 
 def _ladder_sheet(results: Results) -> Sheet:
-    """Table of the observables that are asked for most, by temperature."""
+    """Make the table of the observables that are asked for most, by temperature."""
     summary = results.summary
     shown = _shown(results)
     mu = results.mu
@@ -367,7 +367,7 @@ def _summary_sheet(results: Results) -> Sheet:
 
 
 def _comparison(runs: Mapping[str, Results]) -> Sheet:
-    """Table of the observables that are asked for most: a row for each temperature of each run."""
+    """Make the table that compares runs: a row for each temperature of each run."""
     shown = [
         name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())
     ]
@@ -430,7 +430,7 @@ class _Doubt(NamedTuple):
 
 
 def _kinds_of_doubt(summary: Summary, at: int) -> dict[str, list[_Doubt]]:
-    """Doubts at a temperature, grouped by their text without its number."""
+    """Group the doubts at a temperature by their text without its number."""
     kinds: dict[str, list[_Doubt]] = {}
     for k, name in enumerate(summary.names):
         if name in INGREDIENTS:

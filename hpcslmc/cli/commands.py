@@ -120,7 +120,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _unlike(directories: list[str]) -> list[str]:
-    """The directories, each given once."""
+    """Return the directories, each given once."""
     for name in directories:
         if directories.count(name) > 1:
             raise UserError(f"{name} is given {directories.count(name)} times.")

@@ -27,7 +27,7 @@ MPI = {
 
 
 def command(ranks: int, *arguments: str) -> list[str]:
-    """Command line that runs the program on MPI ranks, with this Python."""
+    """Return the command line that runs the program on MPI ranks, with this Python."""
     return ["mpirun", "-n", str(ranks), sys.executable, "-m", "hpcslmc.run", *arguments]
 
 
@@ -105,12 +105,12 @@ class Launcher:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def processes(self) -> list[int]:
-        """Process ids of this launcher's jobs: mpirun and all ranks."""
+        """Return the process ids of this launcher's jobs: mpirun and all ranks."""
         ids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
         return [pid for pid in ids if self._mark.items() <= _environment(pid).items()]
 
     def ranks(self) -> dict[int, int]:
-        """Process id of each rank of a running job."""
+        """Return the process id of each rank of a running job."""
         found = {}
         for pid in self.processes():
             rank = _environment(pid).get("OMPI_COMM_WORLD_RANK")
@@ -131,7 +131,7 @@ class Launcher:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """Environment variables of a process; none if it is gone or another user's."""
+    """Return the environment variables of a process; none if it is gone or another user's."""
     try:
         text = Path(f"/proc/{pid}/environ").read_text(errors="replace")
     except OSError:

@@ -23,7 +23,7 @@ class Pace:
         self._phase, self.per_s = "", 0.0
 
     def at(self, phase: str, done: int) -> None:
-        """So many units of the phase are done."""
+        """Note that so many units of the phase are done."""
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._start, self._first, self.per_s = phase, now, done, 0.0

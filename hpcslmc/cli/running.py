@@ -263,7 +263,7 @@ def _finite(number: float) -> float | None:
 
 
 def _rounds(simulation: Simulation) -> list[list[float]]:
-    """Acceptance after each round of learning so far, for each temperature that has learned."""
+    """Return the acceptance after each round so far, for each temperature that has learned."""
     return [
         [row["acceptance"] for row in rung.learning.history]
         for rung in simulation.rungs

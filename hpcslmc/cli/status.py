@@ -150,7 +150,7 @@ def _details(status: dict, now: float) -> list[str]:
 
 
 def _read(path: Path) -> dict:
-    """A status file; empty where there is none that can be read."""
+    """Read a status file; empty where there is none that can be read."""
     try:
         check_regular(path, LARGEST)
         status = json.loads(path.read_text())
@@ -160,7 +160,7 @@ def _read(path: Path) -> dict:
 
 
 def _file(path: Path, now: float) -> str:
-    """Age and size of a file, empty where there is none."""
+    """Return the age and size of a file, empty where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -43,7 +43,7 @@ class Attention(ShellModel):
             self.smearing[:, 2] *= 0.1
 
     def forward(self, spins: Tensor) -> Tensor:
-        """(chains,) log W_eff of spins (chains, sites, 3)."""
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
         for weights in self.smearing:
             smeared = self.kernel(weights).flatten(0, 1) @ spins
             query, key, value = smeared.split(self.sites, dim=1)

@@ -32,12 +32,12 @@ class CNN(ShellModel):
         self.smearing = nn.Parameter(torch.zeros(layers, len(shells) + 1, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
-        """Random weights small enough that the blocks start near the identity."""
+        """Draw random weights small enough that the blocks start near the identity."""
         with torch.no_grad():
             self.smearing.copy_(0.01 * stream.normal(*self.smearing.shape)[0])
 
     def forward(self, spins: Tensor) -> Tensor:
-        """(chains,) log W_eff of spins (chains, sites, 3)."""
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
         for weights in self.smearing:
             spins = normalise(spins + self.kernel(weights) @ spins)
         return self.readout(spins)

@@ -20,5 +20,5 @@ class Linear(ShellModel):
     """
 
     def forward(self, spins: Tensor) -> Tensor:
-        """(chains,) log W_eff of spins (chains, sites, 3)."""
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
         return self.readout(spins)

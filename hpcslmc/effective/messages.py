@@ -50,7 +50,7 @@ def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
-    """Cross product along axis 1, its components in the order (z, x, y)."""
+    """Return the cross product along axis 1, its components in the order (z, x, y)."""
     return a * b.roll(-1, 1) - a.roll(-1, 1) * b
 
 
@@ -170,7 +170,7 @@ class Messages(EffectiveModel):
                     parameter.copy_(numbers * (gain[name] / math.sqrt(parameter.shape[1])))
 
     def transform(self, fields: Tensor) -> Tensor:
-        """Hartley transform of fields (..., sites), its own inverse."""
+        """Apply the Hartley transform, its own inverse, to fields (..., sites)."""
         first = self._hartley0.to(fields.dtype)
         if self.sites <= DENSE_SITES:
             return fields @ first
@@ -194,7 +194,7 @@ class Messages(EffectiveModel):
         return 0.5 * power @ self._coupling_waves.T
 
     def readout(self, spins: Tensor) -> Tensor:
-        """The linear model of spins (chains, sites, 3): (chains,)."""
+        """Evaluate the linear model of spins (chains, sites, 3): (chains,)."""
         power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
         return (
             0.5 * (power * (self.couplings @ self._coupling_waves)).sum(-1)
@@ -203,12 +203,12 @@ class Messages(EffectiveModel):
 
     @torch.no_grad()
     def guide(self, spins: Tensor) -> Tensor:
-        """Forces of the linear model, (chains, sites, 3)."""
+        """Return the forces of the linear model, (chains, sites, 3)."""
         kernel = self.couplings @ self._coupling_waves
         return self.transform(kernel * self.transform(spins.permute(2, 0, 1))).permute(1, 2, 0)
 
     def forward(self, spins: Tensor) -> Tensor:
-        """(chains,) log W_eff of spins (chains, sites, 3)."""
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
         log_weight = self.readout(spins)
         channels = self.architecture.channels
         site, *layers = [

@@ -98,7 +98,7 @@ class EffectiveModel(nn.Module, ABC):
         """
 
     def forward(self, spins: Tensor) -> Tensor:
-        """(chains,) log W_eff of spins (chains, sites, 3): the linear readout."""
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3) by the linear readout."""
         return self.correlations(spins) @ self.couplings + self.sites * self.constant
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
@@ -150,13 +150,13 @@ class ShellModel(EffectiveModel):
         return flat.reshape(*weights.shape[:-1], self.sites, self.sites)
 
     def readout(self, vectors: Tensor) -> Tensor:
-        """The linear model evaluated on site vectors (chains, sites, 3): (chains,)."""
+        """Evaluate the linear model on site vectors (chains, sites, 3): (chains,)."""
         weights = torch.cat((self.couplings.new_zeros(1), self.couplings))
         field = self.kernel(weights) @ vectors
         return 0.5 * (vectors * field).sum((1, 2)) + self.sites * self.constant
 
     def correlations(self, spins: Tensor) -> Tensor:
-        """sum_{<ij>_n} S_i . S_j of each shell, (chains, n_max): what the couplings multiply."""
+        """Return sum_{<ij>_n} S_i . S_j of each shell (chains, n_max), for the couplings."""
         gram = (spins @ spins.transpose(1, 2)).flatten(1)
         sums = gram.new_zeros(len(spins), len(self.couplings) + 2)
         sums.index_add_(1, self._smearing_index.flatten(), gram)
@@ -164,7 +164,7 @@ class ShellModel(EffectiveModel):
 
 
 def normalise(vectors: Tensor) -> Tensor:
-    """Unit vectors along the last axis; a vector of length zero stays zero."""
+    """Normalise vectors along the last axis; a vector of length zero stays zero."""
     return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-30).rsqrt()
 
 

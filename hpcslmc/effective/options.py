@@ -52,7 +52,7 @@ class Options(Section):
 
 
 def _said(key: str, value: object) -> str:
-    """Such as "3 layers", "1 shell" or "cutoff 2.5"."""
+    """Describe an option, such as "3 layers", "1 shell" or "cutoff 2.5"."""
     if isinstance(value, int) and key.endswith("s"):
         return f"{value} {key.removesuffix('s') if value == 1 else key}"
     return f"{key} {value}"

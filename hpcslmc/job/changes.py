@@ -15,7 +15,7 @@ STEERING_KEYS = {
 
 
 def changed_keys(old: Job, new: Job) -> tuple[list[str], list[str]]:
-    """Keys that differ between two jobs, each with its old and new value.
+    """Return the keys that differ between two jobs, each with its old and new value.
 
     Returns
     -------

@@ -179,7 +179,7 @@ def _with(effective: EffectiveSection, options: "Options") -> EffectiveSection:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Such as "attention, cnn and messages"."""
+    """List names, such as "attention, cnn and messages"."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -306,7 +306,7 @@ class Job(Section):
     output: OutputSection = OutputSection()
 
     def keys(self) -> dict[str, object]:
-        """All keys and values, named ``section.key``."""
+        """Return all keys and values, named ``section.key``."""
         return {
             f"{name}.{key}": value
             for name, section in self.model_dump().items()
@@ -314,7 +314,7 @@ class Job(Section):
         }
 
     def toml(self) -> str:
-        """The resolved job as a job file; keys that do not apply are left out."""
+        """Write the resolved job as a job file; keys that do not apply are left out."""
         lines = []
         for name, section in self.model_dump(mode="json", exclude_none=True).items():
             lines += [

@@ -43,7 +43,7 @@ class DataSet:
         self.clear()
 
     def __len__(self) -> int:
-        """Configurations of each chain."""
+        """Return the number of configurations of each chain."""
         return self._count
 
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
@@ -58,7 +58,9 @@ class DataSet:
         self._count += 1
 
     def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Spins (chains, draws, sites, 3), log W (chains, draws), tangential forces like the spins.
+        """Return spins (chains, draws, sites, 3), log W (chains, draws), and tangential forces.
+
+        The forces have the shape of the spins.
 
         They are the data themselves, and not to be changed.
         """
@@ -74,7 +76,7 @@ class DataSet:
         self._count = 0
 
     def state_dict(self) -> dict:
-        """Tensors with the chain as first axis; empty when there are no data."""
+        """Return tensors with the chain as first axis; empty when there are no data."""
         return dict(zip(NAMES, self.stacked(), strict=True)) if len(self) else {}
 
     def load_state_dict(self, state: dict) -> None:

@@ -93,7 +93,7 @@ def write_data(
 
 
 def _pieces(array: Tensor, kind: type) -> Iterator[np.ndarray]:
-    """The configurations (chains, draws, ...) of this rank, some at a time."""
+    """Yield the configurations (chains, draws, ...) of this rank, some at a time."""
     rows = array.flatten(0, 1)
     step = max(1, PIECE // (rows[0].numel() * rows.element_size()))
     return (part.cpu().numpy().astype(kind) for part in rows.split(step))

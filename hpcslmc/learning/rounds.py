@@ -215,7 +215,7 @@ class SelfLearning:
             self.model.load_state_dict(model.state_dict())
 
     def state_dict(self) -> dict:
-        """Everything but the model, the moves and the data, which are saved with their owners."""
+        """Return all state but the model, the moves and the data, saved with their owners."""
         return {
             "stage": self.stage,
             "round": self.round,

@@ -34,7 +34,7 @@ RECOVERIES = 3
 
 
 def schedule(progress: float) -> float:
-    """Share of the peak learning rate at a progress in [0, 1].
+    """Return the share of the peak learning rate at a progress in [0, 1].
 
     Linear warm-up over a tenth, then a cosine to zero.
     """
@@ -181,7 +181,12 @@ class Trainer:
     def _moments(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariance and mean of (correlations, log W - log W_eff) over all configurations."""
+        """Return covariance and mean of (correlations, log W - log W_eff). Collective.
+
+        Over all configurations.
+
+        Over all configurations.
+        """
         features = torch.cat(
             [model.correlations(chunk) for chunk in self._chunks(model, spins)]
             or [spins.new_zeros(0, len(model.couplings))]
@@ -326,7 +331,12 @@ class Trainer:
         )
 
     def validate(self) -> float:
-        """Mean squared error of log W on the validation chains, its mean removed. Collective."""
+        """Return the mean squared error of log W on the validation chains, its mean removed.
+
+        Collective.
+
+        The mean error is removed.
+        """
         error = self._errors(self.model, *self._configurations(self.data.validation_chains))
         count, total = self.world.sum(np.array([len(error), error.sum()]))
         squares = self.world.sum(np.array([np.square(error - total / count).sum()]))
@@ -383,7 +393,7 @@ class Trainer:
     def _gradient_of(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same of some configurations, at once."""
+        """Return ``_gradient`` of some configurations, at once."""
         if self.force_weight > 0.0:
             model_log_weight, model_forces = tangential_forces(model, spins)
             known = forces.flatten(1).any(1)[:, None, None]
@@ -403,7 +413,7 @@ class Trainer:
         return spins[chains].flatten(0, 1), log_weight[chains].flatten()
 
     def _errors(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> np.ndarray:
-        """log W - log W_eff of configurations."""
+        """Return log W - log W_eff of configurations."""
         predicted = [model.evaluate(chunk).log_weight for chunk in self._chunks(model, spins)]
         return (log_weight - torch.cat(predicted)).cpu().numpy() if predicted else np.zeros(0)
 
@@ -411,7 +421,7 @@ class Trainer:
         return list(spins.split(max(1, CHUNK_SITES // model.sites))) if len(spins) else []
 
     def state_dict(self) -> dict:
-        """State of the round; the model's parameters are saved with the model."""
+        """Return the state of the round; the model's parameters are saved with the model."""
         if not self.curve:  # before the first round
             return {"stream": self.stream.state_dict()}
         state = self._optimiser.state if self._optimiser else {}

@@ -25,10 +25,10 @@ class ChainBlock:
 
     @classmethod
     def of(cls, world: World, total: int) -> "ChainBlock":
-        """Equal shares; the job file's check has made sure that ranks divide chains."""
+        """Share chains equally; the job file's check has made sure that ranks divide them."""
         count = total // world.size
         return cls(total, world.rank * count, count)
 
     def indices(self) -> np.ndarray:
-        """(count,) int64 global chain indices."""
+        """Return the global chain indices, (count,) int64."""
         return np.arange(self.first, self.first + self.count)

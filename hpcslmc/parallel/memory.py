@@ -24,7 +24,7 @@ class Batches:
         self.size: int | None = None
 
     def map(self, function: Callable[[slice], T], chains: int) -> list[T]:
-        """Results of a function of rows of all chains, batch by batch.
+        """Apply a function of rows to all chains, batch by batch.
 
         Where the device is out of memory, the batch is halved for good and all is done again; the
         user is told the first time.

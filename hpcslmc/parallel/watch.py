@@ -93,7 +93,9 @@ class Watch:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends the program at once
 
     def decide(self, kind: str = "", look: bool = False) -> Decision:
-        """The agreed decision after a unit of work. Collective at the agreed units, else free.
+        """Return the agreed decision after a unit of work.
+
+        Collective at the agreed units, else free.
 
         Parameters
         ----------

@@ -89,19 +89,19 @@ class World:
         return [value]
 
     def sum(self, array: np.ndarray) -> np.ndarray:
-        """Sum over ranks of an array of the same shape everywhere. Collective."""
+        """Sum an array of the same shape everywhere over ranks. Collective."""
         return array
 
     def sum_tensor(self, tensor: "Tensor") -> "Tensor":
-        """Sum over ranks of a torch tensor, on its device. Collective."""
+        """Sum a torch tensor over ranks, on its device. Collective."""
         return tensor
 
     def maximum(self, array: np.ndarray) -> np.ndarray:
-        """Largest value over ranks, elementwise. Collective."""
+        """Return the largest value over ranks, elementwise. Collective."""
         return array
 
     def gather(self, array: np.ndarray) -> np.ndarray | None:
-        """Arrays of equal shape joined along the first axis in order of rank, on the root.
+        """Join arrays of equal shape along the first axis, in order of rank, on the root.
 
         Collective.
         """

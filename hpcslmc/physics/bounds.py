@@ -2,7 +2,7 @@
 
 
 def spectral_bound(t: float, J: float) -> float:
-    """Gershgorin bound of all |E_n|, whatever the spins and the lattice: 4 |t| + |J| / 2.
+    """Return Gershgorin's bound of all |E_n|, whatever the spins and the lattice: 4 |t| + |J| / 2.
 
     Every site has four hops, and V(S) = (J/2) S.sigma has the eigenvalues +-J/2.
     """

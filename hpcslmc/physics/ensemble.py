@@ -45,5 +45,5 @@ class Ensemble:
         return self.hamiltonian.is_half_filled(self.mu)
 
     def occupation(self, levels: Tensor) -> Tensor:
-        """Fermi function f of energies."""
+        """Return the Fermi function f of energies."""
         return torch.special.expit(-self.beta * (levels - self.mu))

@@ -162,7 +162,7 @@ class Hamiltonian:
         )
 
     def site_blocks(self, spins: Tensor) -> Tensor:
-        """V(S_i), (..., 2, 2) complex128, of spins (..., 3) float64; traceless and Hermitian.
+        """Return V(S_i), (..., 2, 2) complex128 and traceless Hermitian, of spins (..., 3) float64.
 
         V is linear: the block of a difference of two spins is the change of the block.
         """
@@ -172,7 +172,7 @@ class Hamiltonian:
         return blocks.unflatten(-1, (2, 2))
 
     def site_forces(self, blocks: Tensor, scale: float = 1.0) -> Tensor:
-        r"""Adjoint of ``site_blocks``: forces on spins from a block of f(h) for each site.
+        r"""Return forces on spins from each site's block of f(h): the adjoint of ``site_blocks``.
 
         .. math:: \mathrm{scale} \cdot \frac{\partial}{\partial S_i} \mathrm{tr}[V(S_i) X_i]
             = \mathrm{scale} \cdot \frac{J}{2} \mathrm{tr}[\sigma X_i]
@@ -210,7 +210,7 @@ class Hamiltonian:
         return h
 
     def rows(self, spins: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Entries of some rows of h(S), for sparse and for distributed matrices.
+        """Return entries of some rows of h(S), for sparse and for distributed matrices.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ class Chains:
     complete: bool = False
 
     def moved(self, spins: Tensor, evaluation: Evaluation, changed: Tensor) -> "Chains":
-        """The chains at new spins, of which a mask (chains,) bool tells where they have changed.
+        """Return the chains at new spins; a mask (chains,) bool tells where they have changed.
 
         Energy and density that the new evaluation lacks stay known where the spins are the same,
         and are nan elsewhere. What is known of the effective model is forgotten.
@@ -48,6 +48,6 @@ class Chains:
         return replace(self, spins=spins, evaluation=evaluation, effective=None, complete=complete)
 
     def _kept(self, value: Tensor | None, changed: Tensor) -> Tensor:
-        """Values (chains,) of the chains that have not changed, nan for the others."""
+        """Keep the values (chains,) of the chains that have not changed, nan for the others."""
         unknown = torch.full_like(self.evaluation.log_weight, torch.nan)
         return unknown if value is None else torch.where(changed, unknown, value)

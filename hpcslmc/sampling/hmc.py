@@ -41,7 +41,7 @@ def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
 
 
 def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """Free motion on the spheres for a time (chains, 1, 1): great circles at speed |p_i|."""
+    """Move freely on the spheres for a time (chains, 1, 1): great circles at speed |p_i|."""
     speed = momenta.norm(dim=-1, keepdim=True).clamp_min(TINY)
     angle = speed * time
     cosine, sine = torch.cos(angle), torch.sin(angle)
@@ -185,7 +185,7 @@ class HMC:
         return max(1, round(self.length / self.step_size))
 
     def evaluate(self, spins: Tensor) -> Evaluation:
-        """The density at spins (chains, sites, 3), as ``move`` wants it."""
+        """Evaluate the density at spins (chains, sites, 3), as ``move`` wants it."""
         return self.density.evaluate(spins, forces=True)
 
     def move(self, spins: Tensor, evaluation: Evaluation, keep_visited: bool = False) -> Step:

@@ -96,7 +96,7 @@ class Metropolis:
         self.tunings = 0
 
     def evaluate(self, spins: Tensor) -> Evaluation:
-        """The density at spins (chains, sites, 3), as ``move`` wants it."""
+        """Evaluate the density at spins (chains, sites, 3), as ``move`` wants it."""
         return self.density.evaluate(spins)
 
     def move(self, spins: Tensor, evaluation: Evaluation, keep_visited: bool = False) -> Step:

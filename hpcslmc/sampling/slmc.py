@@ -65,7 +65,7 @@ class SLMC:
         self.weight, self.inner, self.stream, self.inner_moves = weight, inner, stream, inner_moves
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """The exact weight at spins (chains, sites, 3)."""
+        """Evaluate the exact weight at spins (chains, sites, 3)."""
         return self.weight.evaluate(spins, forces)
 
     def move(
@@ -75,7 +75,7 @@ class SLMC:
         forces: bool = False,
         effective: Evaluation | None = None,
     ) -> SLMCStep:
-        """One proposal and its exact test.
+        """Make one proposal and its exact test.
 
         Parameters
         ----------

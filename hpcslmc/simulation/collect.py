@@ -17,7 +17,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
     ladder = simulation.job.ensemble.is_ladder
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray | None:
-        """The chains of all ranks, of all temperatures on the last axis."""
+        """Gather the chains of all ranks, of all temperatures on the last axis."""
         return world.gather(np.stack(arrays, -1) if ladder else arrays[0])
 
     draws = stacked([rung.bins.draws for rung in rungs])
@@ -58,7 +58,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
 
 
 def _exchange(simulation: Simulation) -> dict[str, np.ndarray]:
-    """Counts of the exchange by ladder, complete on the root. Collective."""
+    """Collect the counts of the exchange by ladder, complete on the root. Collective."""
     swaps, world = simulation.swaps, simulation.ranks.chains
     if swaps is None:
         return {}
@@ -80,7 +80,7 @@ def _profile(sums: "ProfileSums", chains: np.ndarray) -> ProfileResult:
 
 
 def _history(simulation: "Simulation", which: str) -> dict[str, np.ndarray]:
-    """A table of the learning of all temperatures, column by column."""
+    """Return a table of the learning of all temperatures, column by column."""
     if not simulation.learns:
         return {}
     rows = [

@@ -82,7 +82,7 @@ class Convergence:
         self._next = time.monotonic() + max(EVERY_S, (time.monotonic() - began) / SHARE)
 
     def finish(self, summary: "Summary") -> None:
-        """The last word, of all chains and observables."""
+        """Report the convergence of all chains and observables at the end."""
         self._say(
             largest(summary.columns["tau"].flat),
             largest(summary.columns["rhat"].flat),
@@ -90,7 +90,7 @@ class Convergence:
         )
 
     def _say(self, tau: float, rhat: float, of: str) -> None:
-        """Say what is known of both.
+        """Put tau and R-hat into ``short`` and ``text``, as far as they are known.
 
         A single chain has no R-hat, nor has what does not fluctuate.
         """

@@ -119,7 +119,7 @@ class Simulation:
         self._cpu_seconds = np.zeros(len(PHASES))
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
-        """Method of the exact weight and why.
+        """Choose the method of the exact weight, and tell why.
 
         One for all temperatures, chosen by the coldest, which needs most of it. Collective.
         """
@@ -324,7 +324,7 @@ class Simulation:
 
 @contextmanager
 def _restoring(path: Path) -> Iterator[None]:
-    """Whatever fails here is a fault of the checkpoint."""
+    """Turn whatever fails into a fault of the checkpoint, ``Damaged``."""
     try:
         yield
     except Exception as error:

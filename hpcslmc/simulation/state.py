@@ -62,47 +62,47 @@ Something that a function says yes to; an array; a list; a group of exactly thes
 
 
 def whole(low: int, high: int = LARGEST_WORD) -> Kind:
-    """A whole number from low to high."""
+    """Accept a whole number from low to high."""
     return lambda value: type(value) is int and low <= value <= high
 
 
 def real(low: float = -math.inf, high: float = math.inf) -> Kind:
-    """A finite number from low to high."""
+    """Accept a finite number from low to high."""
     return lambda value: type(value) is float and math.isfinite(value) and low <= value <= high
 
 
 def one_of(*values: str) -> Kind:
-    """One of some words."""
+    """Accept one of some words."""
     return lambda value: value in values
 
 
 def whether(value: object) -> bool:
-    """Must be True or False."""
+    """Accept True or False."""
     return isinstance(value, bool)
 
 
 def always(value: object) -> bool:
-    """Must be True."""
+    """Accept only True."""
     return value is True
 
 
 def never(value: object) -> bool:
-    """Must be False."""
+    """Accept only False."""
     return value is False
 
 
 def measured(value: object) -> bool:
-    """Diagnostic float, not used to resume; nan is allowed."""
+    """Accept a diagnostic float, which is not used to resume; nan is allowed."""
     return type(value) is float
 
 
 def text(value: object) -> bool:
-    """A line of text."""
+    """Accept a line of text."""
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
 
 
 def group(value: object) -> bool:
-    """Any dict: diagnostic, or validated elsewhere."""
+    """Accept any dict: diagnostic, or validated elsewhere."""
     return isinstance(value, dict)
 
 
@@ -241,21 +241,21 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
 
 
 def _check_thermalisation_end(simulation: "Simulation", shared: dict) -> None:
-    """Thermalisation has an end that lies ahead."""
+    """Check that thermalisation has an end that lies ahead."""
     ended, done = shared["tuning"]["ended"], shared["done"]
     if ended > done or (ended > 0 and done >= simulation.tuning.thermalisation_end(ended)):
         raise ValueError(f"tuning ended = {ended} after {done} moves of thermalisation")
 
 
 def _fillings(simulation: "Simulation", shared: dict) -> list[tuple[int, dict]]:
-    """Each temperature's search for a filling, as it was saved."""
+    """Return each temperature's search for a filling, as it was saved."""
     return [
         (k, shared["tuning"]["fillings"][str(k)]) for k in range(len(simulation.tuning.fillings))
     ]
 
 
 def _filling(saved: dict) -> dict:
-    """Counters that agree with the intervals."""
+    """Return the kinds of a filling's search, whose counters agree with the intervals."""
     intervals = len(saved["points"])
     return {
         "points": Rows(Rows(real(), 2, 2)),
@@ -267,7 +267,7 @@ def _filling(saved: dict) -> dict:
 
 
 def _check_stages(rungs: "list[Rung]", shared: dict) -> None:
-    """Temperatures learn one after the other, between thermalisation and what follows learning."""
+    """Check that temperatures learn in turn, between thermalisation and what follows learning."""
     untouched, before = required(rungs[0].learning).stage, "finished"
     allowed: tuple[str, ...]
     for rung in rungs:
@@ -317,20 +317,20 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
 
 
 def _move(move: Move) -> dict:
-    """Parameters as tuning may leave them."""
+    """Return the kinds of a move's parameters, as tuning may leave them."""
     kinds = {name: _between(*ends) for name, ends in move.limits().items()}
     return {**kinds, "tunings": whole(0), "stream": STREAM}
 
 
 def _between(low: float, high: float) -> Kind:
-    """A number from low to high, or a truth that may be true if ``high`` is."""
+    """Accept a number from low to high, or a truth that may be true if ``high`` is."""
     if isinstance(high, bool):
         return whether if high else never
     return real(low, high)
 
 
 def _learning(learning: SelfLearning, saved: dict) -> dict:
-    """Counters that agree with the stage."""
+    """Return the kinds of self-learning's state, whose counters agree with the stage."""
     stage, number = saved["stage"], saved["round"]
     trains = learning.rounds > 0 and stage != "explore"
     check(number, whole(1, learning.rounds) if trains else whole(0, 0), "round")
@@ -375,7 +375,7 @@ def _training(trainer: Trainer, stage: str) -> dict:
 
 
 def _moments(rows: int, columns: int) -> dict[str, Array]:
-    """The optimiser's state of a parameter."""
+    """Return the kinds of the optimiser's state of a parameter."""
     return {
         "step": Array(INTEGER, ()),
         **dict.fromkeys(("left", "left_basis"), Array(FLOAT, (rows, rows))),
@@ -491,7 +491,7 @@ def _require(fine: Tensor, where: str) -> None:
 
 
 def _tensors(tree: dict, where: str) -> Iterator[tuple[str, Tensor]]:
-    """The numbers in all tensors of a nested dict, with the tensors' places.
+    """Yield the numbers in all tensors of a nested dict, with the tensors' places.
 
     Those of a large tensor come in pieces, as a check takes memory too.
     """

@@ -48,7 +48,7 @@ def check_regular(path: Path, largest: int | None = None) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Place where a file is written before it is published by rename."""
+    """Return the place where a file is written before it is published by rename."""
     return path.with_suffix(".part")
 
 
@@ -113,7 +113,7 @@ def reason(error: Exception) -> str:
 
 
 def remedy(error: Exception) -> str:
-    """Advice to the user about a file that cannot be written."""
+    """Advise the user about a file that cannot be written."""
     if REFUSED_BY_DISK.search(str(error)) or getattr(error, "errno", None) is not None:
         return "see to the disk"
     return "the disk did not refuse it, but HDF5, MPI or this program failed: report that"

@@ -21,13 +21,13 @@ def open_hdf5(path: Path, mode: str, **options: object) -> h5py.File:
 
 
 def differing(one: Path, other: Path) -> list[str]:
-    """Names of the datasets of two HDF5 files whose bits differ, or that are in one only."""
+    """Name the datasets of two HDF5 files whose bits differ, or that are in one only."""
     a, b = _bits(one), _bits(other)
     return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
 
 
 def _bits(path: Path) -> dict[str, object]:
-    """Contents of every dataset of a file, by name: bytes, or a list where it holds text."""
+    """Read every dataset of a file, by name: bytes, or a list where it holds text."""
     found: dict[str, object] = {}
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:

@@ -206,7 +206,7 @@ def _read(path: Path) -> dict:
 
 
 def _runs(holder: dict) -> bool:
-    """True if the very process that holds a lock of this host still lives."""
+    """Tell whether the very process that holds a lock of this host still lives."""
     return holder["started"] is not None and _started(holder["pid"]) == holder["started"]
 
 

@@ -150,7 +150,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
 
 
 def _rungs(directory: Path) -> dict[float, Path]:
-    """Model files in a ladder's output directory, by temperature, as their folders are named."""
+    """Find the model files in a ladder's output directory, by temperature, as folders are named."""
     if not os.path.isdir(directory):  # or it may not be looked into
         return {}
     named = {

@@ -14,5 +14,5 @@ TAKEOVER = "running.takeover"
 
 
 def previous(path: Path) -> Path:
-    """Name under which the checkpoint before the newest is kept."""
+    """Return the name under which the checkpoint before the newest is kept."""
     return path.with_suffix(".previous" + path.suffix)

@@ -8,7 +8,7 @@ from hpcslmc.parallel.world import World
 
 
 def versions(world: World) -> dict[str, str]:
-    """Versions by name, to print at the start and to store.
+    """Return versions by name, to print at the start and to store.
 
     Raises
     ------

@@ -123,7 +123,7 @@ class Blocks(Determinants):
         self._unfold = self._fold.argsort()
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+        """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
 
         Collective over the group.
         """
@@ -134,7 +134,9 @@ class Blocks(Determinants):
         return self.group.sum_tensor(log_dets)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, and with ``forces`` the gradient, energy and density, of spins (chains, sites, 3).
+        """Evaluate spins (chains, sites, 3).
+
+        Returns log W, and with ``forces`` the gradient, energy and density.
 
         Collective over the group.
         """
@@ -206,7 +208,7 @@ class Blocks(Determinants):
         return forces.flatten(1, 2)
 
     def _batch(self, rows: Tensor) -> int:
-        """Pairs of chain and shift whose work arrays fit the limit.
+        """Count the pairs of chain and shift whose work arrays fit the limit.
 
         About ten times the matrix' own blocks each.
         """

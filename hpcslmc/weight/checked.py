@@ -131,7 +131,10 @@ class GuardedSweeps:
     def sweep(
         self, spins: Tensor, log_weight: Tensor, *choices: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `LocalChanges.sweep`; raises Failure where a factorisation fails or log W drifts."""
+        """Sweep as `LocalChanges.sweep`.
+
+        Raises Failure where a factorisation fails or log W drifts.
+        """
         try:
             if not self.guard.alone:
                 return self.local.sweep(spins, log_weight, *choices)

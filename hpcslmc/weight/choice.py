@@ -45,7 +45,7 @@ def cost_table() -> dict[str, dict]:
 
 
 def predict(costs: dict[str, list], sites: float, forces: bool) -> float:
-    """Seconds of one configuration, of one shift where the method has shifts.
+    """Predict the seconds of one configuration, of one shift where the method has shifts.
 
     Power laws between the measured sizes, and beyond them as at the last two.
     """
@@ -63,7 +63,7 @@ def choose_method(
     ranks_per_chain: int = 1,
     forces: bool = False,
 ) -> tuple[str, str]:
-    """The fastest exact weight for a job, and why.
+    """Choose the fastest exact weight for a job, and tell why.
 
     Parameters
     ----------

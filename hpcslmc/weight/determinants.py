@@ -48,17 +48,17 @@ class Determinants(ExactWeight):
 
     @abstractmethod
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+        """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
 
         Collective over the group.
         """
 
     def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
+        """Evaluate log W, (chains,) float64, of spins (chains, sites, 3)."""
         return self._log_weight(self.log_abs_dets(spins, self.nodes.frequencies))
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """As of every weight; at half filling by five more determinants instead of forces.
+        """Complete as every weight; at half filling by five more determinants instead of forces.
 
         Collective over the group.
         """
@@ -88,7 +88,7 @@ class Determinants(ExactWeight):
         return scale * log_dets @ self._on_device(weights)
 
     def _on_device(self, numbers: np.ndarray) -> Tensor:
-        """Numbers of the nodes on the device of the Hamiltonian, where they are copied once."""
+        """Return numbers of the nodes on the Hamiltonian's device, where they are copied once."""
         key = numbers.tobytes()
         if key not in self._copied:
             self._copied[key] = torch.as_tensor(numbers, device=self.hamiltonian.device)

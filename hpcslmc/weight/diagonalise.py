@@ -52,14 +52,17 @@ class Diagonalise(ExactWeight):
     shares_ranks = False
 
     def spectrum(self, spins: Tensor) -> Tensor:
-        """All eigenvalues E_n of h(S), ascending.
+        """Return all eigenvalues E_n of h(S), ascending.
 
         (chains, 2 sites) float64 of spins (chains, sites, 3).
         """
         return torch.linalg.eigvalsh(self.hamiltonian.dense(spins))
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, energy, density, and with ``forces`` the gradient, of spins (chains, sites, 3)."""
+        """Evaluate spins (chains, sites, 3).
+
+        Returns log W, energy, density, and with ``forces`` the gradient.
+        """
         if forces:
             levels, states = torch.linalg.eigh(self.hamiltonian.dense(spins))
         else:
@@ -72,13 +75,16 @@ class Diagonalise(ExactWeight):
         )
 
     def reweight(self, spins: Tensor, known: Evaluation, forces: bool = False) -> Evaluation:
-        """As ``evaluate``, from the known spectrum where no forces are wanted."""
+        """Evaluate from the known spectrum where no forces are wanted, else as ``evaluate``."""
         if forces or known.spectrum is None:
             return self.evaluate(spins, forces)
         return thermodynamics(known.spectrum, self.beta, self.mu, self.ensemble.sites)
 
     def _forces(self, states: Tensor, levels: Tensor) -> Tensor:
-        r"""Forces d log W / d S_i = -beta d tr[V(S_i) f_ii] / d S_i, f the Fermi function of h."""
+        r"""Return forces d log W / d S_i = -beta d tr[V(S_i) f_ii] / d S_i.
+
+        f is the Fermi function of h.
+        """
         occupation = self.ensemble.occupation(levels)
         up, down = states[:, 0::2, :], states[:, 1::2, :]
         filled = occupation[:, None, :]

@@ -22,7 +22,7 @@ class Eigensolver(Protocol):
     """All eigenvalues of one Hermitian matrix over a communicator."""
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """(size,) float64, ascending, the same bits on every rank.
+        """Return the eigenvalues, (size,) float64, ascending, the same bits on every rank.
 
         Collective over the communicator.
         """
@@ -74,7 +74,7 @@ class Slepc:
             probe.destroy()
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """All eigenvalues of a complex Hermitian matrix, ascending: (size,) float64.
+        """Return all eigenvalues of a complex Hermitian matrix, ascending: (size,) float64.
 
         Collective over the communicator.
 
@@ -172,7 +172,7 @@ class Distributed(ExactWeight):
         self._solver = _on_all(communicator, lambda: SOLVERS[solver](communicator))
 
     def spectrum(self, spins: Tensor) -> Tensor:
-        """All eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64.
+        """Return all eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64.
 
         Of spins (chains, sites, 3).
 
@@ -188,7 +188,7 @@ class Distributed(ExactWeight):
         return torch.as_tensor(levels, device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
-        """log W, energy and density of spins (chains, sites, 3); no forces.
+        """Evaluate log W, energy and density of spins (chains, sites, 3); no forces.
 
         Collective over the group.
         """
@@ -201,7 +201,7 @@ class Distributed(ExactWeight):
         return thermodynamics(self.spectrum(spins), self.beta, self.mu, self.ensemble.sites)
 
     def with_energy(self, spins: Tensor, known: Evaluation) -> Evaluation:
-        """As of every weight, from the eigenvalues. Collective over the group."""
+        """Complete as every weight, from the eigenvalues. Collective over the group."""
         full = self.evaluate(spins)
         return replace(known, energy=full.energy, density=full.density)
 

@@ -68,7 +68,7 @@ class GreensFunctions:
         self._largest_share = math.ceil(len(nodes.frequencies) / self.group.size)
 
     def patch(self, spins: Tensor, sites: Tensor) -> tuple["Patch", Tensor]:
-        """Green's functions between some sites of every chain. Collective over the group.
+        """Return Green's functions between some sites of every chain. Collective over the group.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class GreensFunctions:
         proposals: Tensor,
         thresholds: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""One Metropolis test of every site, in turn. Collective over the group.
+        r"""Test a new spin of every site by Metropolis, in turn. Collective over the group.
 
         Parameters
         ----------
@@ -191,13 +191,16 @@ class GreensFunctions:
         return spins.scatter(1, place, kept), after, sweep.accepted
 
     def turned(self, turns: Tensor) -> Tensor:
-        """X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
+        """Return X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
         return (
             self._scale[:, None, None, None] * self.ensemble.hamiltonian.site_blocks(turns)[:, None]
         )
 
     def change(self, log_det: Tensor) -> Tensor:
-        """2 sum_k a_k log|det|, (chains,), of log|det| (chains, K). Collective over the group."""
+        """Return 2 sum_k a_k log|det| (chains,) of log|det| (chains, K).
+
+        Collective over the group.
+        """
         return 2.0 * self.group.sum_tensor(log_det @ self._weights)
 
     def _log_weight(self, log_det: Tensor) -> Tensor:
@@ -231,7 +234,7 @@ class Patch:
         self._functions, self.greens = functions, greens
 
     def change(self, turns: Tensor) -> Tensor:
-        """log W(S') - log W(S), (chains,), if all sites turn at once by S' - S (chains, p, 3).
+        """Return log W(S') - log W(S), (chains,), if all sites turn by S' - S (chains, p, 3).
 
         Collective; O(K p^3).
         """
@@ -288,7 +291,7 @@ class Patch:
         return accepted, accepted[:, None] * log_det
 
     def _one_plus(self, blocks: Tensor) -> Tensor:
-        """1 + X g."""
+        """Return 1 + X g."""
         product = (blocks @ self.greens.unflatten(-2, (-1, 2))).flatten(-3, -2)
         product.diagonal(dim1=-2, dim2=-1).add_(1.0)
         return product
@@ -356,14 +359,14 @@ def _quarters(matrix: Tensor, cut: int) -> tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _eliminate(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """a - b d^-1 c and log|det d|."""
+    """Return a - b d^-1 c and log|det d|."""
     factors, pivots, _ = torch.linalg.lu_factor_ex(d)
     product = b @ torch.linalg.lu_solve(factors, pivots, c)
     return torch.sub(a, product, out=product), _log_det(factors)
 
 
 def _invert(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse and log|det|."""
+    """Return inverse and log|det|."""
     factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
     one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
     return torch.linalg.lu_solve(factors, pivots, one), _log_det(factors)

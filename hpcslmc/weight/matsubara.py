@@ -91,7 +91,7 @@ class Matsubara(Determinants):
         )
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """(chains, K) float64, log|det A_k| of spins (chains, sites, 3) at frequencies (K,).
+        """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
 
         Collective over the group.
         """
@@ -126,7 +126,7 @@ class Matsubara(Determinants):
         return self._factorisation.statistics()
 
     def _blocks(self, spins: Tensor) -> np.ndarray:
-        """(chains, sites, 2, 2) complex128, the diagonal blocks V(S_i) - mu."""
+        """Return the diagonal blocks V(S_i) - mu, (chains, sites, 2, 2) complex128."""
         self.hamiltonian.check_spins(spins)
         blocks = self.hamiltonian.site_blocks(spins.detach())
         blocks.diagonal(dim1=-2, dim2=-1).sub_(self.mu)
@@ -198,7 +198,7 @@ class _Factorisation:
         factor.setMumpsCntl(1, 0.0)
 
     def log_abs_det(self, values: np.ndarray) -> float:
-        """log|det| of the matrix with these entries, in the order of the pattern's data.
+        """Return log|det| of the matrix with these entries, in the order of the pattern's data.
 
         Collective over the team.
         """
@@ -222,7 +222,7 @@ class _Factorisation:
 
 
 def _complex_petsc() -> Any:
-    """petsc4py.PETSc with complex scalars; imported late, as it initialises MPI."""
+    """Import petsc4py.PETSc with complex scalars; late, as it initialises MPI."""
     try:
         import petsc4py
 

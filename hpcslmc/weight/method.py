@@ -79,11 +79,11 @@ class ExactWeight(ABC):
         return replace(known, energy=full.energy, density=full.density)
 
     def log_weight(self, spins: Tensor) -> Tensor:
-        """(chains,) float64, log W of spins (chains, sites, 3)."""
+        """Evaluate log W, (chains,) float64, of spins (chains, sites, 3)."""
         return self.evaluate(spins).log_weight
 
     def log_weight_and_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
-        """(chains,) and (chains, sites, 3) float64, log W and d log W / d S_i."""
+        """Evaluate log W and d log W / d S_i, (chains,) and (chains, sites, 3) float64."""
         evaluation = self.evaluate(spins, forces=True)
         assert evaluation.forces is not None, "asked for"
         return evaluation.log_weight, evaluation.forces

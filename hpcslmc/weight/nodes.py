@@ -85,7 +85,7 @@ class EnergySum:
 
 
 def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
-    r"""The energy's sum over nodes that were found for log W.
+    r"""Find the energy's sum over nodes that were found for log W.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
 
 
 def model_nodes(ensemble: "Ensemble") -> MatsubaraNodes:
-    """Nodes for an ensemble's log W, the same for every method, to ``model_tolerance``.
+    """Find nodes for an ensemble's log W, the same for every method, to ``model_tolerance``.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def model_nodes(ensemble: "Ensemble") -> MatsubaraNodes:
 
 
 def model_tolerance(reach: float, size: int) -> float:
-    """Error per eigenvalue that ``size`` eigenvalues may have: 5e-9 in all, and 1e-11 each.
+    """Return the error that each of ``size`` eigenvalues may have: 5e-9 in all, and 1e-11 each.
 
     Never below three roundings of ``reach`` = beta R, which tools/study/matsubara_nodes.py finds
     nodes for up to 1.3e4.
@@ -210,7 +210,7 @@ def matsubara_nodes(beta: float, radius: float, tolerance: float = 1e-11) -> Mat
 
 
 def log_cosh(x: np.ndarray) -> np.ndarray:
-    """log cosh(x / 2) of x >= 0, to full relative accuracy at both ends."""
+    """Return log cosh(x / 2) of x >= 0, to full relative accuracy at both ends."""
     small = 0.5 * np.log1p(np.sinh(0.5 * np.minimum(x, 1.0)) ** 2)
     return np.where(x < 1.0, small, 0.5 * x + np.log1p(np.exp(-x)) - np.log(x.dtype.type(2.0)))
 
@@ -225,7 +225,7 @@ def _grid(reach: float, points: int) -> np.ndarray:
 
 
 def _certify(w: np.ndarray, a: np.ndarray, reach: float) -> tuple[float, float]:
-    """Largest errors of log cosh and of the Fermi function, rounding included."""
+    """Return the largest errors of log cosh and of the Fermi function, rounding included."""
     error = derivative_error = 0.0
     for x in np.array_split(_grid(reach, CERTIFY_POINTS), 20):
         error = max(error, np.abs(log_cosh(x) - np.log1p((x[:, None] / w) ** 2) @ a).max())
@@ -275,7 +275,7 @@ def _stretch(w: np.ndarray, a: np.ndarray, fixed: int) -> tuple[np.ndarray, np.n
 
 
 def spline(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., evaluated at x.
+    """Evaluate cubic splines through the rows of y (rows, knots) at 0, 1, 2, ..., at x.
 
     The third derivative does not jump at the outermost inner knots.
 

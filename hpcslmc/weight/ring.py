@@ -27,7 +27,7 @@ class Ring:
     left: Tensor
 
     def dense(self) -> Tensor:
-        """(batch, rows n, rows n), the whole matrix.
+        """Return the whole matrix, (batch, rows n, rows n).
 
         Blocks that coincide on a short ring are added.
         """
@@ -42,7 +42,7 @@ class Ring:
 
     @classmethod
     def of_dense(cls, matrix: Tensor, rows: int) -> "Ring":
-        """The blocks on the ring of dense matrices (batch, rows n, rows n)."""
+        """Take the blocks on the ring of dense matrices (batch, rows n, rows n)."""
         batch, n = len(matrix), matrix.shape[-1] // rows
         blocks = matrix.view(batch, rows, n, rows, n).permute(1, 3, 0, 2, 4)
         here = torch.arange(rows, device=matrix.device)
@@ -63,7 +63,7 @@ class Factors:
         return self._factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1).view(self._shape[:-2])
 
     def solve(self, right: Tensor) -> Tensor:
-        """The inverse times matrices (..., n, n)."""
+        """Multiply the inverse with matrices (..., n, n)."""
         return torch.linalg.lu_solve(self._factors, self._pivots, right.flatten(0, -3)).view(
             self._shape
         )
@@ -82,7 +82,7 @@ def _minus(total: Tensor, first: Tensor, second: Tensor, keep: bool = True) -> N
 
 
 def interleave(even: Tensor, odd: Tensor, last: Tensor | None = None) -> Tensor:
-    """Even and odd rows in their order, and what comes after them."""
+    """Interleave even and odd rows, then what comes after them."""
     count = 2 * len(odd)
     rows = even.new_empty(
         len(even) + len(odd) + (0 if last is None else len(last)), *even.shape[1:]
@@ -133,7 +133,7 @@ class Reduction:
         self.even = Ring(diagonal, right, left)
 
     def back(self, even: Ring) -> Ring:
-        """The blocks of the inverse on the whole ring from those on the even rows."""
+        """Return the blocks of the inverse on the whole ring from those on the even rows."""
         odd, inverse = self.odd, self.factors.inverse()
         z_left, z_right = self.from_left @ inverse, self.from_right @ inverse
         g_left, g_right = even.diagonal[:odd], even.diagonal.roll(-1, 0)[:odd]
@@ -157,7 +157,7 @@ class Reduction:
 
 
 def solve_ring(ring: Ring, wanted: bool) -> tuple[Tensor, Ring | None]:
-    """log|det| (batch,) of a ring and, if wanted, the same blocks of its inverse."""
+    """Return log|det| (batch,) of a ring and, if wanted, the same blocks of its inverse."""
     rows = len(ring.diagonal)
     if rows <= DENSE_ROWS:
         factors = Factors(ring.dense())

@@ -30,7 +30,7 @@ BLOCK = 32
 
 
 def load_library(communicator: Any) -> ctypes.CDLL:
-    """ScaLAPACK with 32-bit integers, linked with the MPI of the communicator.
+    """Load ScaLAPACK with 32-bit integers, linked with the MPI of the communicator.
 
     The environment variable HPCSLMC_SCALAPACK names the file where it is in no standard place.
 
@@ -112,7 +112,7 @@ class Grid:
 
 @contextmanager
 def process_grid(library: ctypes.CDLL, communicator: Any) -> Iterator[Grid]:
-    """All ranks of a communicator as a grid as near to a square as their number allows.
+    """Arrange all ranks of a communicator as a grid as near to a square as their number allows.
 
     Collective over it.
     """
@@ -132,13 +132,13 @@ def process_grid(library: ctypes.CDLL, communicator: Any) -> Iterator[Grid]:
 
 
 def owned(size: int, block: int, place: int, places: int) -> np.ndarray:
-    """(local,) int, ascending global indices that a place holds of ``size`` dealt out in blocks."""
+    """Return ascending global indices, (local,) int, that a place holds of ``size`` in blocks."""
     index = np.arange(size)
     return index[index // block % places == place]
 
 
 def fill(size: int, rows: Rows, block: int, grid: Grid) -> np.ndarray:
-    """Local part of the matrix, (local rows, local columns) complex128, Fortran order."""
+    """Fill the local part of the matrix, (local rows, local columns) complex128, Fortran order."""
     mine = owned(size, block, grid.row, grid.rows)
     width = len(owned(size, block, grid.column, grid.columns))
     matrix = np.zeros((max(1, len(mine)), max(1, width)), dtype=np.complex128, order="F")
@@ -181,7 +181,7 @@ class Scalapack:
         self._library = load_library(communicator)
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
-        """All eigenvalues of a complex Hermitian matrix, ascending.
+        """Return all eigenvalues of a complex Hermitian matrix, ascending.
 
         Collective over the communicator.
 

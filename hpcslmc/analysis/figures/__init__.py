@@ -74,7 +74,10 @@ def _save(figure: Drawing, folder: Path, name: str) -> bool:
 
 
 def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Callable[[], Drawing]]]:
-    """Names and drawing functions: of figures that compare the runs, then of those of each run."""
+    """List the figures and their drawing functions.
+
+    First those that compare the runs, then those of each run.
+    """
     compared: dict[str, Callable[[Mapping[str, Results]], Drawing]] = {
         "observables_temperature": lambda runs: observables(runs, "T"),
         "observables_size": lambda runs: observables(runs, "L"),

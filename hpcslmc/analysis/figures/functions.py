@@ -153,7 +153,7 @@ def spectral_function(run: Results) -> Drawing:
 
 
 def _path(profile: ProfileResult) -> tuple[np.ndarray, list[int]]:
-    """Grid points (points, 2) of the path through the zone, and which of them are corners."""
+    """Return the grid points (points, 2) of the path through the zone, and which are corners."""
     lx, ly = (len(profile.axes[name].values) for name in ("kx", "ky"))
     hx, hy = lx // 2, ly // 2
     diagonal = max(hx, hy)

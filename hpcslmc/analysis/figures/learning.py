@@ -53,7 +53,7 @@ def _models(run: Results, table: Mapping[str, np.ndarray]) -> list[_Model]:
 
 
 def _model_style(run: Results, model: _Model, colours: Mapping[float, tuple], style: dict) -> dict:
-    """Style of a model's curve: in a ladder the colour of its temperature, and its run's marker."""
+    """Style a model's curve: in a ladder the colour of its temperature, and its run's marker."""
     shown = {"marker": MARKERS[(model.run - 1) % len(MARKERS)]} if run.others else {}
     return style | shown | ({"color": colours[model.temperature]} if run.is_ladder else {})
 

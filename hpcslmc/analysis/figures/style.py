@@ -62,7 +62,7 @@ def short_names(paths: list[str]) -> dict[str, str]:
 
 
 def run_titles(runs: Mapping[str, Results]) -> dict[str, str]:
-    """Titles of runs: the parameters that differ between them, or else their directories."""
+    """Title runs by the parameters that differ between them, or else by their directories."""
 
     def parameters(run: Results) -> dict[str, str]:
         job = run.parsed_job
@@ -89,7 +89,7 @@ def run_titles(runs: Mapping[str, Results]) -> dict[str, str]:
 
 
 def filling_or_mu(run: Results, at: tuple | EllipsisType) -> str:
-    """Label of the filling that was asked for, or else of the chemical potential.
+    """Label the filling that was asked for, or else the chemical potential.
 
     The latter at one temperature, or of several from end to end.
     """
@@ -101,7 +101,7 @@ def filling_or_mu(run: Results, at: tuple | EllipsisType) -> str:
 
 
 def curve_styles(count: int) -> list[dict]:
-    """Colours and markers of so many curves; no colour comes twice."""
+    """Return colours and markers of so many curves; no colour comes twice."""
     colours: Sequence = COLOURS[:count]
     if count > len(COLOURS):
         colours = [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.02, 0.98, count)]
@@ -111,14 +111,14 @@ def curve_styles(count: int) -> list[dict]:
 
 
 def ordered_colours(count: int) -> list:
-    """Colours of an ordered family, dark to light, all dark enough on white."""
+    """Return colours of an ordered family, dark to light, all dark enough on white."""
     if count == 1:
         return [COLOURS[0]]
     return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.0, 0.85, count)]
 
 
 def temperature_colours(runs: Iterable[Results]) -> dict[float, tuple]:
-    """A colour for each temperature of the runs, from the lowest to the highest."""
+    """Return a colour for each temperature of the runs, from the lowest to the highest."""
     temperatures = sorted({float(t) for run in runs for t in np.atleast_1d(run.temperature)})
     return dict(zip(temperatures, ordered_colours(len(temperatures)), strict=True))
 
@@ -182,14 +182,14 @@ def _log_axis(axes: Axes, values: list[float]) -> None:
 
 
 def shown_temperatures(run: Results) -> list[tuple]:
-    """Indices of at most ``MAPS`` temperatures from end to end; the only one without a ladder."""
+    """Choose at most ``MAPS`` temperatures from end to end; the only one without a ladder."""
     if not run.is_ladder:
         return [()]
     return [(int(k),) for k in np.unique(np.linspace(0, len(run.temperature) - 1, MAPS).round())]
 
 
 def temperature_label(run: Results, at: tuple) -> str:
-    """Temperature of a run at an index, for titles and legends."""
+    """Label the temperature of a run at an index, for titles and legends."""
     return f"$T={run.temperature[at]:.4g}$"
 
 

@@ -66,7 +66,7 @@ def read_checked(path: Path, name: str, entry: Entry) -> np.ndarray:
 
 
 def pieces(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Slices that cut an array, in the order of its elements, into parts of ``PIECE`` bytes."""
+    """Yield slices that cut an array, in the order of its elements, into ``PIECE`` bytes each."""
     row = itemsize * math.prod(shape[1:])
     if not shape:
         yield ()
@@ -80,7 +80,7 @@ def pieces(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]
 
 
 def checksum(array: np.ndarray) -> int:
-    """CRC-32 of an array's bytes."""
+    """Return the CRC-32 of an array's bytes."""
     crc = 0
     for part in pieces(array.shape, array.itemsize):
         crc = zlib.crc32(np.ascontiguousarray(array[part]).data, crc)
@@ -88,7 +88,7 @@ def checksum(array: np.ndarray) -> int:
 
 
 def chain_checksums(arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes."""
+    """Return the CRC-32 of each chain's bytes, (chains of this rank, arrays) uint32."""
     return np.array(
         [
             [checksum(array[chain : chain + 1]) for array in arrays.values()]
@@ -99,7 +99,7 @@ def chain_checksums(arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:
 
 
 def chain_checksums_on_disk(path: Path, index: Index, block: ChainBlock) -> np.ndarray:
-    """(chains of this rank, arrays) uint32, CRC-32 of each chain's bytes in a file.
+    """Return the CRC-32 of each chain's bytes in a file, (chains of this rank, arrays) uint32.
 
     The chains are not kept in memory.
     """
@@ -114,7 +114,7 @@ def chain_checksums_on_disk(path: Path, index: Index, block: ChainBlock) -> np.n
 
 
 def checksum_of_next(file: BinaryIO, size: int) -> int:
-    """CRC-32 of the next bytes of a file, or of as many as there are."""
+    """Return the CRC-32 of the next bytes of a file, or of as many as there are."""
     crc = 0
     while size:
         read = file.read(min(size, PIECE))
@@ -126,7 +126,7 @@ def checksum_of_next(file: BinaryIO, size: int) -> int:
 
 
 def checksum_of_rest(path: Path, index: Index) -> int:
-    """CRC-32 of all that is neither index nor array: what HDF5 wrote for itself."""
+    """Return the CRC-32 of all that is neither index nor array: what HDF5 wrote for itself."""
     crc = 0
     at = index.room
     with path.open("rb") as file:

@@ -130,12 +130,12 @@ class Index:
 
 
 def size_in_bytes(dtype: str, shape: Iterable[int]) -> int:
-    """Bytes of an array; Python's integers do not overflow, whatever a hostile file says."""
+    """Count the bytes of an array; Python's integers do not overflow, whatever a file says."""
     return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def room_for(chains: int, arrays: Mapping[str, Entry]) -> int:
-    """Bytes to keep free for the index of a file, wherever its arrays will lie.
+    """Return the bytes to keep free for the index of a file, wherever its arrays will lie.
 
     HDF5 wants a power of two, from 512 on.
     """
