@@ -48,7 +48,7 @@ _PLACES = {
     "read_results": "analysis.results_file:read",
     "run_job": "api",
 }
-"""Modules of the names, and the name there where it is another."""
+"""Module of each public name, with the name there where it is another."""
 
 
 def __getattr__(name: str) -> object:

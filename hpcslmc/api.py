@@ -1,4 +1,4 @@
-"""The program's parts as a notebook wants them: one process, no MPI, no files unless asked for."""
+"""Interface for notebooks: one process, no MPI, no files unless asked for."""
 
 import math
 from collections.abc import Mapping

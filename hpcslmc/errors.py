@@ -1,10 +1,10 @@
-"""The exceptions whose message says all that the user needs, and what others say in a line."""
+"""Exceptions whose message says all that the user needs."""
 
 import traceback
 
 
 class UserError(Exception):
-    """Something in the job, the files or the set-up is wrong; the message is one clear sentence.
+    """Error in the job, the files or the set-up; the message is one clear sentence.
 
     Mostly raised on every rank at once (``World.on_root``, ``World.on_all``); the program prints it
     from one rank and exits with code 2.
@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class Failure(Exception):
-    """A calculation must not go on.
+    """Failure of a calculation, which must not go on.
 
     The message says what failed, where, and what was kept for a report.
 

@@ -1,4 +1,4 @@
-"""Several runs of the same physics as one."""
+"""Merging of several runs of the same physics into one."""
 
 from collections.abc import Mapping
 

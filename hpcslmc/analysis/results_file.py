@@ -1,4 +1,4 @@
-"""results.h5 on disk.
+"""Reading and writing of results.h5.
 
 HDF5 with the named dimensions of netCDF, which xarray opens. Every group and dataset:
 docs/results.md.
@@ -20,7 +20,7 @@ from hpcslmc.storage.names import RESULTS
 
 FORMAT = "hpcslmc results 4"
 BEFORE = "hpcslmc results 3"
-"""The format before, which is read too.
+"""Previous format, which is read too.
 
 It held the samples' mean squares in place of their variance inside bins.
 """

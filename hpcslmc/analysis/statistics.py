@@ -9,25 +9,26 @@ import numpy as np
 from hpcslmc.errors import described_error
 
 SHORTEST_CHAIN = 50
-"""Autocorrelation times that a chain has to last: shorter ones may still remember their start."""
+"""Fewest autocorrelation times of a chain: a shorter one may still remember its start."""
 LARGEST_RHAT = 1.05
-"""Chains of ``SHORTEST_CHAIN`` autocorrelation times stay below it."""
+"""Largest R-hat of converged chains; those of ``SHORTEST_CHAIN`` correlation times stay below it.
+"""
 FEWEST_SAMPLES = 100
-"""Effective samples that an error takes to be known within about 10 %."""
+"""Fewest effective samples for an error known within about 10 %."""
 BIN_LENGTH = 2
 """Autocorrelation times in a bin of the jackknife.
 
 Its bias is that of the bins, its error counts their neighbours too.
 """
 FEWEST_BINS = 20
-"""Bins of the jackknife that an error takes to be known within about 20 %."""
+"""Fewest bins of the jackknife for an error known within about 20 %."""
 UNKNOWN = "unknown: "
 """Prefix of a doubt that says why there is no estimate at all."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A quantity's mean over all chains and what it is worth.
+    """Mean of a quantity over all chains, its error and its convergence.
 
     Attributes
     ----------

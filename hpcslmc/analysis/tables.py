@@ -19,7 +19,7 @@ from hpcslmc.errors import UserError, described_error
 from hpcslmc.measure.bins import left_over
 
 WIDE = 150
-"""Columns of a line where there is no terminal."""
+"""Width of a line where there is no terminal, in characters."""
 INGREDIENTS = {
     "energy2",
     "energy_density",
@@ -54,7 +54,7 @@ UNEVEN = 0.5
 GAP = 2
 """Characters between two columns."""
 NUMBER = re.compile(r"[\d.]+|inf")
-"""The number that a doubt states."""
+"""Pattern of the number in a doubt."""
 
 Part = TypeVar("Part")
 

@@ -1,4 +1,4 @@
-"""The commands that look at what runs have left.
+"""Commands that look at the output of runs: status, report, merge.
 
 Merge, status, report. They need no MPI and disturb no run.
 """

@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may go away.
+"""Standard output and error that outlast their readers.
 
 A pipe into head, a terminal that is closed, a full disk.
 """
@@ -15,7 +15,7 @@ from typing import TextIO
 from hpcslmc.parallel.world import World
 
 READER_GONE = (errno.EPIPE, errno.EIO)
-"""Of a pipe, of a terminal."""
+"""Error numbers of writing where the reader is gone: of a pipe, of a terminal."""
 
 
 class LastingStream:
@@ -34,7 +34,7 @@ class LastingStream:
 
     @property
     def gone(self) -> bool:
-        """True if nobody reads it any more; known without writing to it."""
+        """True if the stream has no reader any more; known without writing to it."""
         with suppress(OSError):
             poll = select.poll()
             poll.register(self._stream.fileno(), 0)

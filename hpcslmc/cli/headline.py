@@ -1,4 +1,4 @@
-"""The lines with which a run begins."""
+"""Headline of a run: the lines that it begins with."""
 
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World

@@ -1,4 +1,4 @@
-"""Start jobs from Python as users start them: under mpirun, in processes of their own."""
+"""Launching of jobs from Python as users launch them: under mpirun, in processes of their own."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def run_under_mpi(job: Job, ranks: int) -> Results:
 
 
 class Launcher:
-    """Start jobs under mpirun in a folder, on one machine, and find or kill their processes.
+    """Launcher of jobs under mpirun in a folder, on one machine; finds or kills their processes.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ COMMANDS = ("run", "validate", *ALONE)
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UserError where the arguments make no sense."""
+    """Parser of arguments that raises UserError where they make no sense."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; usage: {self.format_usage().removeprefix('usage: ').strip()}")

@@ -1,4 +1,4 @@
-"""A job run by the command: what is told, when it is saved, how it ends."""
+"""Running of a job by the command: what is told, when it is saved, how it ends."""
 
 import math
 import sys

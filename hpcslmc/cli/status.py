@@ -1,4 +1,4 @@
-"""status.json.
+"""Writing and reading of status.json.
 
 What a run says of itself while it goes, and how to read it without MPI and without disturbing the
 run.
@@ -19,14 +19,14 @@ from hpcslmc.storage.names import CHECKPOINT, RESULTS, STATUS, previous
 
 FORMAT = "hpcslmc status 1"
 LARGEST = 2**26
-"""Bytes beyond which a file is no status."""
+"""Largest size of a status file in bytes."""
 CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 INDENT = 15
-"""Columns before what a line says."""
+"""Width of the labels that a line begins with, in characters."""
 
 
 class StatusFile:
-    """Writes status.json; the root rank only.
+    """Writer of status.json; the root rank only.
 
     Parameters
     ----------

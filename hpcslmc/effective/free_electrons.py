@@ -12,7 +12,7 @@ from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 
 FREQUENCIES = 5
-"""Imaginary frequencies that propagators are taken at."""
+"""Number of imaginary frequencies that propagators are taken at."""
 LARGE = 64
 """Side of the lattice that stands for an infinite one where functions of momentum are normalised.
 """

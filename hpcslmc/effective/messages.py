@@ -16,9 +16,9 @@ from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 DENSE_SITES = 100
-"""Up to this size one matrix transforms both directions at once; beyond, two are cheaper."""
+"""Most sites for which one matrix transforms both directions at once; beyond, two are cheaper."""
 HIDDEN = 4
-"""Hidden units of a site for each channel."""
+"""Number of hidden units of a site for each channel."""
 
 
 def hartley(length: int) -> np.ndarray:

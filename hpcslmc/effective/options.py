@@ -62,7 +62,7 @@ class ShellOptions(Options):
     """Options of a model of neighbour shells, which it is built from by their squared distances."""
 
     shells: Count = 6
-    """Neighbour shells the model sees, nearest first."""
+    """Number of neighbour shells the model sees, nearest first."""
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
         available = len(lattice.shells)
@@ -90,25 +90,25 @@ class BlockOptions(ShellOptions):
     """Options of a model of blocks on neighbour shells."""
 
     layers: Layers = 3
-    """Blocks on top of the linear readout."""
+    """Number of blocks on top of the linear readout."""
 
 
 class MessageOptions(ShellOptions):
     """Options of message passing."""
 
     layers: Layers = 1
-    """Rounds of messages."""
+    """Number of rounds of messages."""
     channels: Channels = 8
-    """Vectors of a site."""
+    """Number of vectors of a site."""
 
 
 class GivenOptions(ShellOptions):
     """Options of a model that declares none: neighbour shells, and what else is given."""
 
     layers: Layers | None = None
-    """0 in the architecture if not given."""
+    """Number of layers; 0 in the architecture if not given."""
     channels: Channels | None = None
-    """0 in the architecture if not given."""
+    """Number of channels; 0 in the architecture if not given."""
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
         absent = {key: getattr(self, key) or 0 for key in ABSENT}

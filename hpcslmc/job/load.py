@@ -14,7 +14,7 @@ from hpcslmc.job.sentences import SHOWN, cut, sentence
 from hpcslmc.storage.files import check_regular
 
 LARGEST_FILE = 2**15
-"""Bytes of a job file."""
+"""Largest size of a job file in bytes."""
 
 
 def load_job(path: str, ranks: int = 1) -> Job:

@@ -8,7 +8,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.parallel.chains import ChainBlock
 
 NAMES = ("spins", "log_weight", "forces")
-"""Of the arrays, in order."""
+"""Names of the arrays, in order."""
 
 
 class DataSet:

@@ -19,7 +19,7 @@ STAGES = ("explore", "train", "collect", "finished")
 
 
 class SelfLearning:
-    """Learns the effective model while the chains keep sampling the exact weight.
+    """Learning of the effective model while the chains keep sampling the exact weight.
 
     Stages, in order: ``explore`` (exact moves give the first data; of HMC, every point of a
     trajectory), then rounds of ``train`` (gradient steps) and ``collect`` (self-learning steps

@@ -20,11 +20,11 @@ from hpcslmc.streams import Stream
 CHUNK_SITES = 16384
 """Sites that a model evaluates at once outside training."""
 CHECKS = 10
-"""Times that a round validates the model and keeps the best parameters."""
+"""Number of times that a round validates the model and keeps the best parameters."""
 PATIENCE = 5
 """Checks without a better validation error after which a round ends."""
 DIVERGED = 10.0
-"""A validation error that many times the best one is a divergence..."""
+"""Ratio of validation error to the best one from which it is a divergence..."""
 TOLERABLE = 0.01
 """...unless it is smaller than this, which costs 6 % of acceptance."""
 FITTED_ROWS = 2048

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 STEPS = ((1, 0), (0, 1))
-"""To the nearest neighbours +x and +y, in lattice constants."""
+"""Steps to the nearest neighbours +x and +y, in lattice constants."""
 
 
 class Lattice:

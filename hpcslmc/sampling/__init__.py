@@ -1,4 +1,4 @@
-"""Moves.
+"""Moves of Markov chains.
 
 Reversible updates of batches of chains, and the exact test of self-learning Monte Carlo.
 """

@@ -15,7 +15,7 @@ Number = TypeVar("Number", float, Tensor)
 
 TARGET_ACCEPTANCE = 0.8
 MOST_STEPS = 1000
-"""Leapfrog steps of a trajectory that tuning may arrive at."""
+"""Most leapfrog steps of a trajectory that tuning may arrive at."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density.
 
@@ -27,13 +27,13 @@ MISGUIDED = 2.0
 Such a guide is worse than none, whatever the noise of one move.
 """
 SHORT, LONG = 0.01, 2.0
-"""Lengths between which tuning looks for the best."""
+"""Shortest and longest trajectory that tuning tries."""
 CAUTIOUS = 0.2
-"""Step, and length where it is to be found, that tuning starts from."""
+"""Step that tuning starts from, and length where it is to be found."""
 TINY = 1e-300
-"""In the place of zeros that are divided by."""
+"""Smallest divisor, in the place of zeros that are divided by."""
 DIGITS = 6
-"""Of a logarithm of the length: sums over ranks may differ by rounding, and a length must not."""
+"""Decimals of a change of the length's logarithm: sums over ranks may differ by rounding."""
 
 
 def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from hpcslmc.streams import Stream
 
 TARGET_ACCEPTANCE = 0.5
 WIDEST = 1e3
-"""Width of the proposal that tuning may arrive at; its inverse is the narrowest."""
+"""Largest width of the proposal that tuning may arrive at; its inverse is the narrowest."""
 
 
 class LocalChanges(Protocol):
@@ -87,7 +87,7 @@ class Metropolis:
     """
 
     misguided = False
-    """There is no guide."""
+    """False: this move has no guide to give up."""
 
     def __init__(
         self, density: Density, stream: Stream, width: float, local: LocalChanges | None = None

@@ -28,7 +28,7 @@ For a look only; the second is the fewest blocks of a chain.
 ENORMOUS = 1000
 """R-hat beyond which its size means nothing: chains that do not move at all."""
 SHARE = 0.01
-"""Of the time, at most, that is spent on looking."""
+"""Largest share of the time that is spent on looking."""
 EVERY_S = 1.0
 """Seconds between two looks, more where a look takes long."""
 

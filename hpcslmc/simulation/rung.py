@@ -19,7 +19,7 @@ from hpcslmc.simulation.build import GROUPS, Place, Setting, build, required
 
 
 class NotFinite(NamedTuple):
-    """A measurement of a chain that is no number.
+    """Measurement of a chain that is not a number.
 
     Attributes
     ----------

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from hpcslmc.simulation.simulation import Simulation
 
 LARGEST_COUNT = 2**31 - 1
-"""As in the job file."""
+"""Largest count, as in the job file."""
 LARGEST_WORD = 2**62
-"""Of counters that are held in 64 bits."""
+"""Largest counter that is held in 64 bits."""
 LONGEST_TEXT = 1000
 ROUNDING = 1e-6
-"""Most by which rounding changes the length of a spin, or an acceptance."""
+"""Largest change by rounding of the length of a spin, or of an acceptance."""
 MEASURED = ("/bins/", "/profile_")
 """Places of measured numbers, which may have any value.
 

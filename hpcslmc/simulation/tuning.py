@@ -35,9 +35,9 @@ SPACING = 0.4
 More if they are uneven then.
 """
 LONGEST_SPACING = 3
-"""Times the moves of thermalisation that the spacing takes at most."""
+"""Most moves for the spacing, in units of those of thermalisation."""
 LONGEST_FILLING = 30
-"""Times the moves of thermalisation that the filling takes at most."""
+"""Most moves for the filling, in units of those of thermalisation."""
 UNEVEN = 0.35
 """Largest unevenness of a ladder that is left as it is, as of ``unevenness``."""
 FILLING_ERROR = 6e-4
@@ -46,7 +46,7 @@ FILLING_ERROR = 6e-4
 A third of 0.2 per cent.
 """
 LONGEST_STEP = 0.25
-"""Most that the chemical potential changes at once, in units of the largest energy."""
+"""Largest change of the chemical potential at once, in units of the largest energy."""
 SLOPE_ERROR = 0.5
 """Uncertainty of the compressibility that fluctuations give, in units of it."""
 CLEARLY = 5.0

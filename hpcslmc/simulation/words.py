@@ -1,4 +1,4 @@
-"""Sentences that tell a user of a run."""
+"""Sentences that tell the user about a run."""
 
 import math
 

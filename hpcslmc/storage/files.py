@@ -18,7 +18,7 @@ REFUSED_BY_DISK = re.compile(
     r"error message = '([^']+)'|"
     r"(MPI_ERR_(?:ACCESS|IO|NO_SPACE|NO_SUCH_FILE|QUOTA|READ_ONLY)\b[^'\n)]*)"
 )
-"""Finds in HDF5's long messages the error of the operating system, or of MPI's input and output."""
+"""Pattern that finds the operating system's or MPI-IO's error in HDF5's long messages."""
 ZEROS = bytes(2**20)
 
 

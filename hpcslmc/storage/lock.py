@@ -1,4 +1,4 @@
-"""One job at a time in an output directory."""
+"""Lock of an output directory, in which one job works at a time."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from hpcslmc.storage.files import check_places, check_regular
 from hpcslmc.storage.names import LOCK, TAKEOVER
 
 LARGEST = 2**20
-"""Bytes beyond which a file is no lock."""
+"""Largest size of a lock file in bytes."""
 KINDS = {
     "host": str,
     "pid": int,
@@ -23,7 +23,7 @@ KINDS = {
     "slurm_job": str | None,
     "slurm_restart": int,
 }
-"""Schema of a lock file: of the process that holds it."""
+"""Schema of a lock file, which describes the process that holds it."""
 BEAT_S = 15.0
 """Seconds between two beats of the heartbeat: touches of the file."""
 SILENCE_S = 120.0

@@ -26,7 +26,7 @@ from hpcslmc.storage.names import MODEL
 
 FORMAT = "hpcslmc model 1"
 LARGEST = 2**27
-"""Bytes of parameters beyond which a file is refused."""
+"""Largest size of a model's parameters in a file that is not refused, in bytes."""
 
 
 @dataclass(frozen=True)

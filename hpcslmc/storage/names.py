@@ -6,11 +6,11 @@ CHECKPOINT = "checkpoint.h5"
 RESULTS = "results.h5"
 MODEL = "model.h5"
 DATA = "data.h5"
-"""Configurations with exact log W and forces that a run has learned from."""
+"""File of configurations with exact log W and forces that a run has learned from."""
 STATUS = "status.json"
 LOCK = "running.lock"
 TAKEOVER = "running.takeover"
-"""Made by the one job that takes over the lock of a dead one."""
+"""File made by the one job that takes over the lock of a dead one."""
 
 
 def previous(path: Path) -> Path:

@@ -27,7 +27,7 @@ from hpcslmc.weight.determinants import Determinants
 from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
 
 WORK_BYTES = {"cpu": 2**24, "accelerator": 2**30}
-"""Size of one batch's work arrays: what a core's cache holds, or what fills an accelerator."""
+"""Largest work arrays of a batch: what a core's cache holds, or what fills an accelerator."""
 
 
 def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:

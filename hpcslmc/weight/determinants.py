@@ -1,4 +1,4 @@
-"""Log W, and at half filling the energy, from determinants at the Matsubara-like nodes.
+"""Exact weights from determinants at the Matsubara-like nodes.
 
 Log W, and at half filling the energy.
 """

@@ -19,7 +19,7 @@ from hpcslmc.weight.scalapack import Rows, Scalapack
 
 
 class Eigensolver(Protocol):
-    """All eigenvalues of one Hermitian matrix over a communicator."""
+    """Solver for all eigenvalues of one Hermitian matrix over a communicator."""
 
     def eigenvalues(self, size: int, rows: Rows) -> np.ndarray:
         """Return the eigenvalues, (size,) float64, ascending, the same bits on every rank.

@@ -298,7 +298,7 @@ class Patch:
 
 
 class _Sweep:
-    """A sweep under way.
+    """State of a sweep under way.
 
     ``accepted`` (chains, sites) and the changes of log|det A_k|, ``log_det`` (chains, K), so far.
     """

@@ -22,13 +22,13 @@ from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
 
 OPTIONS_PREFIX = "hpcslmc_"
-"""Of the one entry in PETSc's options database, the same for all weights.
+"""Prefix of the one entry in PETSc's options database, the same for all weights.
 
 The database has room for 512 entries.
 """
 
 PORD = 4
-"""MUMPS' number of an ordering of the unknowns."""
+"""Number of the ordering PORD of the unknowns in MUMPS."""
 
 
 @dataclass(frozen=True)

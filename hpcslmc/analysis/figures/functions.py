@@ -18,7 +18,7 @@ from hpcslmc.analysis.figures.style import (
 from hpcslmc.analysis.results import ProfileResult, Results
 
 PEAK = 5.0
-"""Ratio of largest to smallest S(q) from which on it is shown on a logarithmic scale."""
+"""Ratio of largest to smallest S(q) from which the scale is logarithmic."""
 
 
 def structure_factor(run: Results) -> Drawing:

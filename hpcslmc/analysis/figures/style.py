@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from hpcslmc.analysis.results import Results
 
 COLUMN, PAGE = 3.4, 7.0
-"""Widths in inches."""
+"""Widths of figures in one column and across the page, in inches."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Those of Okabe and Ito, told apart by colour-blind readers too."""
+"""Palette of Okabe and Ito, told apart by colour-blind readers too."""
 MARKERS = "osD^vPX"
 STYLE = {
     "font.size": 8,
@@ -39,9 +39,9 @@ STYLE = {
 MAPS = 4
 """Most temperatures of a ladder that are shown side by side."""
 WIDE = 4.0
-"""Ratio of temperatures from which on their axis is logarithmic, in every figure."""
+"""Ratio of temperatures from which their axis is logarithmic, in every figure."""
 MARGIN = 0.05
-"""Of an axis beyond its first and last point."""
+"""Share of an axis that is left free beyond its first and last point."""
 TICKS = 12
 """Most temperatures that a colour bar names."""
 

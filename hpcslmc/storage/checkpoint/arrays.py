@@ -18,12 +18,13 @@ from hpcslmc.storage.checkpoint.index import Damaged, Entry, Index, size_in_byte
 from hpcslmc.storage.checkpoint.trees import below
 
 PIECE = 2**24
-"""Bytes of an array that are written, read back or summed up at once.
+"""Most bytes of an array that are written, read back or summed up at once.
 
 HDF5 on MPI counts the bytes of one call in int.
 """
 ALIGNMENT = 64
-"""Bytes, as torch aligns: kernels round the ends of arrays that are not aligned otherwise."""
+"""Alignment in bytes, as torch's: kernels round the ends of arrays that are not aligned otherwise.
+"""
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from hpcslmc.storage.files import check_regular
 
 FORMAT = "hpcslmc checkpoint 7"
 FIRST_LINE = len(FORMAT) + 20
-"""Bytes of the format, the index's length and its checksum."""
+"""Size in bytes of the first line: the format, the index's length and its checksum."""
 LARGEST_INDEX = LARGEST_REST = 2**25
-"""Bytes of an index, and of what lies between arrays, beyond which a file is refused."""
+"""Largest index, and largest rest between arrays, of a file that is not refused, in bytes."""
 DEEPEST = 16
-"""Groups of groups of arrays."""
+"""Most groups within groups of arrays."""
 NUMBERS = frozenset(np.dtype(code).str for code in "?bBhHiIqQfd")
 """Types of arrays that are read."""
 

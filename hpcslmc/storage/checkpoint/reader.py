@@ -24,7 +24,7 @@ from hpcslmc.storage.checkpoint.trees import below, merge, nest, nest_tensors
 from hpcslmc.storage.names import previous
 
 LARGEST_PLAIN = 2**27
-"""Bytes of the plain values beyond which a file is refused."""
+"""Largest size of the plain values of a file that is not refused, in bytes."""
 
 Read = TypeVar("Read")
 

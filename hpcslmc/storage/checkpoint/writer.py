@@ -28,7 +28,7 @@ from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import previous
 
 HDF5_BYTES = 2048
-"""More than HDF5 needs to describe one dataset."""
+"""Bytes that are more than HDF5 needs to describe one dataset."""
 
 
 def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World) -> None:
