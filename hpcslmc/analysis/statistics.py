@@ -244,6 +244,7 @@ def estimate(
     axes = {"chain_axis": 0, "draw_axis": 1}
     variance_of_mean = mean_variance(draws, lengths)
     ess = float((numbers.var() + bin_variance) / variance_of_mean)
+    # group chains of equal length, and cut all to pieces as long as the shortest
     alike = [draws[counts == count, :count] for count in np.unique(counts)]
     pieces = np.concatenate(
         [x[:, : x.shape[1] // shortest * shortest].reshape(-1, shortest) for x in alike]

@@ -1,6 +1,6 @@
-"""Commands that look at the output of runs: status, report, merge.
+"""Commands that look at the output of runs: merge, status, report.
 
-Merge, status, report. They need no MPI and disturb no run.
+They need no MPI and disturb no run.
 """
 
 import argparse

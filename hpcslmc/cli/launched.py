@@ -43,7 +43,7 @@ def is_first_task() -> bool:
 def unused_tasks(world: World) -> str:
     """Return a remark if a Slurm job of several tasks runs one rank that nothing launched.
 
-    Such as a script's python without srun.
+    Such a rank is a script's python without srun, for example.
     """
     tasks = environment.allocated_tasks()
     if world.size > 1 or tasks < 2 or environment.launched():

@@ -190,6 +190,7 @@ def _run_job(
     world.on_all(environment.threads)
     directory = world.on_root(lambda: job.output.folder)
     made = world.on_root(lambda: folder.make(directory))
+    # hold the directory's lock while the job runs, and release it however that ends
     lock = Lock(directory)
     try:
         say(world, world.on_root(lock.acquire))

@@ -115,11 +115,13 @@ class Messages(EffectiveModel):
         super().__init__(lattice, architecture, len(architecture.shells) + len(bubbles))
         self.couplings.requires_grad_(False)
         self.shape, self.precision = lattice.shape, torch.float32
+        # Hartley transform: one matrix for both directions on small lattices, else one for each
         matrices = [hartley(length) for length in lattice.shape]
         if lattice.sites <= DENSE_SITES:
             matrices = [np.kron(*matrices)]
         for axis, matrix in enumerate(matrices):
             self.register_buffer(f"_hartley{axis}", torch.as_tensor(matrix), persistent=False)
+        # functions of momentum that couplings and kernels are made of
         waves = shell_waves(lattice.shape, (0, *architecture.shells))
         self.register_buffer(
             "_coupling_waves",
@@ -137,6 +139,7 @@ class Messages(EffectiveModel):
                 }
             )
 
+        # parameters of the site energies and of each round of messages
         hidden, vectors = HIDDEN * channels, channels + 1
         self.site = weights(
             kernel=(channels, len(waves)),

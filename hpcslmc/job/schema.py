@@ -106,7 +106,8 @@ class EffectiveSection(Section):
     start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model is where learning starts.
 
-    Of any lattice size; of a ladder the nearest temperature's model.
+    Its lattice may be of any size; a ladder's output has a model for each temperature, of which the
+    nearest is taken.
     """
 
     @property
@@ -166,7 +167,7 @@ class LearningSection(Section):
     replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
     """Data files or output directories of earlier runs, whose evaluations are learned from too.
 
-    Of lattices of any size.
+    Their lattices may be of any size.
     """
     keep_data: bool = False
     """Write the exact evaluations that were learned from to data.h5, for other runs to replay."""

@@ -198,10 +198,12 @@ class SelfLearning:
             }
         )
         self._accepted = []
+        # keep the best parameters so far
         previous = self._best.get("acceptance", -math.inf)
         if acceptance > previous:
             parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._best = {"acceptance": acceptance, "parameters": parameters}
+        # end when rounds or budget are spent, or acceptance has stopped rising
         spent = self.budget is not None and self.evaluations >= self.budget
         if self.round >= self.rounds or spent or acceptance < previous + 2.0 * error:
             self.stage = "finished"

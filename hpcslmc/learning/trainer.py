@@ -181,9 +181,9 @@ class Trainer:
     def _moments(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return covariance and mean of (correlations, log W - log W_eff). Collective.
+        """Return covariance and mean of (correlations, log W - log W_eff).
 
-        Over all configurations.
+        They are over the configurations of all ranks. Collective.
 
         Over all configurations.
         """
@@ -245,6 +245,7 @@ class Trainer:
         if self._optimiser is None:
             self.step = self.steps
             return
+        # sum the loss and its gradient over this rank's share of the batch, then of each replay
         spins, log_weight, forces = self._batch()
         gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
@@ -261,6 +262,7 @@ class Trainer:
                 gradient + part * (self.model.sites / model.sites),
                 torch.cat((losses, error[None])),
             )
+        # average over all ranks
         flat = self.world.sum(torch.cat((gradient, losses)).cpu().numpy()) / size
         self.step += 1
         if not np.isfinite(flat).all():
@@ -268,6 +270,7 @@ class Trainer:
             return
         averaged = torch.as_tensor(flat[: len(gradient)], device=gradient.device)
         self.loss, *mean_errors = flat[len(gradient) :].tolist()
+        # take the step with the averaged gradient
         offset = 0
         for p in self.parameters:
             p.grad = averaged[offset : offset + p.numel()].reshape(p.shape)
@@ -276,6 +279,7 @@ class Trainer:
             self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
         )
         self._optimiser.step()
+        # let each constant follow the mean error of its lattice
         for model, mean_error in zip(self._models, mean_errors, strict=True):
             model.constant += 0.2 * mean_error / model.sites
         if self.step % max(1, self.steps // CHECKS) == 0 or self.round_finished:

@@ -117,6 +117,7 @@ class Watch:
             0,
             3 if self._signalled else 2 if self.reader_gone() else 0,
         )
+        # the root's clock decides, also how many units pass until the ranks talk again
         if self.world.is_root:
             due, looks = now - self._last_checkpoint >= self.checkpoint_every_s, look
             pace = (
@@ -130,6 +131,7 @@ class Watch:
         due, units, looks, reason = (
             int(x) for x in self.world.maximum(np.array([due, units, looks, reason]))
         )
+        # all ranks go on from what was agreed
         self._units_to_talk = self._units_between = units
         self._last_talk = time.monotonic()
         return Decision(bool(due or reason), self.REASONS[reason], talked=True, look=bool(looks))

@@ -203,9 +203,11 @@ class HMC:
             moved, momenta, proposed, guiding = self._step(moved, momenta, proposed, guiding, time)
             if keep_visited:
                 visited.append((moved, proposed))
+        # Metropolis test of the change of log W minus kinetic energy
         change = proposed.log_weight - evaluation.log_weight
         gain = change + kinetic - 0.5 * momenta.square().sum((1, 2))
         accept = torch.log(numbers[:, 1]) < gain
+        # tuning statistics: slope of log W at the end, squared forces, and those the guide leaves
         speed = (proposed.known_forces * momenta).sum((1, 2))
         forces = unguided = torch.zeros_like(gain)
         if guiding is not None:

@@ -20,6 +20,7 @@ def collect(simulation: "Simulation", versions: Mapping[str, str]) -> Results | 
         """Gather the chains of all ranks, of all temperatures on the last axis."""
         return world.gather(np.stack(arrays, -1) if ladder else arrays[0])
 
+    # gather on the root what each rank has of its own chains
     draws = stacked([rung.bins.draws for rung in rungs])
     variances = stacked([rung.bins.variances for rung in rungs])
     spins = stacked([rung.chains.spins.cpu().numpy() for rung in rungs])

@@ -28,7 +28,7 @@ class Ladder:
     def exchange(self, forces: bool) -> None:
         """Try one turn of swaps, where there is exchange.
 
-        With forces if the next moves of the rungs need them.
+        ``forces`` asks for forces too, if the next moves of the rungs need them.
         """
         if self.swaps is None:
             return

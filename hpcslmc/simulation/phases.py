@@ -81,7 +81,7 @@ class Phase(ABC):
     def agree(self) -> None:  # noqa: B027  most phases have nothing to talk of
         """Work out ``acceptance`` and ``idle`` of all ranks' chains. Collective.
 
-        Where ``advance`` does not do so; no chain depends on what comes of it.
+        Nothing happens where ``advance`` does so already; no chain depends on the outcome.
         """
 
 

@@ -339,7 +339,7 @@ class EnsembleTuning:
     def expected_moves(self, done: int) -> int:
         """Return the moves that thermalisation will take.
 
-        As far as the errors of the densities tell after ``done`` of them.
+        It is an estimate from the errors of the densities after ``done`` of them.
         """
         if self.ended is not None:
             return self.thermalisation_end(self.ended)

@@ -117,10 +117,12 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
         with open_hdf5(file_path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
+            # read the coupling and the architecture
             J = float(file.attrs["J"]) if "J" in file.attrs else None
             if J is not None and not math.isfinite(J):
                 raise ValueError("J is not finite")
             architecture = _architecture(json.loads(file.attrs["architecture"]))
+            # collect all datasets, and refuse too many numbers before any is read
             datasets: dict[str, h5py.Dataset] = {}
             file.visititems(
                 lambda name, item: (

@@ -43,6 +43,7 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     if rows <= DENSE_ROWS:
         log_det, whole = solve_ring(Ring(diagonal, one, one), wanted)
         return log_det, None if whole is None else spin_blocks(whole.diagonal)
+    # eliminate the odd rows, which couple to their neighbours by multiples of one
     factors = Factors(diagonal[1::2])
     inverse = factors.inverse()
     coupling = -bond.square() * inverse
@@ -52,10 +53,12 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
     if odd == len(reduced):
         reduced[0] += coupling[-1]
     joined = torch.cat((coupling, one[2 * odd :]))
+    # solve the ring of even rows that remains
     log_det, even = solve_ring(Ring(reduced, joined, joined), wanted)
     log_det = log_det + factors.log_det().sum(0)
     if even is None:
         return log_det, None
+    # inverse on the odd rows from the blocks of the even rows around them
     around = (
         even.diagonal.roll(-1, 0)[:odd]
         .add_(even.diagonal[:odd])

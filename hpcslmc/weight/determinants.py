@@ -1,7 +1,4 @@
-"""Exact weights from determinants at the Matsubara-like nodes.
-
-Log W, and at half filling the energy.
-"""
+"""Exact log W, and at half filling energy, from determinants at the Matsubara-like nodes."""
 
 import math
 from abc import abstractmethod

@@ -46,6 +46,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
 
     There is a curve for each set of other parameters. None if there is one point only.
     """
+    # sort the points into curves by all parameters but the horizontal axis
     points: dict[tuple, list[tuple]] = {}
     for run in runs.values():
         job = run.parsed_job
@@ -73,6 +74,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
             for run in runs.values()
         )
     ]
+    # name curves by the parameters in which they differ
     differing = [k for k in range(4) if len({key[k] for key in curves}) > 1]
     rows = -(-len(names) // 3)
     figure = Figure(figsize=(PAGE, 1.75 * rows + 0.3))

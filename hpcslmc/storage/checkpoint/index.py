@@ -180,6 +180,7 @@ def read_index(path: Path) -> Index:
         check_regular(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
+            # first line: format, room for the index, and the checksum of the latter
             line = file.read(FIRST_LINE)
             if not line.startswith(FORMAT.encode() + b" "):
                 raise Damaged(f"{path} is not a checkpoint of this version ({FORMAT})")
@@ -191,6 +192,7 @@ def read_index(path: Path) -> Index:
             body = file.read(room - FIRST_LINE)
         if zlib.crc32(body) != checksum:
             raise Damaged(f"{path} is damaged (checksum of its index)")
+        # the index itself
         found = json.loads(body)
         if found["size"] != size:
             raise Damaged(

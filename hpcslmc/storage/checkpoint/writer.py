@@ -66,6 +66,7 @@ def save(path: Path, chains: dict, shared: dict, block: ChainBlock, world: World
         raise TypeError(f"only arrays belong to chains, not {sorted(plain)}")
     common, plain = split(shared)
     common["plain_json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    # gather the checksums, which the root puts into the index
     own_checksums = chain_checksums(mine, block.count)
     checksums = world.gather(own_checksums)
 
