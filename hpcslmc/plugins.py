@@ -91,6 +91,16 @@ class Registry(MutableMapping[str, T], Generic[T]):
         ------
         ValueError
         """
+        self.check(name, value)
+        self._found[name] = value
+
+    def check(self, name: str, value: object) -> None:
+        """Check that a name is free, and fits what is to be added under it.
+
+        Raises
+        ------
+        ValueError
+        """
         if name in self._taken:
             raise ValueError(f"the program has {name!r} itself: choose another name")
         if not name.isidentifier():
@@ -99,7 +109,6 @@ class Registry(MutableMapping[str, T], Generic[T]):
             raise ValueError(f"{name!r} needs an attribute name = {name!r}")
         if self._labelled and not isinstance(getattr(value, "label", None), str):
             raise ValueError(f"{name!r} needs an attribute label, a text for tables and figures")
-        self._found[name] = value
 
     def __delitem__(self, name: str) -> None:
         del self._found[name]

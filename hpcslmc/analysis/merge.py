@@ -77,7 +77,8 @@ def merge(runs: Mapping[str, Results]) -> Results:
             name: _side_by_side([run.draws[name] for run in everything]) for name in first.draws
         },
         bin_variances=joined("bin_variances"),
-        labels=first.labels,
+        # with those of quantities derived by modules that are not imported
+        labels={name: label for run in everything for name, label in run.summary.labels.items()},
         spins=np.concatenate([run.spins for run in everything]),
         profiles={
             name: _joined_profile([run.profiles[name] for run in everything])
@@ -143,9 +144,9 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
     """
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
     different = [
-        f"{key} ({before[key]!r} and {after[key]!r})"
-        for key in before
-        if before[key] != after[key] and (key in SHARED or key.split(".")[0] in SHARED)
+        f"{key} ({before.get(key)!r} and {after.get(key)!r})"
+        for key in before | after  # an interval by name may be of one job alone
+        if before.get(key) != after.get(key) and (key in SHARED or key.split(".")[0] in SHARED)
     ]
     tuned = []
     for name, (fixed, tuning) in TUNABLE.items():

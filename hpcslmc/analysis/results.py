@@ -1,5 +1,6 @@
 """Results of a run: draws of all chains, their summary, profiles, the learning history."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from hpcslmc.analysis.statistics import (
 )
 from hpcslmc.job.schema import Job
 from hpcslmc.measure.bins import standing_still
-from hpcslmc.measure.derived import derived_quantities
 from hpcslmc.measure.grid import Axis
+from hpcslmc.measure.registry import derived_quantities
 from hpcslmc.physics.lattice import Lattice
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ MISSED = "missed: "
 """Prefix of a doubt about what was to be reached, not about an error."""
 MISSED_ERRORS, MISSED_SHARE = 3.0, 0.002
 """Standard errors, and share of the filling, up to which a missed filling is no doubt."""
+UNDEFINED = "its definition is not imported, as --import does"
+"""Doubt about a quantity derived by a module of the user's own that is not imported."""
 ESTIMATES = ("mean", "error", "tau", "rhat", "ess", "ess_bulk", "ess_tail")
 """Columns of the summary, as in ``Estimate``."""
 
@@ -127,6 +130,7 @@ class Results:
         Variance of the samples about the mean of their bin, averaged over the bins; 0 where a
         draw is a sample.
     labels : dict of str to str
+        Of all draws, and of derived quantities that may be undefined here.
     spins : (chain, site, 3[, temperature]) float64
         The last configurations.
     profiles : dict of str to ProfileResult
@@ -198,7 +202,7 @@ class Results:
 
         What fails is nan, with a doubt that says why.
         """
-        lattice = Lattice(self.parsed_job.lattice.shape)
+        lattice, named = Lattice(self.parsed_job.lattice.shape), self.parsed_job.measure.named
         rows: dict[str, list[Estimate]] = {}
         labels = dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
@@ -207,6 +211,7 @@ class Results:
             quantities = derived_quantities(
                 series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at])
             )
+            quantities = [q for q in quantities if named.get(q.name) != 0]
             derived = {
                 q.name: attempted(
                     partial(
@@ -222,7 +227,12 @@ class Results:
                 for q in quantities
             }
             labels |= {q.name: q.label for q in quantities}
-            for name, found in (estimates | derived).items():
+            undefined = {
+                name: Estimate(math.nan, math.nan, unknown=UNDEFINED)
+                for name in self.labels
+                if name not in series and name not in derived
+            }
+            for name, found in (estimates | derived | undefined).items():
                 rows.setdefault(name, []).append(found)
         summary = _summary(rows, labels, self.temperature.shape)
         if (filling := self.parsed_job.ensemble.filling) is not None and "density" in rows:

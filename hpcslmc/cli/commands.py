@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError
+from hpcslmc.plugins import import_module
 
 ALONE = ("merge", "status", "report")
 
@@ -25,6 +26,7 @@ def add_to(subcommands: "argparse._SubParsersAction") -> None:
         "out", help="output directory of the merged results, new or empty of results"
     )
     merge.add_argument("directories", nargs="+", help="output directories of the runs")
+    add_import(merge)
     status = subcommands.add_parser(
         "status", help="how far a run is, whether it runs, how well it goes"
     )
@@ -36,6 +38,21 @@ def add_to(subcommands: "argparse._SubParsersAction") -> None:
     report.add_argument("--markdown", action="store_true", help="tables in Markdown")
     report.add_argument(
         "--to", metavar="FOLDER", help="where figures go (default: report/ in the first directory)"
+    )
+
+
+def add_import(command: argparse.ArgumentParser) -> None:
+    """Add the option that imports modules of the user's own."""
+    command.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help=(
+            "a module of your own that registers a model, a weight or a measurement; again "
+            "for several"
+        ),
     )
 
 
@@ -65,6 +82,8 @@ def _merge(options: argparse.Namespace) -> None:
         raise UserError(f"{target} is there already: merge into another directory.")
     if len(options.directories) < 2:
         raise UserError("merge needs at least two runs; usage: hpcslmc merge OUT DIR DIR ...")
+    for name in options.imports:
+        import_module(name)
     merged = merge({name: read(name) for name in _unlike(options.directories)})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

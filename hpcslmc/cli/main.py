@@ -58,7 +58,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
         "run", help="run a job, or go on from its checkpoint (the default command)"
     )
     run.add_argument("job", help="job file (TOML)")
-    _add_import(run)
+    commands.add_import(run)
     run.add_argument(
         "--restart", action="store_true", help="start over; earlier files are kept aside"
     )
@@ -71,7 +71,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
         "validate", help="check a job file and print it with all defaults filled in"
     )
     validate.add_argument("job", help="job file (TOML)")
-    _add_import(validate)
+    commands.add_import(validate)
     commands.add_to(subcommands)
     if arguments and arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["run", *arguments]
@@ -79,20 +79,6 @@ def _arguments(arguments: list[str]) -> argparse.Namespace | None:
         return parser.parse_args(arguments)
     except SystemExit:
         return None
-
-
-def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--import",
-        dest="imports",
-        metavar="MODULE",
-        action="append",
-        default=[],
-        help=(
-            "a module of your own that registers a model, a weight or an observable; again for "
-            "several"
-        ),
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:

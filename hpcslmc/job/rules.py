@@ -276,15 +276,20 @@ def check_temperature(job: Job) -> None:
 def check_measurements(job: Job) -> None:
     """Check that what is measured is measured within the run, and that bins are full of it."""
     sampling = job.sampling
-    for name, every in job.measure.profiles.items():
-        asked_for = every != MeasureSection.model_fields[name].default
+    scalars, functions = job.measure.scalars, job.measure.profiles
+    if job.measure.named:
+        more_scalars, more_functions = _named(job)
+        scalars, functions = scalars | more_scalars, functions | more_functions
+    for name, every in functions.items():
+        field = MeasureSection.model_fields.get(name)
+        asked_for = field is None or every != field.default
         if asked_for and every > sampling.samples:
             raise UserError(
                 f"[measure] {name} = {every}: that many samples lie between two measurements, "
                 f"and the run has only {sampling.samples} samples; use a smaller number, or 0 for "
                 "none."
             )
-    for name, every in job.measure.scalars.items():
+    for name, every in scalars.items():
         if sampling.bin_size % every:
             raise UserError(
                 f"[measure] {name} = {every}: measurements that far apart do not fill bins of "
@@ -296,3 +301,40 @@ def check_measurements(job: Job) -> None:
             f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need "
             f"at least 4 bins, so use at least {4 * sampling.bin_size} samples."
         )
+
+
+def _named(job: Job) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the intervals, by their names, of scalars and of functions that are measured.
+
+    Raises
+    ------
+    UserError
+        A name is not registered, or cannot be measured, or is measured whatever the job says.
+    """
+    # needs torch, which jobs without such names do without until they run
+    from hpcslmc.measure.registry import (
+        MEASUREMENTS,
+        PROFILES,
+        is_always_measured,
+        missing_observables,
+    )
+
+    scalars: dict[str, int] = {}
+    functions: dict[str, int] = {}
+    for name, every in job.measure.named.items():
+        if name not in MEASUREMENTS:
+            keys = list(MeasureSection.model_fields)
+            raise UserError(unknown_key("measure", name, keys, list(MEASUREMENTS)))
+        if every == 0:
+            if is_always_measured(name):
+                raise UserError(f"[measure] {name} = 0: every run measures it: use 1 or more.")
+        elif name in PROFILES:
+            functions[name] = every
+        elif missing := missing_observables(name, job.lattice.shape):
+            raise UserError(
+                f"[measure] {name} = {every}: there is no {' and no '.join(missing)} on a lattice "
+                f"of {job.lattice.shape[0]} x {job.lattice.shape[1]} sites."
+            )
+        else:
+            scalars[name] = every
+    return scalars, functions

@@ -219,7 +219,10 @@ Interval = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class MeasureSection(Section):
-    """Samples between two measurements of each kind."""
+    """Samples between two measurements of each kind; further keys are names of measurements."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Interval] = Field(init=False)
 
     electrons: Count = 1
     """Samples between two measurements of the electrons' energy and density; divides bin_size.
@@ -250,8 +253,13 @@ class MeasureSection(Section):
     """Bins of energy of the functions of energy."""
 
     @property
+    def named(self) -> dict[str, int]:
+        """Intervals of measurements by names that are no keys of the section's own."""
+        return dict(self.model_extra or {})
+
+    @property
     def profiles(self) -> dict[str, int]:
-        """Intervals of the functions that are measured, by name."""
+        """Intervals of the program's own functions that are measured, by name."""
         names = (
             "structure_factor",
             "correlations",

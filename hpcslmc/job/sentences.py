@@ -67,13 +67,26 @@ def _owner(key: str) -> str | None:
     return "effective" if any(key in fields for fields in options) else None
 
 
-def unknown_key(section: str, key: str, known: list[str]) -> str:
-    """Say that a section ("" for the job) has no such key, and what may have been meant."""
+def unknown_key(section: str, key: str, known: list[str], more: Collection[str] = ()) -> str:
+    """Say that a section ("" for the job) has no such key, and what may have been meant.
+
+    Parameters
+    ----------
+    section, key : str
+    known : list of str
+        Keys that are listed if none is close.
+    more : collection of str
+        Keys that are not, to which ``--import`` adds.
+    """
     where = f"[{section}] has no key '{cut(key)}'" if section else f"no section or key '{cut(key)}'"
     owner = _owner(key)
     if owner not in (None, section):
         return f"{where}: it belongs to [{owner}]."
-    return f"{where}: {hint(key, known)}"
+    if not more:
+        return f"{where}: {hint(key, known)}"
+    close = difflib.get_close_matches(key[:SHOWN].lower(), more, n=1, cutoff=0.5)
+    imports = ", or is --import missing", ", names of measurements, and what --import adds"
+    return f"{where}: {hint(key, [*known, *close], *imports)}"
 
 
 def sentence(error: Mapping[str, Any]) -> str:

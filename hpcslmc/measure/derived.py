@@ -16,7 +16,7 @@ eigenvalues of h(S).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -247,7 +247,7 @@ class StaggeredCorrelationLength(UniformCorrelationLength):
     negative = UniformCorrelationLength.negative.replace("(0,0)", "(pi,pi)")
 
 
-DERIVED: tuple[type[Derived], ...] = (
+QUANTITIES: tuple[type[Derived], ...] = (
     GrandPotential,
     SpecificHeat,
     SpecificHeatAtFixedDensity,
@@ -259,12 +259,3 @@ DERIVED: tuple[type[Derived], ...] = (
     StaggeredCorrelationLength,
     UniformCorrelationLength,
 )
-
-
-def derived_quantities(
-    measured: Collection[str], lattice: Lattice, beta: float, mu: float
-) -> list[Derived]:
-    """All whose inputs are measured."""
-    return [
-        quantity(lattice, beta, mu) for quantity in DERIVED if set(quantity.inputs) <= set(measured)
-    ]

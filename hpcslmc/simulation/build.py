@@ -17,7 +17,14 @@ from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs, Observable
 from hpcslmc.measure.profiles import Profile
-from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
+from hpcslmc.measure.registry import (
+    OBSERVABLES,
+    PROFILES,
+    function_intervals,
+    make_observable,
+    make_profile,
+    observable_intervals,
+)
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -28,8 +35,6 @@ from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
 from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
-GROUPS = {Needs.ENERGIES: "electrons", Needs.LEVELS: "fluctuations", Needs.STATES: "drude_weight"}
-"""Keys of [measure] that switch observables on, by what these need."""
 Part = TypeVar("Part")
 
 
@@ -68,6 +73,12 @@ class Setting:
     def lattice(self) -> Lattice:
         """The lattice of all chains."""
         return self.hamiltonian.lattice
+
+    @cached_property
+    def intervals(self) -> dict[str, int]:
+        """Samples between two measurements of each observable that is measured, by name."""
+        measure = self.job.measure
+        return observable_intervals(self.lattice, measure.scalars, measure.named)
 
 
 @dataclass(frozen=True)
@@ -193,24 +204,19 @@ def _sweeps(place: Place, weight: Guarded) -> GuardedSweeps | None:
 
 def _measurements(place: Place) -> tuple[Electrons, list[Observable], list[Profile]]:
     setting, measure = place.setting, place.setting.job.measure
-    groups = {needs for needs, key in GROUPS.items() if key in measure.scalars}
-    names = [
-        name
-        for name, kind in OBSERVABLES.items()
-        if kind.exists(setting.lattice) and (kind.needs is Needs.SPINS or kind.needs in groups)
-    ]
-    needs = {OBSERVABLES[name].needs for name in names}
-    needs |= {PROFILES[name].needs for name in measure.profiles}
+    functions = function_intervals(measure.profiles, measure.named)
+    needs = {OBSERVABLES[name].needs for name in setting.intervals}
+    needs |= {PROFILES[name].needs for name in functions}
     spectrum = (
         make_spectrum(place.ensemble, setting.ranks.weight) if Needs.LEVELS in needs else None
     )
     electrons = Electrons(place.ensemble, spectrum)
     return (
         electrons,
-        [make_observable(name, electrons) for name in names],
+        [make_observable(name, electrons) for name in setting.intervals],
         [
             make_profile(name, electrons, measure.energies, every)
-            for name, every in measure.profiles.items()
+            for name, every in functions.items()
         ],
     )
 

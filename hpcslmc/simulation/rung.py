@@ -15,7 +15,7 @@ from hpcslmc.measure.bins import Bins
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums
 from hpcslmc.sampling import Chains, Move, Step
-from hpcslmc.simulation.build import GROUPS, Place, Setting, build, required
+from hpcslmc.simulation.build import Place, Setting, build, required
 
 
 class NotFinite(NamedTuple):
@@ -64,16 +64,11 @@ class Rung:
         self._build(temperature, mu)
         self._chains: Chains | None = None
         self._told: set[str] = set()  # what was not finite, which is said once
-        intervals = {
-            o.name: setting.job.measure.scalars[GROUPS[o.needs]]
-            for o in self.observables
-            if o.needs in GROUPS
-        }
         self.bins = Bins(
-            [o.name for o in self.observables] + ["acceptance"],
+            [*setting.intervals, "acceptance"],
             setting.ranks.block.count,
             setting.job.sampling.bin_size,
-            intervals,
+            setting.intervals,
         )
 
     def _build(self, temperature: float, mu: float) -> None:

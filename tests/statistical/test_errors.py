@@ -16,10 +16,9 @@ from hpcslmc.measure.derived import (
     Compressibility,
     SpecificHeat,
     SpecificHeatAtFixedDensity,
-    derived_quantities,
 )
 from hpcslmc.measure.electrons import Electrons
-from hpcslmc.measure.registry import make_observable
+from hpcslmc.measure.registry import derived_quantities, make_observable
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Metropolis
 from hpcslmc.streams import Stream

@@ -15,6 +15,7 @@ from hpcslmc.analysis.figures.configuration import exchange, spins
 from hpcslmc.analysis.figures.functions import (
     correlations,
     energy_function,
+    other_function,
     spectral_function,
     structure_factor,
 )
@@ -98,6 +99,8 @@ def _figures(runs: Mapping[str, Results]) -> Iterator[tuple[str, Callable[[], Dr
         ),
         "spectral_function": spectral_function,
     }
+    others = {name for run in runs.values() for name in run.profiles} - {*compared, *single}
+    single |= {name: partial(other_function, name=name) for name in sorted(others)}
     for name, compare in compared.items():
         yield name, partial(compare, runs)
     short = short_names(list(runs))

@@ -101,8 +101,10 @@ def correlations(run: Results) -> Drawing:
     return figure
 
 
-def energy_function(run: Results, name: str, xlabel: str, ylabel: str) -> Drawing:
-    """Draw a function of energy with its error as a band."""
+def energy_function(
+    run: Results, name: str, xlabel: str, ylabel: str, positive: bool = True
+) -> Drawing:
+    """Draw a function of one variable with its error as a band, from 0 on if it is positive."""
     if name not in run.profiles:
         return None
     profile = run.profiles[name]
@@ -117,9 +119,20 @@ def energy_function(run: Results, name: str, xlabel: str, ylabel: str) -> Drawin
             axis.values, mean - error, mean + error, color=colour, alpha=0.3, linewidth=0
         )
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(axis.values[0], axis.values[-1]))
-    axes.set_ylim(bottom=0.0)
+    if positive:
+        axes.set_ylim(bottom=0.0)
     legend(figure, axes)
     return figure
+
+
+def other_function(run: Results, name: str) -> Drawing:
+    """Draw a function of one variable that has no figure of its own."""
+    profile = run.profiles.get(name)
+    if profile is None or len(profile.axes) != 1:
+        return None
+    ((variable, axis),) = profile.axes.items()
+    positive = float(profile.mean.min()) >= 0.0
+    return energy_function(run, name, f"{variable} [{axis.unit}]", profile.label, positive)
 
 
 def spectral_function(run: Results) -> Drawing:
