@@ -76,6 +76,45 @@ def test_a_job_of_ones_own_model_weight_and_observable(examples, capsys):
     assert differing(examples.folder / "whole/results.h5", out / "results.h5") == []
 
 
+MEASURED = (
+    QUIET.replace("samples = 152", "samples = 40")
+    + "[measure]\nnematicity2 = 2\ndiagonal = 4\nsusceptibility_chiral = 4\n"
+)
+
+
+def test_a_job_of_ones_own_measurements_by_name(examples):
+    """Half and half is the whole, bit for bit; merged with the definitions and without."""
+    imports = [
+        word for name in ("observable", "function", "derived") for word in ("--import", name)
+    ]
+    out, whole = examples.folder / "out", examples.folder / "whole"
+    examples.write(MEASURED)
+    result = examples.run(2, *imports, "job.toml")
+    assert result.returncode == 0, result.stderr
+    assert "(bond nematicity / N)^2" in result.stdout
+    assert "susceptibility of scalar chirality [1/t]" in result.stdout
+    out.rename(whole)
+    with h5py.File(whole / "results.h5") as file:
+        assert set(file["profiles/diagonal/measurements"]) == {10}
+    examples.write(MEASURED.replace("samples = 40", "samples = 20"))
+    assert examples.run(2, *imports, "job.toml").returncode == 0
+    examples.write(MEASURED)
+    missing = refusal(examples.run(2, *imports[:2], "job.toml"))
+    assert "[measure] has no key 'diagonal'" in missing and "--import" in missing
+    assert examples.run(2, *imports, "job.toml").returncode == 0
+    assert differing(whole / "results.h5", out / "results.h5") == []
+
+    examples.write(
+        MEASURED.replace("samples = 40", "samples = 40\nseed = 2").replace('"out"', '"other"')
+    )
+    assert examples.run(2, *imports, "job.toml").returncode == 0
+    without = examples.run(1, "merge", "without", "whole", "other")
+    assert without.returncode == 0, without.stderr
+    assert "its definition is not imported, as --import does" in without.stdout
+    merged = examples.run(1, "merge", *imports, "with", "whole", "other")
+    assert merged.returncode == 0 and "its definition" not in merged.stdout, merged.stderr
+
+
 def test_validate_imports_too(examples):
     assert (
         'model = "polynomial"\ndegree = 3'

@@ -162,7 +162,7 @@ def test_a_small_run_in_this_process(tmp_path, monkeypatch):
         run_job(JOB | {"sampling": {"chainz": 8}})
 
 
-@pytest.mark.parametrize("name", ["observable", "weight", "effective_model"])
+@pytest.mark.parametrize("name", ["observable", "function", "derived", "weight", "effective_model"])
 def test_the_examples_run_and_are_on_their_page(name):
     path = DOCS / f"examples/{name}.py"
     result = subprocess.run(

@@ -25,6 +25,7 @@ if __name__ == "__main__":
     stripes[:, ::2, :, 2], stripes[:, 1::2, :, 2] = 1.0, -1.0  # alike along y, opposite along x
     assert Nematicity2(Lattice((4, 4)), "cpu").measure(stripes.flatten(1, 2), None) == 4.0
     job = {"lattice": {"shape": [4, 4]}, "ensemble": {"temperature": 0.1}}
-    job |= {"sampling": {"method": "exact", "chains": 4, "samples": 20, "moves": 1}}
-    summary = run_job(job | {"thermalisation": {"moves": 10}}).summary
+    job |= {"sampling": {"method": "exact", "chains": 4, "samples": 20, "bin_size": 2}}
+    job |= {"thermalisation": {"moves": 10}, "measure": {"nematicity2": 2}}
+    summary = run_job(job).summary
     print("nematicity:", summary.of("nematicity2"), "+-", summary.of("nematicity2", "error"))
