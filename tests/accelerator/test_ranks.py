@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import simulated_accelerator
-from launcher import MPI
 from simulated_accelerator import set_devices
 
+from hpcslmc.cli.launch import MPI
 from hpcslmc.parallel.hardware import device as own_device
 from hpcslmc.parallel.world import World
 
