@@ -64,6 +64,11 @@ def threads() -> int:
     return number or 1
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment, to be handed on to a process that is started."""
+    return dict(os.environ)
+
+
 def lock_no_files() -> None:
     """Let HDF5 lock no file: it prefers the variable to what a call asks for."""
     os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpcslmc import environment
 from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.results_file import read
 from hpcslmc.job.rules import resolve
@@ -91,7 +92,7 @@ class Launcher:
         return subprocess.Popen(
             command(ranks, *arguments),
             cwd=self.folder,
-            env=os.environ | MPI | self._mark,
+            env=environment.inherited() | MPI | self._mark,
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """Count copies between host and accelerator, and waits of the host, for each sample of a job.
 
-    python tools/bench/copies.py [--where] [job.toml ...]
+    python tests/support/copies.py [--where] [job.toml ...]
 
 Jobs run in this process on the simulated accelerator of the tests, which counts what a real one
 would have to do; without a job file, the small jobs of the tests do. Each runs twice, the second
@@ -9,17 +9,13 @@ the package that copy or wait in the longer run, learning included.
 """
 
 import argparse
-import sys
 import traceback
 from collections import Counter
 from pathlib import Path
 
-from torch.utils._python_dispatch import TorchDispatchMode
-
-sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
-
 from accelerator_jobs import JOBS, make_job
 from simulated_accelerator import Counts, counts
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import hpcslmc
 from hpcslmc import run_job
@@ -63,6 +59,7 @@ def count(job: Job, samples: int, places: Places | None = None) -> Counts:
 
 
 def main() -> None:
+    """Print the copies of each job."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("jobs", nargs="*", metavar="job.toml")
     parser.add_argument("--where", action="store_true", help="list the lines that copy or wait")
