@@ -55,9 +55,7 @@ class Electrons:
         self.spectrum = spectrum
 
     def at(self, spins: Tensor, evaluation: Evaluation) -> "SpectralEvaluation":
-        """Return the evaluation of spins (chains, sites, 3) with levels and states; itself if it
-        has them.
-        """
+        """Return the evaluation with levels and states of its spins; itself if it has them."""
         if isinstance(evaluation, SpectralEvaluation):
             return evaluation
         return SpectralEvaluation(**vars(evaluation), electrons=self, spins=spins)
@@ -73,8 +71,9 @@ class Electrons:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralEvaluation(Evaluation):
-    """An evaluation with the electrons' levels and states, computed when they are first asked for,
-    once for all that measure them.
+    """An evaluation with the electrons' levels and states.
+
+    They are computed when they are first asked for, once for all that measure them.
 
     Attributes
     ----------
@@ -94,8 +93,9 @@ class SpectralEvaluation(Evaluation):
 
     @cached_property
     def levels(self) -> Tensor:
-        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending; those of the exact weight
-        where it has them.
+        """(chains, 2 sites) float64, all eigenvalues of h(S), ascending.
+
+        Those of the exact weight where it has them.
         """
         if self.spectrum is not None:
             return self.spectrum
@@ -105,15 +105,17 @@ class SpectralEvaluation(Evaluation):
 
     @cached_property
     def eigensystem(self) -> tuple[Tensor, Tensor]:
-        """Levels, and states (chains, 2 sites, 2 sites) complex128 with eigenvector n in column n,
-        row 2 i + a for site i and spin a.
+        """Levels, and states (chains, 2 sites, 2 sites) complex128.
+
+        Eigenvector n is column n; row 2 i + a is site i, spin a.
         """
         levels, states = torch.linalg.eigh(self.electrons.hamiltonian.dense(self.spins))
         return levels, states
 
     def of_states(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return a function of levels and states, (chains, ...), computed for as many chains at a
-        time as memory allows.
+        """Return a function (chains, ...) of levels and states.
+
+        Computed for as many chains at a time as memory allows.
         """
         levels, states = self.eigensystem
         batch = max(1, WORK_BYTES // (8 * states.element_size() * states[0].numel()))
@@ -138,8 +140,9 @@ class SpectralObservable(Observable):
 
 
 class EnergyFluctuation(SpectralObservable):
-    r"""Covariance of the electrons' E and E - mu N at fixed spins, per site; their part of the
-    specific heat.
+    r"""Covariance of the electrons' E and E - mu N at fixed spins, per site.
+
+    The electrons' part of the specific heat.
 
     .. math::
 
@@ -159,11 +162,14 @@ class EnergyFluctuation(SpectralObservable):
 
 
 class EnergyNumberFluctuation(SpectralObservable):
-    r"""Covariance of the electrons' E and N at fixed spins, per site; their part of the specific
-    heat at fixed density.
+    r"""Covariance of the electrons' E and N at fixed spins, per site.
 
-    .. math:: \frac1N \sum_n E_n f(E_n) \left[1 - f(E_n)\right] = T \left. \frac{\partial
-    e}{\partial \mu} \right|_S
+    The electrons' part of the specific heat at fixed density.
+
+    .. math::
+
+        \frac1N \sum_n E_n f(E_n) \left[1 - f(E_n)\right]
+            = T \left. \frac{\partial e}{\partial \mu} \right|_S
 
     One diagonalisation, O(N^3).
     """
@@ -176,8 +182,9 @@ class EnergyNumberFluctuation(SpectralObservable):
 
 
 class NumberFluctuation(SpectralObservable):
-    r"""Variance of the number of electrons at fixed spins, per site; their part of the
-    compressibility.
+    r"""Variance of the number of electrons at fixed spins, per site.
+
+    The electrons' part of the compressibility.
 
     .. math::
 

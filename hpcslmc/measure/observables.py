@@ -16,7 +16,7 @@ from hpcslmc.physics.lattice import Lattice
 
 
 class Needs(Enum):
-    """What a measurement is made from."""
+    """Ingredients of a measurement, beside the spins."""
 
     SPINS = "the spins and their log W"
     ENERGIES = (
@@ -53,7 +53,7 @@ class Observable(ABC):
 
     @staticmethod
     def exists(lattice: Lattice) -> bool:
-        """Whether it is defined, and does not vanish identically, on that lattice."""
+        """Tell whether it is defined, and does not vanish identically, on that lattice."""
         return True
 
     @abstractmethod
@@ -62,8 +62,9 @@ class Observable(ABC):
 
 
 class LogWeight(Observable):
-    """log W / N, the logarithm of the fermion weight per site; -beta times the electrons' grand
-    potential per site. No cost.
+    """log W / N, the logarithm of the fermion weight per site.
+
+    It is -beta times the electrons' grand potential per site. No cost.
     """
 
     name, label = "log_weight", "log W / N"
@@ -305,7 +306,7 @@ ALWAYS: tuple[type[Observable], ...] = (
     Magnetisation2,
     NeighbourCorrelation,
 )
-"""What every run measures."""
+"""Observables that every run measures."""
 WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
     *ALWAYS,
     Energy2,

@@ -43,8 +43,9 @@ class Profile(Protocol):
 
 
 def momenta(lattice: Lattice, letter: str) -> dict[str, Axis]:
-    """Axes ``letter`` x and y of the Brillouin zone, from 0 up to 2 pi in both directions, with
-    (pi, pi) in its middle.
+    """Return the axes ``letter`` x and y of the Brillouin zone.
+
+    From 0 up to 2 pi in both directions, with (pi, pi) in the middle.
     """
     return {
         letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a")
@@ -67,8 +68,9 @@ class EnergyBins:
         self.axis = Axis(low + (np.arange(count) + 0.5) * self.width, "t")
 
     def density(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """(..., count) float64, weight per energy of weights (..., points) at energies that expand
-        to them.
+        """Return the weight per energy, (..., count) float64, of weights (..., points).
+
+        The energies expand to the shape of the weights.
         """
         index = (
             ((energies - self.low) / self.width).long().clamp_(0, self.count - 1).expand_as(weights)
@@ -96,8 +98,9 @@ class ProfileSums:
         )
 
     def add(self, sample: int, spins: Tensor, evaluation: Evaluation) -> dict[str, int]:
-        """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due. Collective over
-        the group.
+        """Add sample number ``sample`` (1, 2, ...) of every chain, if it is due.
+
+        Collective over the group.
 
         Returns
         -------
@@ -119,11 +122,11 @@ class ProfileSums:
         return self._sum.numpy() / max(1, self.count)
 
     def chain_state(self) -> dict:
-        """What belongs to chains: arrays with the chain as first axis."""
+        """Return what belongs to chains: arrays with the chain as first axis."""
         return {"sum": self._sum}
 
     def state_dict(self) -> dict:
-        """What is the same for all chains."""
+        """Return what is the same for all chains."""
         return {"count": self.count}
 
     def load(self, chain_state: dict, state: dict) -> None:

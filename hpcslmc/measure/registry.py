@@ -163,8 +163,9 @@ def is_always_measured(name: str) -> bool:
 
 
 def cheap_observables(lattice: Lattice) -> list[str]:
-    """Names of all observables that exist on the lattice and need no spectrum; together they cost
-    below one per cent of a log W.
+    """Return the names of all observables that exist on the lattice and need no spectrum.
+
+    Together they cost below one per cent of a log W.
     """
     return [kind.name for kind in WITHOUT_SPECTRUM if kind.exists(lattice)]
 

@@ -1,5 +1,4 @@
-r"""Optical conductivity by Kubo's formula, with the Drude weight and the kinetic energy that its
-sum rule needs.
+r"""Optical conductivity by Kubo's formula, the Drude weight, and the hopping energy.
 
 A vector potential along x multiplies hops to +x by exp(i A). With J = -dH/dA, the current, and K =
 -d^2 H/dA^2, the hopping energy of bonds along x, both summed over the lattice, and at fixed spins,
@@ -34,8 +33,9 @@ DEGENERATE = 1e-9
 
 
 def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tensor:
-    """(chains,) float64, the hopping energy <K> per site and direction of levels and states as
-    ``SpectralEvaluation.eigensystem`` gives them.
+    """Return the hopping energy <K> per site and direction, (chains,) float64.
+
+    Levels and states are as ``SpectralEvaluation.eigensystem`` gives them.
     """
     hamiltonian = electrons.hamiltonian
     waves = states.unflatten(1, (-1, 2))
@@ -92,8 +92,9 @@ class HoppingEnergy(SpectralObservable):
 
 
 class DrudeWeight(SpectralObservable):
-    """Drude weight D, the strength of pi D delta(omega) in the conductivity; -<K> per site for free
-    electrons.
+    """Drude weight D, the strength of pi D delta(omega) in the conductivity.
+
+    Free electrons have -<K> per site.
 
     It is sum_n f(E_n) E_n'' / N for levels that move under a uniform vector potential (Kohn, Phys.
     Rev. 133, A171, 1964), and may be negative on a small periodic lattice. All eigenvectors and two

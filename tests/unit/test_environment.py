@@ -56,7 +56,7 @@ def clean(monkeypatch):
 
 def test_one_module_reads_the_environment_and_this_test_knows_all_of_it():
     folder = Path(hpcslmc.__file__).parent
-    reads = re.compile(r"\bgetenv|import environ|\bos\.environ\b(?!\[\"OMP_NUM_THREADS\"\] = )")
+    reads = re.compile(r"\bgetenv|import environ\b|\bos\.environ\b(?!\[\"OMP_NUM_THREADS\"\] = )")
     assert [path.name for path in folder.rglob("*.py") if reads.search(path.read_text())] == [
         "environment.py"
     ]
