@@ -1,4 +1,4 @@
-r"""Exact fermion weight and forces without eigenvalues: block cyclic reduction over lattice rows.
+r"""Exact fermion weight and forces without eigenvalues, by block elimination.
 
 Log W is the sum over determinants of `hpcslmc.weight.determinants`; with the same nodes (w_k, a_k)
 and A_k = 1 + i (h - mu) / w_k
@@ -6,94 +6,18 @@ and A_k = 1 + i (h - mu) / w_k
 .. math::
     f(h - \mu) = \tfrac12 + \tfrac2\beta \sum_k \tfrac{a_k}{w_k} \, \mathrm{Im} A_k^{-1},
     \qquad \mathrm{Im} B = (B - B^\dagger) / 2i
-
-The scaling by w_k keeps determinants of large w_k, which have the large a_k, close to 1 and their
-rounding errors small. The Hermitian part of A_k is 1, that of every Schur complement at least 1, so
-that rows may be eliminated in any order without pivoting between them.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
-from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.determinants import Determinants
-from hpcslmc.weight.ring import DENSE_ROWS, Factors, Ring, interleave, solve_ring
-
-WORK_BYTES = {"cpu": 2**24, "accelerator": 2**30}
-"""Largest work arrays of a batch: what a core's cache holds, or what fills an accelerator."""
-
-
-def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """Return log|det| (batch,) of the ring of lattice rows and, if wanted, blocks of its inverse.
-
-    ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples
-    neighbours. The blocks of the inverse are each site's, (rows, batch, n/2, 2, 2). The first
-    reduction is the cheapest: the couplings are scalings.
-    """
-    rows, _, n, _ = diagonal.shape
-    odd, bond = rows // 2, bond[:, None, None]
-    one = (bond * torch.eye(n, dtype=diagonal.dtype, device=diagonal.device)).expand_as(diagonal)
-    if rows <= DENSE_ROWS:
-        log_det, whole = solve_ring(Ring(diagonal, one, one), wanted)
-        return log_det, None if whole is None else spin_blocks(whole.diagonal)
-    # eliminate the odd rows, which couple to their neighbours by multiples of one
-    factors = Factors(diagonal[1::2])
-    inverse = factors.inverse()
-    coupling = -bond.square() * inverse
-    reduced = diagonal[0::2].clone()
-    reduced[:odd] += coupling
-    reduced[1:] += coupling[: len(reduced) - 1]
-    if odd == len(reduced):
-        reduced[0] += coupling[-1]
-    joined = torch.cat((coupling, one[2 * odd :]))
-    # solve the ring of even rows that remains
-    log_det, even = solve_ring(Ring(reduced, joined, joined), wanted)
-    log_det = log_det + factors.log_det().sum(0)
-    if even is None:
-        return log_det, None
-    # inverse on the odd rows from the blocks of the even rows around them
-    around = (
-        even.diagonal.roll(-1, 0)[:odd]
-        .add_(even.diagonal[:odd])
-        .add_(even.right[:odd])
-        .add_(even.left[:odd])
-    )
-    product = (around @ coupling).mT.unflatten(-2, (n // 2, 2)).mT
-    inside = spin_blocks(inverse) - inverse.unflatten(-2, (n // 2, 2)) @ product
-    return log_det, interleave(spin_blocks(even.diagonal), inside)
-
-
-def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]:
-    """Return the matrix elements of h within a lattice row, (width, width), and between rows.
-
-    Rows run along the shorter side; the second is the element between each site and its neighbour
-    in the next row.
-    """
-    coordinates = hamiltonian.lattice.coordinates
-    across = _direction_across(hamiltonian)
-    row, between = np.zeros((width, width)), 0.0
-    for bonds in hamiltonian.bonds:
-        if bonds.displacement[across]:
-            between = -bonds.amplitude
-        else:
-            first = coordinates[bonds.start, across] == 0
-            start = coordinates[bonds.start[first], 1 - across]
-            end = coordinates[bonds.end[first], 1 - across]
-            np.add.at(row, (start, end), -bonds.amplitude)
-            np.add.at(row, (end, start), -bonds.amplitude)
-    return row, between
-
-
-def _direction_across(hamiltonian: Hamiltonian) -> int:
-    """Return the direction that leads from row to row, 0 or 1: the longer one."""
-    return 1 if hamiltonian.lattice.shape[0] < hamiltonian.lattice.shape[1] else 0
+from hpcslmc.weight.elimination import Elimination
 
 
 class Blocks(Determinants):
@@ -104,37 +28,19 @@ class Blocks(Determinants):
 
     Notes
     -----
-    Blocks are the rows along the shorter side, n = 2 min(Lx, Ly) wide; with L of them, odd rows are
-    eliminated until few are left, all shifts and chains of a batch together; a group of ranks
-    shares out the shifts. To leading order log W takes 7.3 L n^3 complex multiplications and
-    additions per shift, log W with forces 21 L n^3: O(K N^2) on a square lattice.
-
-    The l sites of a row come in the order 0, l-1, 1, l-2, ..., in which the ring is a narrow band
-    without corners. In their natural order rounding grows under partial pivoting: by orders of
-    magnitude for ordered spins at low temperature.
+    K times the cost of `Elimination`, which a group of ranks shares out.
     """
 
     def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
         super().__init__(ensemble, group)
-        width = min(self.hamiltonian.lattice.shape)
-        one = torch.eye(width, dtype=torch.complex128)
-        fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
-        bonds, self._between = _row_bonds(self.hamiltonian, width)
-        ring = torch.as_tensor(bonds, dtype=torch.complex128)[fold][:, fold]
-        row = torch.kron(ring - self.mu * one, torch.eye(2, dtype=torch.complex128))
-        self._row, self._fold = row.to(self.hamiltonian.device), fold.to(self.hamiltonian.device)
-        self._unfold = self._fold.argsort()
+        self.elimination = Elimination(ensemble.hamiltonian, ensemble.mu, self.group)
 
     def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
 
         Collective over the group.
         """
-        rows = self._rows(spins)
-        log_dets = spins.new_zeros(len(spins), len(frequencies))
-        for chain, shift, found, _ in self._eliminated(rows, frequencies, False):
-            log_dets[chain, shift] = found
-        return self.group.sum_tensor(log_dets)
+        return self.elimination.log_abs_dets(spins, frequencies)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate spins (chains, sites, 3).
@@ -145,75 +51,19 @@ class Blocks(Determinants):
         """
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
-        rows = self._rows(spins)
-        chains, sites = len(spins), self.ensemble.sites
-        weights = self._on_device(self.nodes.weights)
-        ratios = self._on_device(self.nodes.weights / self.nodes.frequencies)
-        log_dets = spins.new_zeros(chains, len(weights))
-        kinetic = spins.new_zeros(chains)
-        filled = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
-        for chain, shift, found, blocks in self._eliminated(rows, self.nodes.frequencies, True):
-            log_dets[chain, shift] = found
-            assert blocks is not None, "the inverse was asked for"
-            blocks = blocks.movedim(1, 0)
-            filled.index_add_(0, chain, ratios[shift][:, None, None, None, None] * blocks)
-            trace = blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
-            kinetic.index_add_(0, chain, weights[shift] * (2.0 * sites - trace))
-        log_dets, filled, kinetic = (self.group.sum_tensor(x) for x in (log_dets, filled, kinetic))
-        filled = (filled - filled.mH) / 2j
-        density = 1.0 + 2.0 / (self.beta * sites) * filled.diagonal(dim1=-2, dim2=-1).real.sum(
-            (1, 2, 3)
+        found = self.elimination.inverses(
+            spins, self.nodes.frequencies, self.nodes.weights / self.nodes.frequencies
         )
+        sites = self.ensemble.sites
+        kinetic = self._on_device(self.nodes.weights) * (2.0 * sites - found.traces)
+        # added one by one, so that a batch of chains does not change the rounding
+        kinetic = kinetic.cumsum(1)[:, -1]
+        trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+        density = 1.0 + 2.0 / (self.beta * sites) * trace
         energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * kinetic
         return replace(
-            self._evaluation(log_dets), forces=self._forces(filled), energy=energy, density=density
+            self._evaluation(found.log_dets),
+            forces=self.elimination.forces(found.blocks, -2.0),
+            energy=energy,
+            density=density,
         )
-
-    def _eliminated(
-        self, rows: Tensor, frequencies: np.ndarray, inverse: bool
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Work through this rank's share of chains and shifts, batch by batch.
-
-        Their numbers, log|det A_k|, and each site's block of the inverse if wanted.
-        """
-        pairs = torch.cartesian_prod(
-            *(torch.arange(n, device=rows.device) for n in (rows.shape[1], len(frequencies)))
-        )[self.group.rank :: self.group.size]
-        scales = 1j / self._on_device(frequencies)
-        for chain, shift in (batch.unbind(1) for batch in pairs.split(self._batch(rows))):
-            scale = scales[shift]
-            diagonal = rows[:, chain].mul_(scale[:, None, None])
-            diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
-            yield chain, shift, *_solve_rows(diagonal, self._between * scale, inverse)
-
-    def _rows(self, spins: Tensor) -> Tensor:
-        """Return the diagonal blocks of h - mu, (rows, chains, n, n) complex128.
-
-        The sites of each row are folded.
-        """
-        self.hamiltonian.check_spins(spins)
-        spins = spins.unflatten(1, self.hamiltonian.lattice.shape)
-        if _direction_across(self.hamiltonian) == 1:
-            spins = spins.transpose(1, 2)
-        spins = spins[:, :, self._fold].transpose(0, 1)
-        rows = self._row.repeat(*spins.shape[:2], 1, 1)
-        spin_blocks(rows).add_(self.hamiltonian.site_blocks(spins))
-        return rows
-
-    def _forces(self, filled: Tensor) -> Tensor:
-        """Return forces in the order of the sites, f = 1/2 + (2 / beta) X.
-
-        The blocks X (chains, rows, width, 2, 2) are those of folded rows.
-        """
-        forces = self.hamiltonian.site_forces(filled, -2.0)[:, :, self._unfold]
-        if _direction_across(self.hamiltonian) == 1:
-            forces = forces.transpose(1, 2)
-        return forces.flatten(1, 2)
-
-    def _batch(self, rows: Tensor) -> int:
-        """Count the pairs of chain and shift whose work arrays fit the limit.
-
-        About ten times the matrix' own blocks each.
-        """
-        one = 10 * len(rows) * rows.shape[-1] ** 2 * rows.element_size()
-        return max(1, WORK_BYTES["cpu" if rows.device.type == "cpu" else "accelerator"] // one)

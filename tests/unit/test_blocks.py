@@ -12,8 +12,9 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
-from hpcslmc.weight import blocks, make_weight
-from hpcslmc.weight.blocks import Blocks, Ring
+from hpcslmc.weight import elimination, make_weight
+from hpcslmc.weight.blocks import Blocks
+from hpcslmc.weight.ring import Ring, solve_ring
 
 SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6), (7, 4), (8, 8)]
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
@@ -58,7 +59,7 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
         make_weight(method, Ensemble(dense.hamiltonian, beta, 0.0), World()),
         ordered_and_random(shape),
     )
-    monkeypatch.setattr(Blocks, "_forces", None)
+    monkeypatch.setattr(elimination.Elimination, "inverses", None)
     exact, known = dense.evaluate(spins), weight.evaluate(spins)
     bound = 2.0 * weight.energies.error / beta + 1e-10
     for found in (
@@ -74,7 +75,7 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
 def test_a_self_learning_job_at_half_filling_samples_without_forces(method, monkeypatch):
     simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}))
     simulation.run(lambda: simulation.phase.name == "sample")
-    monkeypatch.setattr(Blocks, "_forces", None)
+    monkeypatch.setattr(elimination.Elimination, "inverses", None)
     simulation.run()
     assert all(np.isfinite(rung.bins.draws).all() for rung in simulation.rungs)
 
@@ -132,7 +133,7 @@ def test_batches_change_nothing(monkeypatch):
     weight, _ = make_pair((6, 4), 1.0, 20.0, 0.3)
     spins = random_spins(5, 24)
     together = weight.evaluate(spins, forces=True)
-    monkeypatch.setitem(blocks.WORK_BYTES, "cpu", 1)
+    monkeypatch.setitem(elimination.WORK_BYTES, "cpu", 1)
     alone = weight.evaluate(spins, forces=True)
     assert torch.allclose(together.log_weight, alone.log_weight, rtol=0, atol=1e-10)
     assert torch.allclose(together.forces, alone.forces, rtol=0, atol=1e-11)
@@ -148,7 +149,7 @@ def test_ring_against_dense_inverse(rows):
     generator = torch.Generator().manual_seed(rows)
     ring = Ring(*torch.randn(3, rows, 2, 4, 4, dtype=torch.complex128, generator=generator))
     ring.diagonal.diagonal(dim1=-2, dim2=-1).add_(8.0)
-    log_det, inverse = blocks.solve_ring(ring, wanted=True)
+    log_det, inverse = solve_ring(ring, wanted=True)
     exact = Ring.of_dense(torch.linalg.inv(ring.dense()), rows)
     assert torch.allclose(log_det, torch.linalg.slogdet(ring.dense())[1], rtol=0, atol=1e-12)
     for name in ("diagonal", "right", "left"):
