@@ -51,16 +51,12 @@ class Blocks(Determinants):
         """
         if not forces:
             return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
-        found = self.elimination.inverses(
-            spins, self.nodes.frequencies, self.nodes.weights / self.nodes.frequencies
-        )
+        weights, frequencies = self.nodes.weights, self.nodes.frequencies
+        found = self.elimination.inverses(spins, frequencies, weights / frequencies, weights)
         sites = self.ensemble.sites
-        kinetic = self._on_device(self.nodes.weights) * (2.0 * sites - found.traces)
-        # added one by one, so that a batch of chains does not change the rounding
-        kinetic = kinetic.cumsum(1)[:, -1]
         trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
         density = 1.0 + 2.0 / (self.beta * sites) * trace
-        energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * kinetic
+        energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * found.trace
         return replace(
             self._evaluation(found.log_dets),
             forces=self.elimination.forces(found.blocks, -2.0),

@@ -87,20 +87,20 @@ def _direction_across(hamiltonian: Hamiltonian) -> int:
 
 
 class Inverses(NamedTuple):
-    r"""Determinants of several A_k, and a weighted sum of their inverses.
+    r"""Determinants of several A_k, and weighted sums of their inverses.
 
     Attributes
     ----------
     log_dets : (chains, K) float64
         log|det A_k|.
-    traces : (chains, K) float64
-        Re tr A_k^-1.
+    trace : (chains,) float64
+        sum_k y_k Re tr (1 - A_k^-1).
     blocks : (chains, rows, width, 2, 2) complex128
         Im sum_k x_k (A_k^-1)_ii of each site, Im B = (B - B^\dagger) / 2i, of folded rows.
     """
 
     log_dets: Tensor
-    traces: Tensor
+    trace: Tensor
     blocks: Tensor
 
 
@@ -157,24 +157,30 @@ class Elimination:
             log_dets[chain, shift] = found
         return self.group.sum_tensor(log_dets)
 
-    def inverses(self, spins: Tensor, frequencies: np.ndarray, weights: np.ndarray) -> Inverses:
-        """Return determinants, traces and the weighted sum of inverses at frequencies (K,).
+    def inverses(
+        self, spins: Tensor, frequencies: np.ndarray, x: np.ndarray, y: np.ndarray
+    ) -> Inverses:
+        """Return determinants and sums of inverses at frequencies (K,).
 
-        ``weights`` (K,) are the x_k of the sum. Collective over the group.
+        ``x`` and ``y`` (K,) are the weights of blocks and of traces. Collective over the group.
         """
         rows = self._rows(spins)
-        chains, factors = len(spins), self.on_device(weights)
+        chains, size = len(spins), 2.0 * self.hamiltonian.lattice.sites
+        of_blocks, of_traces = self.on_device(x), self.on_device(y)
         log_dets = spins.new_zeros(chains, len(frequencies))
-        traces = torch.zeros_like(log_dets)
+        trace = spins.new_zeros(chains)
         blocks = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
         for chain, shift, found, inverse in self._eliminated(rows, frequencies, True):
             assert inverse is not None, "the inverse was asked for"
             log_dets[chain, shift] = found
             inverse = inverse.movedim(1, 0)
-            blocks.index_add_(0, chain, factors[shift][:, None, None, None, None] * inverse)
-            traces[chain, shift] = inverse.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
-        log_dets, traces, blocks = (self.group.sum_tensor(x) for x in (log_dets, traces, blocks))
-        return Inverses(log_dets, traces, (blocks - blocks.mH) / 2j)
+            blocks.index_add_(0, chain, of_blocks[shift][:, None, None, None, None] * inverse)
+            found_trace = inverse.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+            trace.index_add_(0, chain, of_traces[shift] * (size - found_trace))
+        log_dets, blocks, trace = (
+            self.group.sum_tensor(part) for part in (log_dets, blocks, trace)
+        )
+        return Inverses(log_dets, trace, (blocks - blocks.mH) / 2j)
 
     def forces(self, blocks: Tensor, scale: float) -> Tensor:
         """Return ``Hamiltonian.site_forces`` (chains, sites, 3) of blocks of folded rows."""
