@@ -1,4 +1,4 @@
-r"""Green's functions at the Matsubara nodes: changes of log W with few spins, Metropolis sweeps.
+r"""Metropolis sweeps of the exact weight by Green's functions at the Matsubara nodes.
 
 With the nodes (w_k, a_k), A_k = 1 + i (h - mu) / w_k as in `hpcslmc.weight.blocks`, and g_k =
 (A_k^{-1})_{PP} between the sites P of a patch, new spins on P change h by the 2x2 blocks dV_i =
@@ -47,7 +47,7 @@ DRIFT_LIMIT = 1e-6
 
 
 class GreensFunctions:
-    r"""Green's functions at K imaginary frequencies, for changes of log W and Metropolis sweeps.
+    r"""Green's functions at K imaginary frequencies, for Metropolis sweeps.
 
     Parameters
     ----------
@@ -66,36 +66,6 @@ class GreensFunctions:
         self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=device)
         self._weights = torch.as_tensor(nodes.weights[mine], device=device)
         self._largest_share = math.ceil(len(nodes.frequencies) / self.group.size)
-
-    def patch(self, spins: Tensor, sites: Tensor) -> tuple["Patch", Tensor]:
-        """Return Green's functions between some sites of every chain. Collective over the group.
-
-        Parameters
-        ----------
-        spins : (chains, sites, 3) float64
-        sites : (chains, p) int64
-            Different sites, each chain's own.
-
-        Returns
-        -------
-        patch : Patch
-        log_weight : (chains,) float64
-            log W of the spins, which comes along.
-
-        Notes
-        -----
-        One LU factorisation of a 2N x 2N matrix for each of K frequencies, O(K N^3), for all chains
-        at once.
-        """
-        rest = (
-            torch.ones(spins.shape[:2], device=spins.device)
-            .scatter_(1, sites, 0.0)
-            .argsort(dim=1, stable=True)
-        )
-        order = torch.cat((sites, rest[:, sites.shape[1] :]), 1)
-        reduced, outside = _eliminate(*_quarters(self._matrices(spins, order), 2 * sites.shape[1]))
-        greens, inside = _invert(reduced)
-        return Patch(self, greens), self._log_weight(outside + inside)
 
     def sweep(
         self,
@@ -222,7 +192,7 @@ class GreensFunctions:
 
 
 class Patch:
-    """Green's functions between p sites of every chain, after the changes accepted so far.
+    """Green's functions between p sites of every chain, visited in turn.
 
     Attributes
     ----------
@@ -232,25 +202,6 @@ class Patch:
 
     def __init__(self, functions: GreensFunctions, greens: Tensor) -> None:
         self._functions, self.greens = functions, greens
-
-    def change(self, turns: Tensor) -> Tensor:
-        """Return log W(S') - log W(S), (chains,), if all sites turn by S' - S (chains, p, 3).
-
-        Collective; O(K p^3).
-        """
-        return self._functions.change(
-            torch.linalg.slogdet(self._one_plus(self._functions.turned(turns)))[1]
-        )
-
-    def accept(self, turns: Tensor, accept: Tensor) -> None:
-        """Turn all sites at once, in the chains with ``accept`` (chains,) bool. O(K p^3)."""
-        blocks = self._functions.turned(turns * accept[:, None, None])
-        spread = torch.zeros_like(self.greens)
-        spin_blocks(spread).copy_(blocks)
-        self.greens = (
-            self.greens
-            - self.greens @ torch.linalg.solve(self._one_plus(blocks), spread) @ self.greens
-        )
 
     def visit(self, site: int, block: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """Test a new spin of one site by Metropolis. Collective; O(K p^2).
@@ -289,12 +240,6 @@ class Patch:
             update @ self.greens[..., here, behind]
         )
         return accepted, accepted[:, None] * log_det
-
-    def _one_plus(self, blocks: Tensor) -> Tensor:
-        """Return 1 + X g."""
-        product = (blocks @ self.greens.unflatten(-2, (-1, 2))).flatten(-3, -2)
-        product.diagonal(dim1=-2, dim2=-1).add_(1.0)
-        return product
 
 
 class _Sweep:

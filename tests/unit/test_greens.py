@@ -25,68 +25,42 @@ def make_pair(shape: tuple[int, int], J: float = 1.0, mu: float = 0.0, beta: flo
     return GreensFunctions(Ensemble(dense.hamiltonian, beta, mu)), dense
 
 
-def draw_sites(sites: int, patch: int) -> torch.Tensor:
-    """Different sites of every chain, (chains, patch)."""
-    return Stream(3, torch.arange(CHAINS), "sites").uniform(sites).argsort(dim=1)[:, :patch]
+def check_sweep(shape: tuple[int, int], J: float, mu: float, beta: float) -> None:
+    """Decisions, log W and spins of a sweep, against diagonalisation before and after each visit.
 
-
-def spread(turns: torch.Tensor, sites: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Turns (chains, p, 3) of some sites as turns of all sites."""
-    return torch.zeros_like(like).scatter(1, sites[..., None].expand_as(turns), turns)
-
-
-def check_patch(shape: tuple[int, int], patch_sites: int, J: float, mu: float, beta: float) -> None:
-    """Changes before and after an accepted one, and log W, against diagonalisation."""
+    Thresholds lie 1e-9 below and above the exact changes of log W, which have to be as accurate.
+    """
     functions, dense = make_pair(shape, J, mu, beta)
     spins = random_spins(CHAINS, shape[0] * shape[1])
-    sites = draw_sites(spins.shape[1], patch_sites)
-    patch, log_weight = functions.patch(spins, sites)
-    assert (log_weight - dense.log_weight(spins)).abs().max() < 1e-9
-    accept = torch.tensor([True, False, True])
-    for seed in (7, 8):
-        new = random_spins(CHAINS, patch_sites, seed)
-        turns = new - spins.gather(1, sites[..., None].expand_as(new))
-        changed = spins + spread(turns, sites, spins)
-        exact = dense.log_weight(changed) - dense.log_weight(spins)
-        assert (patch.change(turns) - exact).abs().max() < 1e-9
-        patch.accept(turns, accept)
-        spins = torch.where(accept[:, None, None], changed, spins)
+    order = Stream(3, torch.arange(CHAINS), "sites").uniform(spins.shape[1]).argsort(dim=1)
+    proposals = random_spins(CHAINS, spins.shape[1], 5)
+    expected, thresholds = torch.zeros(order.shape), torch.zeros_like(order, dtype=torch.float64)
+    expected[0::2, 0::2], expected[1::2, 1::2] = 1.0, 1.0
+    visited, log_weight = spins, dense.log_weight(spins)
+    for k in range(spins.shape[1]):
+        site = order[:, k, None, None].expand(-1, 1, 3)
+        changed = visited.scatter(1, site, proposals[:, k, None])
+        changed_log_weight, accept = dense.log_weight(changed), expected[:, k] > 0.0
+        exact = changed_log_weight - log_weight
+        thresholds[:, k] = exact + torch.where(accept, -1e-9, 1e-9)
+        visited = torch.where(accept[:, None, None], changed, visited)
+        log_weight = torch.where(accept, changed_log_weight, log_weight)
+    swept = functions.sweep(spins, dense.log_weight(spins), order, proposals, thresholds)
+    assert torch.equal(swept[0], visited)
+    assert (swept[1] - log_weight).abs().max() < 1e-9
+    assert torch.equal(swept[2], expected.double())
 
 
 @pytest.mark.parametrize(("J", "mu", "beta"), PARAMETERS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_changes_of_one_and_of_three_sites_against_diagonalisation(shape, J, mu, beta):
-    for patch_sites in (1, 3):
-        check_patch(shape, patch_sites, J, mu, beta)
+def test_every_change_of_a_sweep_against_diagonalisation(shape, J, mu, beta):
+    check_sweep(shape, J, mu, beta)
 
 
-def test_patch_of_all_sites():
-    check_patch((2, 3), 6, 1.0, 0.5, 20.0)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(
-    ("J", "mu", "beta"), [(0.5, 0.0, 100.0), (1.0, -1.5, 20.0), (16.0, -1.5, 5.0), (4.0, 0.0, 20.0)]
-)
-def test_visited_patch_is_the_changed_green_function(shape, J, mu, beta):
-    """One visit of every site of a patch, in turn, against diagonalisation after each of them."""
-    functions, dense = make_pair(shape, J, mu, beta)
-    spins = random_spins(CHAINS, shape[0] * shape[1])
-    sites, new = draw_sites(spins.shape[1], 4), random_spins(CHAINS, 4, 5)
-    turns = new - spins.gather(1, sites[..., None].expand_as(new))
-    patch, _ = functions.patch(spins, sites)
-    blocks = functions.turned(turns)
-    for k in range(4):
-        exact = dense.log_weight(
-            spins + spread(turns[:, k : k + 1], sites[:, k : k + 1], spins)
-        ) - dense.log_weight(spins)
-        threshold = exact + torch.tensor([-1e-8, 1e-8, -1e-8])
-        accepted, log_det = patch.visit(k, blocks[:, :, k], threshold)
-        assert accepted.tolist() == [1.0, 0.0, 1.0]
-        assert (functions.change(log_det) - accepted * exact).abs().max() < 1e-9
-        spins = spins + spread(
-            accepted[:, None, None] * turns[:, k : k + 1], sites[:, k : k + 1], spins
-        )
+@pytest.mark.parametrize("patch_sites", [1, 3, 16])
+def test_every_change_in_patches_of_other_sizes(monkeypatch, patch_sites):
+    monkeypatch.setattr(greens, "PATCH_SITES", patch_sites)
+    check_sweep((2, 6), 4.0, -1.5, 100.0)
 
 
 @pytest.mark.parametrize("patch_sites", [1, 5, 16, 64])
