@@ -149,7 +149,7 @@ WEIGHTS: "Registry[Callable[[Ensemble, World], ExactWeight]]" = Registry(
         "blocks": Builtin("hpcslmc.weight.blocks:Blocks", _FORCES_IN_GROUPS),
         "matsubara": Builtin("hpcslmc.weight.matsubara:Matsubara", _FORCES_IN_GROUPS),
         "scalapack": Builtin(
-            "hpcslmc.weight.distributed:OverGroup", {"gives_forces": False, "shares_ranks": True}
+            "hpcslmc.weight.distributed:Distributed", {"gives_forces": False, "shares_ranks": True}
         ),
     },
     taken=("auto",),

@@ -79,6 +79,6 @@ def make_spectrum(ensemble: Ensemble, group: World) -> Callable[[Tensor], Tensor
     """
     if group.size == 1:
         return Diagonalise(ensemble, group).spectrum
-    from hpcslmc.weight.distributed import OverGroup
+    from hpcslmc.weight.distributed import Distributed
 
-    return OverGroup(ensemble, group).spectrum
+    return Distributed(ensemble, group).spectrum

@@ -137,8 +137,8 @@ class Distributed(ExactWeight):
     Parameters
     ----------
     ensemble : Ensemble
-    communicator : mpi4py.MPI.Intracomm
-        The group; its ranks call every method together and with the same spins.
+    group : World
+        Ranks of MPI; they call every method together and with the same spins.
     solver : str
         ``scalapack``, its eigenvalues-only driver; or one of SLEPc's dense solvers, which compute
         the eigenvectors too: ``slepc-scalapack``, ``elpa``, ``elemental``, as far as SLEPc was
@@ -151,25 +151,26 @@ class Distributed(ExactWeight):
 
     Notes
     -----
-    Collective over the communicator; with SLEPc, made on all ranks of the job together. O(N^3)
+    Collective over the group; with SLEPc, made on all ranks of the job together. O(N^3)
     operations and O(N^2) bytes per configuration, both shared out over the group. Accurate to a few
     units of rounding of the largest eigenvalue.
     """
 
     gives_forces = False
 
-    def __init__(self, ensemble: Ensemble, communicator: Any, solver: str = "scalapack") -> None:
-        super().__init__(ensemble)
+    def __init__(self, ensemble: Ensemble, group: World, solver: str = "scalapack") -> None:
+        super().__init__(ensemble, group)
         if solver not in SOLVERS:
             raise UserError(
                 f"no distributed eigensolver is called {solver!r}, only {', '.join(SOLVERS)}."
             )
+        communicator = group.communicator
         if communicator is None:
             raise UserError(
                 f"the eigensolver {solver} works over MPI; without it there is method = "
                 '"diagonalise".'
             )
-        self._solver = _on_all(communicator, lambda: SOLVERS[solver](communicator))
+        self._solver = group.on_all(lambda: SOLVERS[solver](communicator))
 
     def spectrum(self, spins: Tensor) -> Tensor:
         """Return all eigenvalues E_n of h(S), ascending: (chains, 2 sites) float64.
@@ -204,30 +205,3 @@ class Distributed(ExactWeight):
         """Complete as every weight, from the eigenvalues. Collective over the group."""
         full = self.evaluate(spins)
         return replace(known, energy=full.energy, density=full.density)
-
-
-class OverGroup(Distributed):
-    """Eigenvalues by ScaLAPACK over the ranks of a group; raises as `Distributed`.
-
-    Collective over the group.
-    """
-
-    def __init__(self, ensemble: Ensemble, group: World) -> None:
-        super().__init__(ensemble, group.communicator)
-
-
-def _on_all(communicator: Any, build: Callable[[], Eigensolver]) -> Eigensolver:
-    """Call a function on each rank; a UserError of any rank is raised on every rank.
-
-    Collective over the communicator.
-    """
-    built: list[Eigensolver] = []
-    problem = None
-    try:
-        built.append(build())
-    except UserError as error:
-        problem = str(error)
-    for failure in communicator.allgather(problem):
-        if failure is not None:
-            raise UserError(failure)
-    return built[0]

@@ -8,6 +8,7 @@ import torch
 from helpers import random_spins
 
 from hpcslmc.errors import UserError
+from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -22,10 +23,10 @@ SOLVERS = ("scalapack", "slepc-scalapack")
 def group(world, request):
     """All ranks; and each half of them with a communicator of its own."""
     if request.param == "world":
-        yield world.communicator
+        yield world
         return
     half = world.communicator.Split(2 * world.rank // world.size)
-    yield half
+    yield MPIWorld(half)
     half.Free()
 
 
@@ -46,7 +47,7 @@ def test_all_eigenvalues_are_those_of_lapack(group, agree, shape, J, solver):
     levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), group, solver).spectrum(spins).numpy()
     error = np.abs(levels - np.linalg.eigvalsh(hamiltonian.dense(spins).numpy())).max()
     agree(error < 1e-11, f"levels differ by {error}")
-    first = group.bcast(levels, root=0)
+    first = group.broadcast(levels)
     agree(levels.tobytes() == first.tobytes(), "ranks of a group differ")
 
 
@@ -113,7 +114,7 @@ def test_a_missing_library_is_one_sentence_on_every_rank(world, agree, monkeypat
     with pytest.raises(
         UserError, match="needs the ScaLAPACK library .*/nowhere.*HPCSLMC_SCALAPACK"
     ):
-        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator)
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world)
     agree(True)
 
 
@@ -140,7 +141,7 @@ def test_a_library_on_another_mpi_is_refused(world, agree, monkeypatch, tmp_path
 def test_solvers_that_a_build_may_lack(world, agree, solver):
     hamiltonian, spins = Hamiltonian(Lattice((4, 4)), 1.0, 1.0), random_spins(1, 16)
     try:
-        levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator, solver).spectrum(
+        levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), world, solver).spectrum(
             spins
         )
         error = float(
@@ -158,11 +159,11 @@ def test_what_cannot_be_done_is_refused(world, agree, monkeypatch):
 
     hamiltonian = Hamiltonian(Lattice((4, 4)), 1.0, 1.0)
     with pytest.raises(UserError, match="only scalapack, slepc-scalapack"):
-        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator, "lanczos")
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world, "lanczos")
     with pytest.raises(UserError, match="works over MPI"):
-        Distributed(Ensemble(hamiltonian, 5.0, 0.0), None)
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), World())
     with pytest.raises(UserError, match="diagonalise.*blocks"):
-        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world.communicator).evaluate(
+        Distributed(Ensemble(hamiltonian, 5.0, 0.0), world).evaluate(
             random_spins(1, 16), forces=True
         )
     with pytest.raises(UserError, match="built without the eigensolver nonsense"):

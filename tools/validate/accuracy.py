@@ -327,7 +327,7 @@ def evaluate(
 
 def eigenvalues(hamiltonian: Hamiltonian, spins: Tensor, group: World) -> Tensor:
     """(chains, 2 sites) by ScaLAPACK; beta and mu play no part. Collective over the group."""
-    return Distributed(Ensemble(hamiltonian, 1.0, 0.0), group.communicator).spectrum(spins)
+    return Distributed(Ensemble(hamiltonian, 1.0, 0.0), group).spectrum(spins)
 
 
 def enter(
