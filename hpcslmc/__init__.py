@@ -9,8 +9,9 @@ What a notebook needs is imported from here, and only when it is asked for::
     log_weight, forces = weight.log_weight_and_forces(random_spins(8, hamiltonian.lattice))
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hpcslmc.plugins import lazy_attributes
 
 if TYPE_CHECKING:
     from hpcslmc.analysis.results import Results
@@ -36,26 +37,20 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Hamiltonian": "physics.hamiltonian",
-    "Lattice": "physics.lattice",
-    "Results": "analysis.results",
-    "UserError": "errors",
-    "exact_weight": "api",
-    "learned_model": "api",
-    "load_job": "job.load",
-    "make_job": "job.load",
-    "random_spins": "api",
-    "read_results": "analysis.results_file:read",
-    "run_job": "api",
+    "Hamiltonian": "hpcslmc.physics.hamiltonian:Hamiltonian",
+    "Lattice": "hpcslmc.physics.lattice:Lattice",
+    "Results": "hpcslmc.analysis.results:Results",
+    "UserError": "hpcslmc.errors:UserError",
+    "exact_weight": "hpcslmc.api:exact_weight",
+    "learned_model": "hpcslmc.api:learned_model",
+    "load_job": "hpcslmc.job.load:load_job",
+    "make_job": "hpcslmc.job.load:make_job",
+    "random_spins": "hpcslmc.api:random_spins",
+    "read_results": "hpcslmc.analysis.results_file:read",
+    "run_job": "hpcslmc.api:run_job",
 }
-"""Module of each public name, with the name there where it is another."""
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, own = _PLACES[name].partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), own or name)
+__getattr__ = lazy_attributes(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

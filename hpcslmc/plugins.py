@@ -1,4 +1,7 @@
-"""Registries of what job files name, and plugins: users' own modules that add to them."""
+"""What is imported when it is first asked for: registries of what job files name, and plugins.
+
+Plugins are users' own modules, which add to the registries.
+"""
 
 import importlib
 import os
@@ -124,6 +127,25 @@ def _at(place: str) -> Any:
     """Import what is at ``module:name``."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def lazy_attributes(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the ``__getattr__`` of a package whose names are imported when first asked for.
+
+    Parameters
+    ----------
+    package : str
+        Its name, for the error.
+    places : mapping of str to str
+        Of each public name, ``module:name``.
+    """
+
+    def get(name: str) -> object:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return _at(places[name])
+
+    return get
 
 
 MODELS: "Registry[type[EffectiveModel]]" = Registry(

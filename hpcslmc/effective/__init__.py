@@ -3,14 +3,14 @@
 The names are imported when they are first asked for: a job is checked without torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from hpcslmc.plugins import MODELS, lazy_attributes
 
 if TYPE_CHECKING:
     from hpcslmc.effective.free_electrons import FreeElectrons
     from hpcslmc.effective.model import Architecture, EffectiveModel, make_model, on_lattice
     from hpcslmc.effective.options import Options, ShellOptions
-    from hpcslmc.plugins import MODELS
 
 __all__ = [
     "MODELS",
@@ -24,18 +24,13 @@ __all__ = [
 ]
 
 _PLACES = {
-    "MODELS": "plugins",
-    "Architecture": "effective.model",
-    "EffectiveModel": "effective.model",
-    "FreeElectrons": "effective.free_electrons",
-    "Options": "effective.options",
-    "ShellOptions": "effective.options",
-    "make_model": "effective.model",
-    "on_lattice": "effective.model",
+    "Architecture": "hpcslmc.effective.model:Architecture",
+    "EffectiveModel": "hpcslmc.effective.model:EffectiveModel",
+    "FreeElectrons": "hpcslmc.effective.free_electrons:FreeElectrons",
+    "Options": "hpcslmc.effective.options:Options",
+    "ShellOptions": "hpcslmc.effective.options:ShellOptions",
+    "make_model": "hpcslmc.effective.model:make_model",
+    "on_lattice": "hpcslmc.effective.model:on_lattice",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"hpcslmc.{_PLACES[name]}"), name)
+__getattr__ = lazy_attributes(__name__, _PLACES)
