@@ -214,7 +214,7 @@ def check_learning(job: Job) -> None:
             "[learning] rounds = 0: without learning the model has to come from [effective] "
             "start_from."
         )
-    if learns and learning.budget is not None and learning.budget < sampling.chains:
+    if learns and learning.chain_budget(sampling.chains) == 0:
         raise UserError(
             f"[learning] budget = {learning.budget}: every chain takes at least one exact "
             f"evaluation, so allow at least {sampling.chains}."
@@ -248,7 +248,7 @@ def check_validation(job: Job) -> None:
             "[sampling] chains = 1: learning keeps some chains for validation, so use at least "
             "2 chains."
         )
-    validation = sampling.chains // max(2, round(1.0 / learning.validation_fraction))
+    validation = learning.validation_chains(sampling.chains)
     if validation == 0:
         raise UserError(
             f"[learning] validation_fraction = {learning.validation_fraction} of "

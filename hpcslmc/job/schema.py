@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.environment import expanded
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.plugins import MODELS
 from hpcslmc.section import Count, Positive, Section
 
@@ -137,40 +138,6 @@ class ThermalisationSection(Section):
 
     More where a filling, or the spacing of a ladder, takes them.
     """
-
-
-class LearningSection(Section):
-    """Data and training of the effective model."""
-
-    rounds: Annotated[int, Field(ge=0, lt=2**31)] = 5
-    """Most rounds of training and collecting; they end earlier when the acceptance stops rising.
-
-    0 takes start_from as it is.
-    """
-    configurations: Count = 80
-    """Exact configurations that each chain adds to the data before the first and in every round."""
-    budget: Count | None = None
-    """Most exact evaluations, over all chains, that learning may take.
-
-    If none is given, rounds and configurations set it.
-    """
-    steps: Count = 800
-    """Gradient steps of a round."""
-    batch_size: Count = 256
-    """Configurations of a gradient step, over all ranks."""
-    rate: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Peak learning rate of the optimiser (SOAP)."""
-    force_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
-    validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Share of the chains kept for validation."""
-    replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
-    """Data files or output directories of earlier runs, whose evaluations are learned from too.
-
-    Their lattices may be of any size.
-    """
-    keep_data: bool = False
-    """Write the exact evaluations that were learned from to data.h5, for other runs to replay."""
 
 
 class SamplingSection(Section):

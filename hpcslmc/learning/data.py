@@ -20,17 +20,17 @@ class DataSet:
     Parameters
     ----------
     block : ChainBlock
-    validation_fraction : float
-        Every k-th chain validates, k = round(1 / validation_fraction). Of fewer chains, which
-        nothing is learned from, all do both.
+    validation_interval : int
+        k, where every k-th chain validates. Of fewer chains, which nothing is learned from, all do
+        both.
     """
 
     def __init__(
-        self, block: ChainBlock, validation_fraction: float, device: torch.device | str = "cpu"
+        self, block: ChainBlock, validation_interval: int, device: torch.device | str = "cpu"
     ) -> None:
-        every = max(2, round(1.0 / validation_fraction))
         self.chains_total = block.total
-        is_validation = np.arange(block.total) % every == every - 1
+        chains = np.arange(block.total)
+        is_validation = chains % validation_interval == validation_interval - 1
         trains = ~is_validation
         if not is_validation.any():
             is_validation = trains

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import EffectiveModel
-from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.parallel.world import World
 from hpcslmc.sampling import SLMC, Chains, Move, Step
 
 STAGES = ("explore", "train", "collect", "finished")
@@ -30,23 +28,15 @@ class SelfLearning:
 
     Parameters
     ----------
-    model : EffectiveModel
+    trainer : Trainer
+        Of the model, with its data and settings. With no rounds the acceptance of the model as it
+        is gets measured, and the inner moves are tuned, nothing else.
     exact : Move
         Move under the exact weight, for exploring.
     slmc : SLMC
-    data : DataSet
-    trainer : Trainer
-    world : World
-    rounds : int
-        Most rounds; with 0 the acceptance of the model as it is gets measured, and the inner moves
-        are tuned, nothing else.
-    configurations : int
-        Configurations that every chain adds to the data in each stage of exploring or collecting.
     moves : int
         Exact moves between two configurations of the exploring stage, where the moves evaluate no
         forces.
-    budget : int or None
-        Most exact evaluations of one chain, over all stages.
     fit_linear : bool
         Whether the couplings start from least squares, not from what the model came with.
     start_remark : str
@@ -54,6 +44,8 @@ class SelfLearning:
 
     Attributes
     ----------
+    budget : int or None
+        Most exact evaluations of one chain, over all stages.
     curve : list of dict
         Learning curve: round, step, loss, validation MSE of log W, MSE per site.
     history : list of dict
@@ -67,26 +59,20 @@ class SelfLearning:
 
     def __init__(
         self,
-        model: EffectiveModel,
+        trainer: Trainer,
         exact: Move,
         slmc: SLMC,
-        data: DataSet,
-        trainer: Trainer,
-        world: World,
         *,
-        rounds: int,
-        configurations: int,
         moves: int,
-        budget: int | None = None,
         fit_linear: bool = True,
         start_remark: str = "",
     ) -> None:
-        self.model, self.exact, self.slmc = model, exact, slmc
-        self.data, self.trainer, self.world = data, trainer, world
-        self.rounds, self.configurations, self.moves = rounds, configurations, moves
-        self.budget, self.fit_linear = budget, fit_linear
+        self.trainer, self.exact, self.slmc = trainer, exact, slmc
+        self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
+        self.settings, self.moves, self.fit_linear = trainer.settings, moves, fit_linear
+        self.budget = self.settings.chain_budget(self.data.chains_total)
         self.stage: Literal["explore", "train", "collect", "finished"] = (
-            "explore" if rounds else "collect"
+            "explore" if self.settings.rounds else "collect"
         )
         self.round = self.evaluations = 0
         self.curve: list[dict] = []
@@ -105,7 +91,7 @@ class SelfLearning:
     def progress(self) -> tuple[int, int]:
         """Units of work done in this stage, and its total."""
         if self.stage == "train":
-            return self.trainer.step, self.trainer.steps
+            return self.trainer.step, self.settings.steps
         done = len(self.data) if self.stage == "explore" else len(self._accepted)
         return min(done, self._stage_length), self._stage_length
 
@@ -113,9 +99,9 @@ class SelfLearning:
     def _stage_length(self) -> int:
         """Configurations that this stage collects, unless the budget is spent first."""
         if self.budget is None:
-            return self.configurations
+            return self.settings.configurations
         before = 0 if self.stage == "explore" else self.evaluations - len(self._accepted)
-        return max(1, min(self.configurations, self.budget - before))
+        return max(1, min(self.settings.configurations, self.budget - before))
 
     @property
     def acceptance(self) -> float:
@@ -166,7 +152,7 @@ class SelfLearning:
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.slmc.move(
-            spins, evaluation, forces=self.rounds > 0 and self.trainer.force_weight > 0.0
+            spins, evaluation, forces=self.settings.rounds > 0 and self.settings.force_weight > 0.0
         )
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
@@ -179,7 +165,7 @@ class SelfLearning:
         return step
 
     def _finish_round(self) -> None:
-        if self.rounds == 0:
+        if self.settings.rounds == 0:
             self.trainer.start_round()
             self.curve += [{"round": 0, **point} for point in self.trainer.curve]
         mse = self.trainer.mse
@@ -205,7 +191,7 @@ class SelfLearning:
             self._best = {"acceptance": acceptance, "parameters": parameters}
         # end when rounds or budget are spent, or acceptance has stopped rising
         spent = self.budget is not None and self.evaluations >= self.budget
-        if self.round >= self.rounds or spent or acceptance < previous + 2.0 * error:
+        if self.round >= self.settings.rounds or spent or acceptance < previous + 2.0 * error:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
         else:

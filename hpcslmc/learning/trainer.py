@@ -13,6 +13,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.replay import Replay
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
 from hpcslmc.streams import Stream
@@ -94,14 +95,10 @@ class Trainer:
     world : World
     stream : Stream
         One stream per chain of this rank: which configurations enter a batch.
-    steps : int
-        Gradient steps of a round; the rate warms up and decays to zero over them.
-    batch_size : int
-        Configurations of a step over all ranks, rounded down to the same number from each training
-        chain.
-    rate : float
-    force_weight : float
-        lambda; 0 needs no second derivatives.
+    settings : LearningSection
+        The rate warms up and decays to zero over the steps of a round; the batch size is rounded
+        down to the same number of configurations from each training chain; a ``force_weight``
+        (lambda) of 0 needs no second derivatives.
     replays : list of (Replay, EffectiveModel)
         Data of other lattices, each with the model on that lattice, which shares its parameters
         with ``model``. Every step takes as many configurations of each as of the run's own data,
@@ -128,18 +125,14 @@ class Trainer:
         data: DataSet,
         world: World,
         stream: Stream,
-        *,
-        steps: int,
-        batch_size: int,
-        rate: float,
-        force_weight: float,
+        settings: LearningSection,
         replays: Sequence[tuple[Replay, EffectiveModel]] = (),
         draws: Stream | None = None,
     ) -> None:
         self.replays, self.draws = replays, draws
         self.model, self.data, self.world, self.stream = model, data, world, stream
-        self.steps, self.rate, self.force_weight = steps, rate, force_weight
-        self.draws_per_batch = max(1, batch_size // data.train_chains_total)
+        self.settings = settings
+        self.draws_per_batch = max(1, settings.batch_size // data.train_chains_total)
         self.step, self.loss, self.mse = 0, math.nan, math.inf
         self.curve: list[dict] = []
         self.remarks: list[str] = []
@@ -156,7 +149,7 @@ class Trainer:
 
     def _fresh_optimiser(self) -> SOAP | None:
         """Return an optimiser of the parameters, None where there are none to optimise."""
-        return SOAP(self.parameters, lr=self.rate) if self.parameters else None
+        return SOAP(self.parameters, lr=self.settings.rate) if self.parameters else None
 
     def fit_linear(self) -> None:
         """Fit the couplings of the linear readout by least squares. Collective.
@@ -234,7 +227,7 @@ class Trainer:
     @property
     def round_finished(self) -> bool:
         """True if all gradient steps of the round are done."""
-        return self.step == self.steps
+        return self.step == self.settings.steps
 
     def train_step(self) -> None:
         """Take one gradient step on a fresh batch.
@@ -243,7 +236,7 @@ class Trainer:
         squares has no such step to take, and the round is over.
         """
         if self._optimiser is None:
-            self.step = self.steps
+            self.step = self.settings.steps
             return
         # sum the loss and its gradient over this rank's share of the batch, then of each replay
         spins, log_weight, forces = self._batch()
@@ -276,13 +269,15 @@ class Trainer:
             p.grad = averaged[offset : offset + p.numel()].reshape(p.shape)
             offset += p.numel()
         self._optimiser.param_groups[0]["lr"] = (
-            self.rate * 3.0**-self._recoveries * schedule((self.step - 1) / self.steps)
+            self.settings.rate
+            * 3.0**-self._recoveries
+            * schedule((self.step - 1) / self.settings.steps)
         )
         self._optimiser.step()
         # let each constant follow the mean error of its lattice
         for model, mean_error in zip(self._models, mean_errors, strict=True):
             model.constant += 0.2 * mean_error / model.sites
-        if self.step % max(1, self.steps // CHECKS) == 0 or self.round_finished:
+        if self.step % max(1, self.settings.steps // CHECKS) == 0 or self.round_finished:
             self._check()
 
     def _check(self) -> None:
@@ -310,7 +305,7 @@ class Trainer:
             len(self.curve) > PATIENCE
             and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse
         ):
-            self.step = self.steps
+            self.step = self.settings.steps
 
     def _recover(self, what: str) -> None:
         if not self._best:
@@ -327,11 +322,11 @@ class Trainer:
         )
         if self._recoveries > RECOVERIES:
             self.step, after = (
-                self.steps,
+                self.settings.steps,
                 "the round ended with the best parameters; a smaller [learning] rate would help",
             )
         self.remarks.append(
-            f"training diverged at step {self.step} of {self.steps}: {what}; {after}"
+            f"training diverged at step {self.step} of {self.settings.steps}: {what}; {after}"
         )
 
     def validate(self) -> float:
@@ -398,7 +393,7 @@ class Trainer:
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return ``_gradient`` of some configurations, at once."""
-        if self.force_weight > 0.0:
+        if self.settings.force_weight > 0.0:
             model_log_weight, model_forces = tangential_forces(model, spins)
             known = forces.flatten(1).any(1)[:, None, None]
             force_error = torch.where(known, forces - model_forces, 0.0).square().sum()
@@ -406,7 +401,7 @@ class Trainer:
             model_log_weight = model(spins)
             force_error = torch.zeros((), dtype=torch.float64, device=spins.device)
         error = log_weight - model_log_weight
-        loss = error.square().sum() + self.force_weight * force_error
+        loss = error.square().sum() + self.settings.force_weight * force_error
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return torch.cat([g.flatten() for g in gradients]), torch.stack(
             (loss, error.sum())

@@ -261,17 +261,13 @@ def _learning(
         sampling.trajectory,
         guide=model.guide,
     )
-    data = DataSet(ranks.block, learning.validation_fraction, ranks.device)
     replays = ranks.chains.on_all(lambda: [Replay(path, place.physics) for path in learning.replay])
     trainer = Trainer(
         model,
-        data,
+        DataSet(ranks.block, learning.validation_interval, ranks.device),
         ranks.chains,
         place.stream("batches"),
-        steps=learning.steps,
-        batch_size=learning.batch_size,
-        rate=learning.rate,
-        force_weight=learning.force_weight,
+        learning,
         replays=[
             (replay, on_lattice(model, Lattice(replay.shape)).to(ranks.device))
             for replay in replays
@@ -279,16 +275,10 @@ def _learning(
         draws=place.common_stream("replay"),
     )
     return SelfLearning(
-        model,
+        trainer,
         exact,
         SLMC(weight, inner, place.stream("test"), sampling.moves),
-        data,
-        trainer,
-        ranks.chains,
-        rounds=learning.rounds,
-        configurations=learning.configurations,
         moves=sampling.moves,
-        budget=learning.budget and learning.budget // sampling.chains,
         fit_linear=effective.start_from is None,
         start_remark=remark,
     )

@@ -331,9 +331,9 @@ def _between(low: float, high: float) -> Kind:
 
 def _learning(learning: SelfLearning, saved: dict) -> dict:
     """Return the kinds of self-learning's state, whose counters agree with the stage."""
-    stage, number = saved["stage"], saved["round"]
-    trains = learning.rounds > 0 and stage != "explore"
-    check(number, whole(1, learning.rounds) if trains else whole(0, 0), "round")
+    stage, number, settings = saved["stage"], saved["round"], learning.settings
+    trains = settings.rounds > 0 and stage != "explore"
+    check(number, whole(1, settings.rounds) if trains else whole(0, 0), "round")
     ended = max(1, number) if stage == "finished" else max(0, number - 1)
     trainer = {"stream": STREAM} | (_training(learning.trainer, stage) if trains else {})
     return {
@@ -341,9 +341,9 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
         "round": whole(0),
         "curve": Rows({"round": whole(0), **POINT}, ended),
         "history": Rows(ROUND, ended, ended),
-        "evaluations": whole(0, (learning.rounds + 1) * learning.configurations + MOST_STEPS),
+        "evaluations": whole(0, (settings.rounds + 1) * settings.configurations + MOST_STEPS),
         "remarks": Rows(text),
-        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, learning.configurations),
+        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, settings.configurations),
         "best": {
             "acceptance": real(0.0, 1.0 + ROUNDING),
             "parameters": _like(learning.model.state_dict()),
@@ -356,7 +356,8 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
 
 def _training(trainer: Trainer, stage: str) -> dict:
     """Return the kinds of a round's state, in training or after it."""
-    steps = (0, trainer.steps - 1) if stage == "train" else (trainer.steps, trainer.steps)
+    end = trainer.settings.steps
+    steps = (0, end - 1) if stage == "train" else (end, end)
     moments = {
         str(i): _moments(len(p), p.numel() // len(p)) for i, p in enumerate(trainer.parameters)
     }

@@ -141,9 +141,7 @@ def test_a_library_on_another_mpi_is_refused(world, agree, monkeypatch, tmp_path
 def test_solvers_that_a_build_may_lack(world, agree, solver):
     hamiltonian, spins = Hamiltonian(Lattice((4, 4)), 1.0, 1.0), random_spins(1, 16)
     try:
-        levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), world, solver).spectrum(
-            spins
-        )
+        levels = Distributed(Ensemble(hamiltonian, 5.0, 0.0), world, solver).spectrum(spins)
         error = float(
             (levels - Diagonalise(Ensemble(hamiltonian, 5.0, 0.0)).spectrum(spins)).abs().max()
         )

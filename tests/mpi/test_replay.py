@@ -19,7 +19,7 @@ PHYSICS = Physics(FreeElectrons(1.0, 0.0, 10.0), 1.0)
 
 
 def data_of(block: ChainBlock) -> DataSet:
-    data = DataSet(block, 0.25)
+    data = DataSet(block, 4)
     for draw in range(DRAWS):
         spins = random_spins(CHAINS, SITES, draw)
         mine = slice(block.first, block.first + block.count)

@@ -10,6 +10,7 @@ from helpers import make_diagonalise, make_effective, random_spins
 from hpcslmc.effective import FreeElectrons, on_lattice
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Physics, Replay, write_data
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
@@ -22,7 +23,7 @@ PHYSICS = Physics(FreeElectrons(1.0, 0.0, 20.0), 1.0)
 
 def kept_data(folder: Path) -> str:
     """A file of 90 configurations of another lattice."""
-    weight, data = make_diagonalise((4, 6), beta=20.0), DataSet(ChainBlock(9, 0, 9), 0.5)
+    weight, data = make_diagonalise((4, 6), beta=20.0), DataSet(ChainBlock(9, 0, 9), 2)
     for k in range(10):
         spins = random_spins(9, 24, seed=100 + k)
         data.add(spins, weight.evaluate(spins, forces=True))
@@ -37,7 +38,7 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
     weight, block = make_diagonalise((4, 4), beta=20.0), ChainBlock.of(world, CHAINS)
     model = make_effective(name, Lattice((4, 4)), 3, 1)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
-    data = DataSet(block, 0.25)
+    data = DataSet(block, 4)
     mine = slice(block.first, block.first + block.count)
     for k in range(10):
         spins = random_spins(CHAINS, 16, seed=k)[mine]
@@ -51,10 +52,7 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
         data,
         world,
         stream,
-        steps=steps,
-        batch_size=24,
-        rate=0.01,
-        force_weight=0.5,
+        LearningSection(steps=steps, batch_size=24, rate=0.01, force_weight=0.5),
         replays=replays,
         draws=Stream(1, torch.zeros(1, dtype=torch.int64), "replay"),
     )

@@ -10,6 +10,7 @@ from hpcslmc.effective import MODELS
 from hpcslmc.effective.linear import Linear
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
@@ -19,16 +20,18 @@ from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.streams import Stream
 
 CHAINS = 10
+SETTINGS = LearningSection(steps=200, batch_size=32, rate=0.02)
 
 
 def make_trainer(model, target, draws=20, **options) -> Trainer:
     """A trainer on random spins labelled by ``target.evaluate``."""
-    data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 0.2)
+    data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 5)
     for k in range(draws):
         spins = random_spins(CHAINS, model.sites, seed=k)
         data.add(spins, target.evaluate(spins, forces=True))
-    options = {"steps": 200, "batch_size": 32, "rate": 0.02, "force_weight": 0.0} | options
-    trainer = Trainer(model, data, World(), Stream(1, torch.arange(CHAINS), "batches"), **options)
+    # unchecked: a test wants a rate that no job file may have
+    settings = SETTINGS.model_copy(update=options)
+    trainer = Trainer(model, data, World(), Stream(1, torch.arange(CHAINS), "batches"), settings)
     trainer.start_round()
     return trainer
 
@@ -50,7 +53,7 @@ def linear(couplings, constant=0.0):
 def test_data_are_in_memory_once():
     """Whatever is added or asked for, and in whatever order."""
     data, steps = (
-        DataSet(ChainBlock(2, 0, 2), 0.5),
+        DataSet(ChainBlock(2, 0, 2), 2),
         [torch.full((2, 4, 3), float(k), dtype=torch.float64) for k in range(5)],
     )
     for k, spins in enumerate(steps):
@@ -68,7 +71,7 @@ def test_data_are_in_memory_once():
         == [x.data_ptr() for x in (*data.stacked(),)]
         == [x.data_ptr() for x in data.state_dict().values()]
     )
-    again = DataSet(ChainBlock(2, 0, 2), 0.5)
+    again = DataSet(ChainBlock(2, 0, 2), 2)
     again.load_state_dict(data.state_dict())
     assert len(again) == 5 and [x.data_ptr() for x in again.stacked()] == [
         x.data_ptr() for x in stacked
@@ -78,9 +81,9 @@ def test_data_are_in_memory_once():
 
 
 def test_split_is_by_chain():
-    data = DataSet(ChainBlock(10, 0, 10), 0.2)
+    data = DataSet(ChainBlock(10, 0, 10), 5)
     assert data.validation_chains.tolist() == [4, 9] and data.train_chains_total == 8
-    second_rank = DataSet(ChainBlock(10, 5, 5), 0.2)
+    second_rank = DataSet(ChainBlock(10, 5, 5), 5)
     assert second_rank.validation_chains.tolist() == [4] and second_rank.train_chains_total == 8
 
 
@@ -108,16 +111,15 @@ def test_gradient_descent_finds_the_couplings(force_weight):
 def test_configurations_without_forces_teach_log_weight_alone(forces):
     """They come from proposals, and from data of runs that learned from log W alone."""
     target = linear([0.4, -0.3, 0.1])
-    data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 0.2)
+    data = DataSet(ChainBlock(CHAINS, 0, CHAINS), 5)
     for seed, known in enumerate(forces):
         spins = random_spins(CHAINS, 16, seed=seed)
         data.add(spins, target.evaluate(spins, forces=known))
     gradients = {}
     for weight in (0.0, 0.3):
         model, stream = linear([0.1, 0.2, 0.3]), Stream(1, torch.arange(CHAINS), "batches")
-        trainer = Trainer(
-            model, data, World(), stream, steps=1, batch_size=32, rate=0.02, force_weight=weight
-        )
+        settings = LearningSection(batch_size=32, force_weight=weight)
+        trainer = Trainer(model, data, World(), stream, settings)
         parts = [trainer._gradient(model, *(x[:, k] for x in data.stacked()))[0] for k in range(2)]
         whole, _ = trainer._gradient(model, *(x.flatten(0, 1) for x in data.stacked()))
         assert torch.allclose(whole, sum(parts), rtol=1e-12)
@@ -154,7 +156,7 @@ def test_a_round_goes_on_from_its_state():
 
 
 def test_forces_are_stored_tangential():
-    data = DataSet(ChainBlock(2, 0, 2), 0.5)
+    data = DataSet(ChainBlock(2, 0, 2), 2)
     spins = random_spins(2, 4)
     data.add(spins, Evaluation(torch.zeros(2), forces=random_spins(2, 4, seed=5)))
     _, _, forces = data.stacked()
@@ -203,7 +205,7 @@ def test_a_round_without_progress_ends_early():
 
 def test_every_point_of_a_trajectory_is_data():
     weight = make_diagonalise((2, 4))
-    data = DataSet(ChainBlock(3, 0, 3), 0.5)
+    data = DataSet(ChainBlock(3, 0, 3), 2)
     move = HMC(weight, Stream(1, torch.arange(3), "move"), 1.0, 0.25)
     spins = random_spins(3, 8)
     evaluation = move.evaluate(spins)

@@ -19,6 +19,7 @@ from timing import alternate, median_ratio
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, FreeElectrons, make_model
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
@@ -46,7 +47,7 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
         lattice,
     )
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
-    data, chains = DataSet(block, 0.2), torch.as_tensor(block.indices())
+    data, chains = DataSet(block, 5), torch.as_tensor(block.indices())
     for k in range(4):
         spins = Stream(k, chains, "spins").directions(lattice.sites)
         data.add(
@@ -61,10 +62,7 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
         data,
         world,
         Stream(1, chains, "batches"),
-        steps=10**9,
-        batch_size=batch,
-        rate=1e-9,
-        force_weight=0.5,
+        LearningSection(steps=10**9, batch_size=batch, rate=1e-9, force_weight=0.5),
     )
     trainer.start_round()
     return trainer

@@ -36,7 +36,7 @@ from hpcslmc.sampling import make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight.diagonalise import Diagonalise
 
-CHAINS, VALIDATION, THERMALISATION = 16, 0.25, 60
+CHAINS, VALIDATION_INTERVAL, THERMALISATION = 16, 4, 60
 RATE, FORCE_WEIGHT = 0.01, 0.5
 SHELLS = 14
 
@@ -73,7 +73,8 @@ class Task:
         self.beta, chains = 1.0 / temperature, torch.arange(CHAINS)
         weight = Diagonalise(Ensemble(Hamiltonian(lattice, 1.0, 1.0), self.beta, 0.0))
         move = make_move("hmc", weight, Stream(1, chains, f"moves {temperature}"))
-        data, evaluation = DataSet(ChainBlock(CHAINS, 0, CHAINS), VALIDATION), move.evaluate(spins)
+        data = DataSet(ChainBlock(CHAINS, 0, CHAINS), VALIDATION_INTERVAL)
+        evaluation = move.evaluate(spins)
         for k in range(THERMALISATION + configurations):
             step = move.move(spins, evaluation)
             spins, evaluation = step.spins, step.evaluation

@@ -28,6 +28,7 @@ from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.parallel.chains import ChainBlock
@@ -99,7 +100,7 @@ def main() -> None:
     ensemble = Ensemble(Hamiltonian(lattice, 1.0, 1.0), BETA, 0.0)
     method, _ = choose_method(ensemble, "cpu", 1, True)
     weight = make_weight(method, ensemble, world)
-    data = DataSet(ChainBlock.of(world, options.chains), 0.2)
+    data = DataSet(ChainBlock.of(world, options.chains), 5)
     order = StaggeredMagnetisation2(lattice, "cpu")
     exact = make_move("hmc", weight, Stream(1, chains, "exact"))
     start = Stream(1, chains, "start").directions(lattice.sites)
@@ -147,10 +148,12 @@ def main() -> None:
             data,
             world,
             Stream(1, chains, "batches"),
-            steps=options.steps,
-            batch_size=64,
-            rate=0.01,
-            force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0,
+            LearningSection(
+                steps=options.steps,
+                batch_size=64,
+                rate=0.01,
+                force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0,
+            ),
         )
         began = time.perf_counter()
         trainer.start_round(fit_linear=design in DESIGNS)

@@ -1,0 +1,54 @@
+"""Settings of learning: the keys of [learning] in a job file, and what follows from them."""
+
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from hpcslmc.section import Count, Section
+
+
+class LearningSection(Section):
+    """Data and training of the effective model."""
+
+    rounds: Annotated[int, Field(ge=0, lt=2**31)] = 5
+    """Most rounds of training and collecting; they end earlier when the acceptance stops rising.
+
+    0 takes start_from as it is.
+    """
+    configurations: Count = 80
+    """Exact configurations that each chain adds to the data before the first and in every round."""
+    budget: Count | None = None
+    """Most exact evaluations, over all chains, that learning may take.
+
+    If none is given, rounds and configurations set it.
+    """
+    steps: Count = 800
+    """Gradient steps of a round."""
+    batch_size: Count = 256
+    """Configurations of a gradient step, over all ranks."""
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Peak learning rate of the optimiser (SOAP)."""
+    force_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
+    validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """Share of the chains kept for validation."""
+    replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
+    """Data files or output directories of earlier runs, whose evaluations are learned from too.
+
+    Their lattices may be of any size.
+    """
+    keep_data: bool = False
+    """Write the exact evaluations that were learned from to data.h5, for other runs to replay."""
+
+    @property
+    def validation_interval(self) -> int:
+        """k, where every k-th chain validates."""
+        return max(2, round(1.0 / self.validation_fraction))
+
+    def validation_chains(self, chains: int) -> int:
+        """Return how many of so many chains validate."""
+        return chains // self.validation_interval
+
+    def chain_budget(self, chains: int) -> int | None:
+        """Return the most exact evaluations of each of so many chains, None for no bound."""
+        return None if self.budget is None else self.budget // chains
