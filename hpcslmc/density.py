@@ -28,6 +28,8 @@ class Evaluation:
         All E_n, from which log W follows at any temperature.
     energy_part : (chains,) float64 or None
         What log W's own determinants contribute to the energy, for ``ExactWeight.with_energy``.
+    arguments : (chains, K) float64 or None
+        Arguments of log W's own determinants, modulo 2 pi, which contribute to the density.
     """
 
     log_weight: Tensor
@@ -36,6 +38,7 @@ class Evaluation:
     density: Tensor | None = None
     spectrum: Tensor | None = None
     energy_part: Tensor | None = None
+    arguments: Tensor | None = None
 
     @property
     def known_forces(self) -> Tensor:

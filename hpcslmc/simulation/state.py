@@ -23,6 +23,7 @@ from hpcslmc.simulation.phases import GUIDED_TUNING, PHASES
 from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
 from hpcslmc.storage.checkpoint import Array
 from hpcslmc.weight import WEIGHTS
+from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
     from hpcslmc.simulation.rung import Rung
@@ -408,6 +409,7 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
         "density": (),
         "spectrum": (2 * sites,),
         "energy_part": (),
+        "arguments": (_shifts(rung) if "arguments" in saved["evaluation"] else 0,),
     }
     needed = {
         "log_weight",
@@ -443,6 +445,11 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
             "forces": Array(FLOAT, (draws, sites, 3)),
         }
     return kinds
+
+
+def _shifts(rung: "Rung") -> int:
+    """Count the determinants of a log W; ValueError where there are none."""
+    return len(model_nodes(rung.place.ensemble).weights)
 
 
 def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:

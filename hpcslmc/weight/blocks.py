@@ -35,12 +35,9 @@ class Blocks(Determinants):
         super().__init__(ensemble, group)
         self.elimination = Elimination(ensemble.hamiltonian, ensemble.mu, self.group)
 
-    def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
-
-        Collective over the group.
-        """
-        return self.elimination.log_abs_dets(spins, frequencies)
+    def log_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
+        """Return log det A_k (chains, K) as every `Determinants`. Collective over the group."""
+        return self.elimination.log_dets(spins, frequencies, self.needs_arguments)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate spins (chains, sites, 3).
@@ -50,9 +47,11 @@ class Blocks(Determinants):
         Collective over the group.
         """
         if not forces:
-            return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
+            return self._evaluation(self.log_dets(spins, self.nodes.frequencies))
         weights, frequencies = self.nodes.weights, self.nodes.frequencies
-        found = self.elimination.inverses(spins, frequencies, weights / frequencies, weights)
+        found = self.elimination.inverses(
+            spins, frequencies, weights / frequencies, weights, self.needs_arguments
+        )
         sites = self.ensemble.sites
         trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
         density = 1.0 + 2.0 / (self.beta * sites) * trace

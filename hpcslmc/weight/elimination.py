@@ -20,18 +20,21 @@ WORK_BYTES = {"cpu": 2**24, "accelerator": 2**30}
 """Largest work arrays of a batch: what a core's cache holds, or what fills an accelerator."""
 
 
-def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+def _solve_rows(
+    diagonal: Tensor, bond: Tensor, wanted: bool, arguments: bool
+) -> tuple[Tensor, Tensor | None]:
     """Return log|det| (batch,) of the ring of lattice rows and, if wanted, blocks of its inverse.
 
     ``diagonal`` (rows, batch, n, n) holds the rows, ``bond`` (batch,) times one is what couples
-    neighbours. The blocks of the inverse are each site's, (rows, batch, n/2, 2, 2). The first
-    reduction is the cheapest: the couplings are scalings.
+    neighbours. The blocks of the inverse are each site's, (rows, batch, n/2, 2, 2). With
+    ``arguments`` log det instead of its real part. The first reduction is the cheapest: the
+    couplings are scalings.
     """
     rows, _, n, _ = diagonal.shape
     odd, bond = rows // 2, bond[:, None, None]
     one = (bond * torch.eye(n, dtype=diagonal.dtype, device=diagonal.device)).expand_as(diagonal)
     if rows <= DENSE_ROWS:
-        log_det, whole = solve_ring(Ring(diagonal, one, one), wanted)
+        log_det, whole = solve_ring(Ring(diagonal, one, one), wanted, arguments)
         return log_det, None if whole is None else spin_blocks(whole.diagonal)
     # eliminate the odd rows, which couple to their neighbours by multiples of one
     factors = Factors(diagonal[1::2])
@@ -44,8 +47,8 @@ def _solve_rows(diagonal: Tensor, bond: Tensor, wanted: bool) -> tuple[Tensor, T
         reduced[0] += coupling[-1]
     joined = torch.cat((coupling, one[2 * odd :]))
     # solve the ring of even rows that remains
-    log_det, even = solve_ring(Ring(reduced, joined, joined), wanted)
-    log_det = log_det + factors.log_det().sum(0)
+    log_det, even = solve_ring(Ring(reduced, joined, joined), wanted, arguments)
+    log_det = log_det + factors.log_det(arguments).sum(0)
     if even is None:
         return log_det, None
     # inverse on the odd rows from the blocks of the even rows around them
@@ -81,6 +84,11 @@ def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]
     return row, between
 
 
+def _new_log_dets(spins: Tensor, frequencies: np.ndarray, arguments: bool) -> Tensor:
+    dtype = torch.complex128 if arguments else torch.float64
+    return spins.new_zeros(len(spins), len(frequencies), dtype=dtype)
+
+
 def _direction_across(hamiltonian: Hamiltonian) -> int:
     """Return the direction that leads from row to row, 0 or 1: the longer one."""
     return 1 if hamiltonian.lattice.shape[0] < hamiltonian.lattice.shape[1] else 0
@@ -91,8 +99,8 @@ class Inverses(NamedTuple):
 
     Attributes
     ----------
-    log_dets : (chains, K) float64
-        log|det A_k|.
+    log_dets : (chains, K) float64 or complex128
+        log|det A_k|, or log det A_k with imaginary parts modulo 2 pi where arguments are wanted.
     trace : (chains,) float64
         sum_k y_k Re tr (1 - A_k^-1).
     blocks : (chains, rows, width, 2, 2) complex128
@@ -146,31 +154,37 @@ class Elimination:
             self._copied[key] = torch.as_tensor(numbers, device=self.hamiltonian.device)
         return self._copied[key]
 
-    def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
+    def log_dets(self, spins: Tensor, frequencies: np.ndarray, arguments: bool = False) -> Tensor:
         """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
 
-        Collective over the group.
+        With ``arguments`` log det A_k, complex128, imaginary parts modulo 2 pi. Collective over the
+        group.
         """
         rows = self._rows(spins)
-        log_dets = spins.new_zeros(len(spins), len(frequencies))
-        for chain, shift, found, _ in self._eliminated(rows, frequencies, False):
+        log_dets = _new_log_dets(spins, frequencies, arguments)
+        for chain, shift, found, _ in self._eliminated(rows, frequencies, False, arguments):
             log_dets[chain, shift] = found
         return self.group.sum_tensor(log_dets)
 
     def inverses(
-        self, spins: Tensor, frequencies: np.ndarray, x: np.ndarray, y: np.ndarray
+        self,
+        spins: Tensor,
+        frequencies: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        arguments: bool = False,
     ) -> Inverses:
-        """Return determinants and sums of inverses at frequencies (K,).
+        """Return determinants, as ``log_dets`` does, and sums of inverses at frequencies (K,).
 
         ``x`` and ``y`` (K,) are the weights of blocks and of traces. Collective over the group.
         """
         rows = self._rows(spins)
         chains, size = len(spins), 2.0 * self.hamiltonian.lattice.sites
         of_blocks, of_traces = self.on_device(x), self.on_device(y)
-        log_dets = spins.new_zeros(chains, len(frequencies))
+        log_dets = _new_log_dets(spins, frequencies, arguments)
         trace = spins.new_zeros(chains)
         blocks = rows.new_zeros(chains, len(rows), rows.shape[-1] // 2, 2, 2)
-        for chain, shift, found, inverse in self._eliminated(rows, frequencies, True):
+        for chain, shift, found, inverse in self._eliminated(rows, frequencies, True, arguments):
             assert inverse is not None, "the inverse was asked for"
             log_dets[chain, shift] = found
             inverse = inverse.movedim(1, 0)
@@ -190,11 +204,11 @@ class Elimination:
         return forces.flatten(1, 2)
 
     def _eliminated(
-        self, rows: Tensor, frequencies: np.ndarray, inverse: bool
+        self, rows: Tensor, frequencies: np.ndarray, inverse: bool, arguments: bool
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Work through this rank's share of chains and shifts, batch by batch.
 
-        Their numbers, log|det A_k|, and each site's block of the inverse if wanted.
+        Their numbers, log|det A_k| or log det A_k, and each site's block of the inverse if wanted.
         """
         pairs = torch.cartesian_prod(
             *(torch.arange(n, device=rows.device) for n in (rows.shape[1], len(frequencies)))
@@ -204,7 +218,8 @@ class Elimination:
             scale = scales[shift]
             diagonal = rows[:, chain].mul_(scale[:, None, None])
             diagonal.diagonal(dim1=-2, dim2=-1).add_(1.0)
-            yield chain, shift, *_solve_rows(diagonal, self._between * scale, inverse)
+            bond = self._between * scale
+            yield chain, shift, *_solve_rows(diagonal, bond, inverse, arguments)
 
     def _rows(self, spins: Tensor) -> Tensor:
         """Return the diagonal blocks of h - mu, (rows, chains, n, n) complex128.

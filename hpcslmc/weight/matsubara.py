@@ -90,22 +90,20 @@ class Matsubara(Determinants):
             self._hopping, self.hamiltonian.row_entries, self.group.teams(self._teams)
         )
 
-    def log_abs_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
-        """Return log|det A_k| (chains, K) float64 of spins (chains, sites, 3) at frequencies (K,).
-
-        Collective over the group.
-        """
+    def log_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
+        """Return log det A_k (chains, K) as every `Determinants`. Collective over the group."""
         blocks, values = self._blocks(spins), self._hopping.data.copy()
-        log_dets = np.zeros((len(spins), len(frequencies)))
+        log_dets = np.zeros((len(spins), len(frequencies)), complex)
         pairs = itertools.product(range(len(spins)), enumerate(frequencies))
         for chain, (k, w) in itertools.islice(pairs, self._team, None, self._teams):
             values[self._diagonal] = blocks[chain]
             shifted = values * (1j / w)
             shifted[self._diagonal[:, [0, 1], [0, 1]]] += 1.0
-            log_dets[chain, k] = self._factorisation.log_abs_det(shifted)
+            log_dets[chain, k] = self._factorisation.log_det(shifted)
         if not self._factorisation.team.is_root:
             log_dets[:] = 0.0
-        return torch.as_tensor(self.group.sum(log_dets), device=spins.device)
+        found = self.group.sum(log_dets if self.needs_arguments else log_dets.real.copy())
+        return torch.as_tensor(found, device=spins.device)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate spins (chains, sites, 3). Collective over the group.
@@ -113,7 +111,7 @@ class Matsubara(Determinants):
         Returns log W alone; with ``forces`` everything, by block elimination.
         """
         if not forces:
-            return self._evaluation(self.log_abs_dets(spins, self.nodes.frequencies))
+            return self._evaluation(self.log_dets(spins, self.nodes.frequencies))
         if self._blocks_weight is None:
             self._blocks_weight = Blocks(self.ensemble, self.group)
         return self._blocks_weight.evaluate(spins, forces=True)
@@ -162,7 +160,7 @@ def _pattern(hamiltonian: Hamiltonian) -> tuple[scipy.sparse.csr_matrix, np.ndar
 
 
 class _Factorisation:
-    """Factorisation of matrices of one sparsity pattern, for their log|det|.
+    """Factorisation of matrices of one sparsity pattern, for their log det.
 
     The ranks of a team work together; the pattern is analysed once.
     """
@@ -197,10 +195,10 @@ class _Factorisation:
             factor.setMumpsIcntl(number, value)
         factor.setMumpsCntl(1, 0.0)
 
-    def log_abs_det(self, values: np.ndarray) -> float:
-        """Return log|det| of the matrix with these entries, in the order of the pattern's data.
+    def log_det(self, values: np.ndarray) -> complex:
+        """Return log det of the matrix with these entries, in the order of the pattern's data.
 
-        Collective over the team.
+        The imaginary part is modulo 2 pi. Collective over the team.
         """
         self._matrix.setValuesCSR(self._rows, self._columns, values[self._mine])
         self._matrix.assemble()
@@ -211,8 +209,10 @@ class _Factorisation:
                 "MUMPS failed to factorise a shifted Hamiltonian: INFOG(1) = "
                 f"{factor.getMumpsInfog(1)}"
             )
-        mantissa = math.hypot(factor.getMumpsRinfog(12), factor.getMumpsRinfog(13))
-        return math.log(mantissa) + factor.getMumpsInfog(34) * math.log(2.0)
+        real, imaginary = factor.getMumpsRinfog(12), factor.getMumpsRinfog(13)
+        modulus = math.log(math.hypot(real, imaginary))
+        modulus += factor.getMumpsInfog(34) * math.log(2.0)
+        return complex(modulus, math.atan2(imaginary, real))
 
     def statistics(self) -> FactorisationStatistics:
         factor = self._solver.getFactorMatrix()

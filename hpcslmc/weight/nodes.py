@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 40
 ENERGY_FREQUENCIES = math.pi * np.array((0.989, 1.006, 2.986, 3.86, 5.87))
-"""Frequencies, times beta, that the energy needs beside the nodes of log W.
+"""Frequencies, times beta, that the energy needs at half filling beside the nodes of log W.
 
 Close to where these are Matsubara frequencies. Found by hand for beta R = 160.
 """
@@ -68,11 +68,11 @@ class EnergySum:
 
     Attributes
     ----------
-    frequencies : (5,) float64
+    frequencies : (M,) float64
         w_k beside the nodes, in units of energy.
     node_weights : (K,) float64
         c_k of the nodes.
-    weights : (5,) float64
+    weights : (M,) float64
         c_k of the others. These are of either sign.
     error : float
         Largest error of the formula on \|e\| <= R.
@@ -84,7 +84,12 @@ class EnergySum:
     error: float
 
 
-def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
+def energy_sum(
+    nodes: MatsubaraNodes,
+    beta: float,
+    radius: float,
+    more: np.ndarray = ENERGY_FREQUENCIES,
+) -> EnergySum:
     r"""Find the energy's sum over nodes that were found for log W.
 
     Parameters
@@ -92,6 +97,8 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
     nodes : MatsubaraNodes
     beta, radius : float
         As for ``matsubara_nodes``.
+    more : (M,) float64
+        Frequencies beside the nodes, times beta.
 
     Notes
     -----
@@ -101,17 +108,17 @@ def energy_sum(nodes: MatsubaraNodes, beta: float, radius: float) -> EnergySum:
     tools/study/matsubara_nodes.py measures errors up to 5e-8, at all beta R up to 1.3e4, and
     weights up to 3e4, which magnify rounding. A few milliseconds.
     """
-    frequencies = np.append(beta * nodes.frequencies, ENERGY_FREQUENCIES)
-    x = _grid(beta * radius, FIT_POINTS).astype(float)
+    frequencies = np.append(beta * nodes.frequencies, more)
+    x = grid(beta * radius, FIT_POINTS).astype(float)
     logs = np.log1p((x[:, None] / frequencies) ** 2)
     scale = np.linalg.norm(logs, axis=0)
     weights = np.linalg.lstsq(logs / scale, 0.5 * x * np.tanh(0.5 * x), rcond=1e-14)[0] / scale
-    x = _grid(beta * radius, CERTIFY_POINTS).astype(float)
+    x = grid(beta * radius, CERTIFY_POINTS).astype(float)
     error = np.abs(
         0.5 * x * np.tanh(0.5 * x) - np.log1p((x[:, None] / frequencies) ** 2) @ weights
     ).max()
     count = len(nodes.frequencies)
-    return EnergySum(ENERGY_FREQUENCIES / beta, weights[:count], weights[count:], float(error))
+    return EnergySum(more / beta, weights[:count], weights[count:], float(error))
 
 
 def model_nodes(ensemble: "Ensemble") -> MatsubaraNodes:
@@ -215,7 +222,7 @@ def log_cosh(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, small, 0.5 * x + np.log1p(np.exp(-x)) - np.log(x.dtype.type(2.0)))
 
 
-def _grid(reach: float, points: int) -> np.ndarray:
+def grid(reach: float, points: int) -> np.ndarray:
     """Return a grid (points - 1,) in (0, reach].
 
     Uniform below pi, geometric above, dense towards the end, as the error oscillates.
@@ -227,7 +234,7 @@ def _grid(reach: float, points: int) -> np.ndarray:
 def _certify(w: np.ndarray, a: np.ndarray, reach: float) -> tuple[float, float]:
     """Return the largest errors of log cosh and of the Fermi function, rounding included."""
     error = derivative_error = 0.0
-    for x in np.array_split(_grid(reach, CERTIFY_POINTS), 20):
+    for x in np.array_split(grid(reach, CERTIFY_POINTS), 20):
         error = max(error, np.abs(log_cosh(x) - np.log1p((x[:, None] / w) ** 2) @ a).max())
         fermi = 2.0 * x * (1.0 / (x[:, None] ** 2 + w**2) @ a)
         derivative_error = max(derivative_error, np.abs(0.5 * np.tanh(0.5 * x) - fermi).max())
@@ -241,7 +248,7 @@ def _grow(
 
     None if more than ``largest`` are needed.
     """
-    x = _grid(reach, FIT_POINTS)
+    x = grid(reach, FIT_POINTS)
     exact = (2.0 * np.arange(fixed) + 1.0) * math.pi
     target = log_cosh(x) - np.log1p((x[:, None] / exact) ** 2).sum(axis=1)
     w, a = np.array([1.5 * reach + (2 * fixed + 1) * math.pi]), np.array([0.5 * reach + 1.0])

@@ -58,9 +58,16 @@ class Factors:
         # unchecked: a matrix that is singular makes log|det| infinite, and no device has to wait
         self._factors, self._pivots, _ = torch.linalg.lu_factor_ex(matrices.flatten(0, -3))
 
-    def log_det(self) -> Tensor:
-        """Return log|det| (...)."""
-        return self._factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1).view(self._shape[:-2])
+    def log_det(self, arguments: bool = False) -> Tensor:
+        """Return log|det| (...), or with ``arguments`` log det, imaginary parts modulo 2 pi."""
+        pivots = self._factors.diagonal(dim1=-2, dim2=-1)
+        log_det = pivots.abs().log().sum(-1)
+        if arguments:
+            places = torch.arange(1, self._shape[-1] + 1, device=pivots.device)
+            swaps = (self._pivots != places).sum(-1)
+            direction = pivots.sgn().prod(-1) * (1 - 2 * (swaps % 2))
+            log_det = torch.complex(log_det, direction.angle())
+        return log_det.view(self._shape[:-2])
 
     def solve(self, right: Tensor) -> Tensor:
         """Multiply the inverse with matrices (..., n, n)."""
@@ -156,13 +163,17 @@ class Reduction:
         )
 
 
-def solve_ring(ring: Ring, wanted: bool) -> tuple[Tensor, Ring | None]:
-    """Return log|det| (batch,) of a ring and, if wanted, the same blocks of its inverse."""
+def solve_ring(ring: Ring, wanted: bool, arguments: bool = False) -> tuple[Tensor, Ring | None]:
+    """Return log|det| (batch,) of a ring and, if wanted, the same blocks of its inverse.
+
+    With ``arguments`` log det instead, as ``Factors.log_det``.
+    """
     rows = len(ring.diagonal)
     if rows <= DENSE_ROWS:
         factors = Factors(ring.dense())
-        return factors.log_det(), Ring.of_dense(factors.inverse(), rows) if wanted else None
+        inverse = Ring.of_dense(factors.inverse(), rows) if wanted else None
+        return factors.log_det(arguments), inverse
     reduction = Reduction(ring)
-    log_det, even = solve_ring(reduction.even, wanted)
-    log_det = log_det + reduction.factors.log_det().sum(0)
+    log_det, even = solve_ring(reduction.even, wanted, arguments)
+    log_det = log_det + reduction.factors.log_det(arguments).sum(0)
     return log_det, None if even is None else reduction.back(even)

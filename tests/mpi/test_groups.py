@@ -24,8 +24,12 @@ def test_a_group_finds_what_one_rank_finds(world, agree, method):
         agree((shared.forces - exact.forces).abs().max() < 1e-8, "forces")
         agree((shared.energy - exact.energy).abs().max() < 1e-9, "energy")
         agree((shared.density - exact.density).abs().max() < 1e-9, "density")
-        everywhere = world.communicator.allgather(shared.log_weight.numpy().tobytes())
-        agree(len(set(everywhere)) == 1, "bits differ in the group")
+        completed = weight.with_energy(spins, weight.evaluate(spins))
+        agree((completed.energy - exact.energy).abs().max() < 1e-8, "energy without forces")
+        agree((completed.density - exact.density).abs().max() < 1e-8, "density without forces")
+        for found in (shared.log_weight, completed.energy, completed.density):
+            everywhere = world.communicator.allgather(found.numpy().tobytes())
+            agree(len(set(everywhere)) == 1, "bits differ in the group")
 
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])

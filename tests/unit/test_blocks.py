@@ -7,12 +7,13 @@ from helpers import make_diagonalise, random_spins
 from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
+from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
-from hpcslmc.weight import elimination, make_weight
+from hpcslmc.weight import density_sum, elimination, make_weight
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.ring import Ring, solve_ring
 
@@ -72,21 +73,72 @@ def test_the_energy_at_half_filling_needs_no_forces(method, shape, J, beta, monk
 
 
 @pytest.mark.parametrize("method", ["blocks", "matsubara"])
-def test_a_self_learning_job_at_half_filling_samples_without_forces(method, monkeypatch):
-    simulation = Simulation(make_job(method, ensemble={"temperature": [0.5, 0.2]}))
+@pytest.mark.parametrize("mu", [0.0, -0.7])
+def test_a_self_learning_job_samples_without_forces(method, mu, monkeypatch):
+    simulation = Simulation(make_job_at(mu, method, ensemble={"temperature": [0.5, 0.2]}))
     simulation.run(lambda: simulation.phase.name == "sample")
     monkeypatch.setattr(elimination.Elimination, "inverses", None)
     simulation.run()
     assert all(np.isfinite(rung.bins.draws).all() for rung in simulation.rungs)
 
 
+def make_job_at(mu: float, *arguments, **keys) -> Job:
+    job = make_job(*arguments, **keys)
+    hamiltonian = job.hamiltonian.model_copy(update={"mu": mu})
+    return job.model_copy(update={"hamiltonian": hamiltonian})
+
+
+def couplings(seed: int) -> tuple[float, float, float, float]:
+    """J, mu, beta and t, from weak to strong, empty to full and hot to cold."""
+    generator = np.random.default_rng(seed)
+    J, t = 16.0 * generator.random() ** 2, generator.uniform(-2.0, 2.0)
+    mu = generator.uniform(-1.0, 1.0) * (4.0 * abs(t) + 0.5 * J)
+    return J, mu, 400.0 ** generator.random(), t
+
+
+@pytest.mark.parametrize("method", ["blocks", "matsubara"])
+@pytest.mark.parametrize("seed", range(16))
+def test_energy_and_density_at_any_filling_need_no_forces(method, seed, monkeypatch):
+    J, mu, beta, t = couplings(seed)
+    shape = SHAPES[seed % len(SHAPES)]
+    dense, spins = make_diagonalise(shape, J, beta, mu, t), ordered_and_random(shape)
+    weight = make_weight(method, Ensemble(dense.hamiltonian, beta, mu), World())
+    monkeypatch.setattr(elimination.Elimination, "inverses", None)
+    exact, known = dense.evaluate(spins), weight.evaluate(spins)
+    for found in (
+        weight.with_energy(spins, known),
+        weight.with_energy(spins, Evaluation(known.log_weight)),
+    ):
+        assert torch.equal(found.log_weight, known.log_weight)
+        assert (found.energy - exact.energy).abs().max() < 1e-8
+        assert (found.density - exact.density).abs().max() < 1e-8
+
+
 @pytest.mark.parametrize(("shape", "mu"), [((3, 5), 0.0), ((4, 3), 0.0), ((4, 4), 0.3)])
-def test_elsewhere_the_energy_comes_with_forces(shape, mu):
+def test_forces_bring_energy_and_density_where_determinants_would_be_too_many(
+    shape, mu, monkeypatch
+):
+    monkeypatch.setattr(density_sum, "LARGEST_ERROR", 0.0)
     weight, dense = make_pair(shape, 1.0, 20.0, mu)
     spins = ordered_and_random(shape)
     found, exact = weight.with_energy(spins, weight.evaluate(spins)), dense.evaluate(spins)
+    assert not weight.needs_arguments
     assert (found.energy - exact.energy).abs().max() < 1e-9
     assert (found.density - exact.density).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("method", ["blocks", "matsubara"])
+def test_a_job_away_from_half_filling_resumes_to_the_bit(method, tmp_path):
+    job = make_job_at(-0.7, method)
+    whole, first = Simulation(job), Simulation(job)
+    whole.run()
+    first.run(lambda: first.phase.name == "sample" and first.phase.done == 3)
+    first.save(tmp_path / "checkpoint.h5", {})
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
+    (rung,) = resumed.rungs
+    assert resumed.phase.done == 3 and rung.chains.evaluation.arguments is not None
+    resumed.run()
+    assert np.array_equal(rung.bins.draws, whole.rungs[0].bins.draws)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)

@@ -33,12 +33,12 @@ def test_occupation_is_the_fermi_function():
     [((4, 4), 0.0, True), ((4, 4), 0.2, False), ((3, 4), 0.0, False), ((3, 3), 0.0, False)],
 )
 def test_no_density_is_taken_for_one_that_is_not(method, shape, mu, half_filled):
-    """On odd sides mu = 0 is not half filling: energies come with the forces there."""
+    """On odd sides mu = 0 is not half filling: the density is found there."""
     ensemble = Ensemble(Hamiltonian(Lattice(shape), 1.0, 1.5), 5.0, mu)
     weight, exact = (make_weight(name, ensemble, World()) for name in (method, "diagonalise"))
     spins = random_spins(3, ensemble.sites)
     expected, found = exact.evaluate(spins), weight.with_energy(spins, weight.evaluate(spins))
-    assert ensemble.is_half_filled == half_filled == (weight.energies is not None)
+    assert ensemble.is_half_filled == half_filled != weight.needs_arguments
     assert ((expected.density - 1.0).abs().max() < 1e-12) == half_filled
     assert torch.allclose(found.density, expected.density, atol=1e-9)
     assert torch.allclose(found.energy, expected.energy, atol=1e-7)

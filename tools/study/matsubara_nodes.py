@@ -1,5 +1,5 @@
-"""What the compressed Matsubara sum needs and costs: nodes and certified errors, of the energy's
-sum too; with --speed, one log W on one core.
+"""What the compressed Matsubara sum needs and costs: nodes and certified errors, of the sums for
+energy and density too; with --speed, one log W on one core.
 
     python tools/study/matsubara_nodes.py [--speed 16 32 64]
 
@@ -20,10 +20,11 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
+from hpcslmc.weight.density_sum import DENSITY_FREQUENCIES, LARGEST_ERROR, density_sum
 from hpcslmc.weight.matsubara import Matsubara
 from hpcslmc.weight.nodes import energy_sum, matsubara_nodes, model_tolerance
 
-CONSOLE = Console(width=120, force_terminal=False)
+CONSOLE = Console(width=160, force_terminal=False)
 REACHES = (0.1, 1.0, 10.0, 30.0, 90.0, 100.0, 300.0, 500.0, 1000.0, 3000.0, 10000.0, 13000.0)
 TOLERANCES = {
     "1e-11 per eigenvalue": lambda reach: 1e-11,
@@ -56,6 +57,9 @@ def nodes_table() -> None:
             "seconds",
             "error of\nenergy / T",
             "its largest\nweight",
+            "the same at\nany filling",
+            "error of\nthe density",
+            "sites with\nfive more",
             title=f"Nodes for the tolerance of {name}",
         )
         for reach in REACHES:
@@ -67,6 +71,9 @@ def nodes_table() -> None:
                 continue
             seconds = time.perf_counter() - start
             energies = energy_sum(nodes, 1.0, reach)
+            everywhere = energy_sum(nodes, 1.0, reach, DENSITY_FREQUENCIES)
+            small = Ensemble(Hamiltonian(Lattice((2, 2)), reach / 4.0, 0.0), 1.0, 0.0)
+            densities = density_sum(nodes, small)
             table.add_row(
                 f"{reach:g}",
                 str(len(nodes.weights)),
@@ -78,6 +85,9 @@ def nodes_table() -> None:
                 f"{seconds:.2f}",
                 f"{energies.error:.1e}",
                 f"{max(np.abs(energies.node_weights).max(), np.abs(energies.weights).max()):.1e}",
+                f"{everywhere.error:.1e}",
+                f"{densities.error:.1e}",
+                f"{LARGEST_ERROR / (2.0 * densities.argument_error):.0f}",
             )
         CONSOLE.print(table)
 
