@@ -21,28 +21,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.cli.launch import Launcher
+from hpcslmc.cli.launch import Launcher, variant
+from hpcslmc.job.load import load_job
 
 CONSOLE = Console(width=130, force_terminal=False)
-START_JOB = """
-[lattice]
-shape = [4, 4]
-[ensemble]
-temperature = 0.1
-[effective]
-model = "attention"
-layers = 1
-shells = 3
-[thermalisation]
-moves = 1000000
-[learning]
-batch_size = 64
-[sampling]
-chains = 64
-[output]
-directory = "out"
-checkpoint_every_s = 1e6
-"""
+SMOKE = load_job(str(Path(__file__).resolve().parents[2] / "jobs/smoke.toml"))
+START_JOB = variant(
+    SMOKE,
+    {"thermalisation": {"moves": 10**6}, "output": {"checkpoint_every_s": 1e6}},
+    Path("out"),
+)
 IMPORTS = """
 import hpcslmc.cli.main
 from hpcslmc.parallel.hardware import limit_threads
@@ -70,7 +58,7 @@ def start(folder: Path, ranks: int) -> tuple[float, list[float], list[Counter]]:
         Of each rank, in MB by owner.
     """
     launcher = Launcher(folder)
-    launcher.write(START_JOB)
+    launcher.write(START_JOB.toml())
     started = time.monotonic()
     process = launcher.start(ranks, "job.toml")
     try:

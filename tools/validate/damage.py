@@ -16,7 +16,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hpcslmc.cli.launch import variant
 from hpcslmc.errors import UserError
-from hpcslmc.job.load import make_job
+from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
@@ -48,21 +49,19 @@ JOBS: dict[str, dict[str, dict]] = {
         "sampling": {"exact_move": "metropolis"},
     },
 }
-"""What the jobs have in place of these values."""
-BASE: dict[str, dict] = {
-    "lattice": {"shape": [4, 4]},
-    "ensemble": {"temperature": 0.1},
-    "weight": {"method": "diagonalise"},
-    "effective": {"model": "attention", "layers": 1, "shells": 3},
-    "thermalisation": {"moves": 6},
-    "learning": {"rounds": 1, "configurations": 3, "batch_size": 16},
-    "sampling": {"chains": CHAINS, "samples": 6, "moves": 1},
-}
-
-
-def small_job(changes: Mapping[str, Mapping]) -> Job:
-    """A job of a second, with other values in some sections."""
-    return make_job({name: {**keys, **changes.get(name, {})} for name, keys in BASE.items()})
+"""What the jobs have in place of the values of ``BASE``."""
+SMOKE = load_job(str(Path(__file__).resolve().parents[2] / "jobs/smoke.toml"))
+BASE = variant(
+    SMOKE,
+    {
+        "weight": {"method": "diagonalise"},
+        "thermalisation": {"moves": 6},
+        "learning": {"rounds": 1, "configurations": 3, "batch_size": 16},
+        "sampling": {"chains": CHAINS, "samples": 6, "moves": 1},
+    },
+    Path("out"),
+)
+"""A job of a second."""
 
 
 def load(path: Path) -> tuple[dict, dict]:
@@ -268,7 +267,10 @@ def main() -> int:
     for name in options.jobs:
         with tempfile.TemporaryDirectory() as folder:
             stages, kinds, found = tamper_with_every_stage(
-                small_job(JOBS[name]), Path(folder) / "checkpoint.h5", options.each, rng
+                variant(BASE, JOBS[name], Path("out")),
+                Path(folder) / "checkpoint.h5",
+                options.each,
+                rng,
             )
         problems += [f"{name}, {problem}" for problem in found]
         table.add_row(name, str(len(set(stages))), str(kinds.total()), str(len(found)))

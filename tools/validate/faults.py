@@ -36,13 +36,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from damage import DAMAGES, damaged, load
+from damage import CHAINS, DAMAGES, SMOKE, damaged, load
 from rich.console import Console
 from rich.table import Table
 
-from hpcslmc.cli.launch import Launcher
+from hpcslmc.cli.launch import Launcher, variant
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
+from hpcslmc.job.schema import Job
 from hpcslmc.learning.rounds import STAGES
 from hpcslmc.simulation.phases import PHASES
 from hpcslmc.simulation.simulation import Simulation
@@ -50,50 +51,39 @@ from hpcslmc.storage import checkpoint
 from hpcslmc.storage.hdf5 import differing
 
 CONSOLE = Console(width=150, force_terminal=False)
-JOB = """
-[lattice]
-shape = [4, 4]
-[ensemble]
-temperature = 0.1
-[effective]
-model = "attention"
-layers = 1
-shells = 3
-[thermalisation]
-moves = {moves}
-[learning]
-rounds = 2
-configurations = {configurations}
-steps = {steps}
-batch_size = 16
-[sampling]
-chains = 8
-bin_size = 4
-samples = {samples}
-[output]
-directory = "out"
-checkpoint_every_s = {every}
-"""
-FAULTY_JOB = JOB.format(moves=60, configurations=40, steps=150, samples=200, every=0.3)
+OUT = Path("out")
+FAULTY_JOB = variant(
+    SMOKE,
+    {
+        "thermalisation": {"moves": 60},
+        "learning": {"configurations": 40, "steps": 150, "batch_size": 16},
+        "sampling": {"chains": CHAINS, "bin_size": 4, "samples": 200},
+        "output": {"checkpoint_every_s": 0.3},
+    },
+    OUT,
+)
 """Every phase long enough to be hit, with a checkpoint every 0.3 s."""
-ELASTIC_JOB = JOB.format(
-    moves=15,
-    configurations=10,
-    steps=40,
-    samples="64\nmoves = 1\ntrajectory = 0.5",
-    every="0.2\nprogress_every_s = 1e-3",
+ELASTIC_JOB = variant(
+    FAULTY_JOB,
+    {
+        "thermalisation": {"moves": 15},
+        "learning": {"configurations": 10, "steps": 40},
+        "sampling": {"samples": 64, "moves": 1, "trajectory": 0.5},
+        "output": {"checkpoint_every_s": 0.2, "progress_every_s": 1e-3},
+    },
+    OUT,
 )
 """Every unit of work is told, and trajectories are short.
 
 Four of length 1.5 multiply rounding about tenfold from sample to sample.
 """
 ELASTIC_JOBS = {
-    kind: ELASTIC_JOB.replace("[sampling]", f"[sampling]\n{keys}")
+    kind: variant(ELASTIC_JOB, {"sampling": keys}, OUT)
     for kind, keys in {
-        "slmc, hmc": "",
-        "slmc, metropolis": 'exact_move = "metropolis"\ninner_move = "metropolis"',
-        "exact, hmc": 'method = "exact"',
-        "exact, metropolis": 'method = "exact"\nexact_move = "metropolis"',
+        "slmc, hmc": {},
+        "slmc, metropolis": {"exact_move": "metropolis", "inner_move": "metropolis"},
+        "exact, hmc": {"method": "exact"},
+        "exact, metropolis": {"method": "exact", "exact_move": "metropolis"},
     }.items()
 }
 ELASTIC_RANKS = (4, 2, 1, 4)
@@ -183,11 +173,11 @@ class Victim:
     """
 
     def __init__(
-        self, folder: Path, ranks: int, whole: Path, tally: Tally, job: str = FAULTY_JOB
+        self, folder: Path, ranks: int, whole: Path, tally: Tally, job: Job = FAULTY_JOB
     ) -> None:
         folder.mkdir(parents=True)
         self.launcher, self.ranks, self.whole, self.tally = Launcher(folder), ranks, whole, tally
-        self.launcher.write(job)
+        self.launcher.write(job.toml())
         self.output = folder / "out"
         self.position: tuple = ()
 
@@ -248,12 +238,12 @@ def communicate(
         return "", "hung"
 
 
-def undisturbed(folder: Path, ranks: int, job: str = FAULTY_JOB) -> Path:
+def undisturbed(folder: Path, ranks: int, job: Job = FAULTY_JOB) -> Path:
     """Results of a job that nothing disturbs."""
     home = folder / f"whole-{ranks}"
     home.mkdir(parents=True)
     launcher = Launcher(home)
-    launcher.write(job.replace("checkpoint_every_s = 0.3", "checkpoint_every_s = 1000"))
+    launcher.write(variant(job, {"output": {"checkpoint_every_s": 1000.0}}, OUT).toml())
     process = launcher.start(ranks, "job.toml")
     _, said = communicate(launcher, process)
     if process.returncode:

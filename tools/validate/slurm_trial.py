@@ -30,14 +30,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from faults import FAULTY_JOB, differing, undisturbed
+from faults import FAULTY_JOB, OUT, differing, undisturbed
 
-from hpcslmc.cli.launch import MPI
+from hpcslmc.cli.launch import MPI, variant
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 TEMPLATE = Path(__file__).resolve().parents[2] / "jobs/slurm_cpu.sh"
-TRIAL_JOB = FAULTY_JOB.replace("samples = 200", "samples = 8000").replace(
-    "checkpoint_every_s = 0.3", "checkpoint_every_s = 2"
+TRIAL_JOB = variant(
+    FAULTY_JOB, {"sampling": {"samples": 8000}, "output": {"checkpoint_every_s": 2.0}}, OUT
 )
 """Longer than the fourth life, which has to meet its time limit."""
 CONFIGURATION = """
@@ -212,7 +212,7 @@ def trial(folder: Path, launch: str) -> list[str]:
     tell("the undisturbed run has finished")
     home = folder / "job"
     home.mkdir()
-    (home / "job.toml").write_text(TRIAL_JOB)
+    (home / "job.toml").write_text(TRIAL_JOB.toml())
     log, newest = home / "job.log", home / "out/checkpoint.h5"
     with Cluster(folder, launch) as cluster:
         tell(f"Slurm is up: {cluster.say('sinfo', '--version').strip()}; {launch}")
@@ -274,7 +274,7 @@ def trial(folder: Path, launch: str) -> list[str]:
         wait_until(lambda: cluster.job(number)["JobState"] in ENDED, "the end")
         about = cluster.job(number)
         tell(f"{about['JobState']}, exit code {about['ExitCode']}, Restarts={about['Restarts']}")
-        (home / "cancelled.toml").write_text(TRIAL_JOB.replace('"out"', '"cancelled"'))
+        (home / "cancelled.toml").write_text(variant(TRIAL_JOB, {}, Path("cancelled")).toml())
         other = cluster.submit(*submission, "cancelled.toml")
         wait_until((home / "cancelled/checkpoint.h5").exists, "a checkpoint of another job")
         cluster.say("scancel", other)
