@@ -22,6 +22,7 @@ from hpcslmc.job.load import load_job
 from hpcslmc.parallel.hardware import device, limit_threads
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import MPIWorld, World
+from hpcslmc.simulation.rung import Rung
 from hpcslmc.simulation.simulation import Simulation
 
 CONSOLE = Console(width=120, force_terminal=False)
@@ -73,23 +74,41 @@ class Clock:
 
 
 def watch_all(clock: Clock, simulation: Simulation) -> None:
-    """Everything in a simulation that is a part."""
+    """Count everything in a simulation that is a part."""
     for rung in simulation.rungs:
-        clock.watch(
-            rung.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT
-        )
-        clock.watch(rung.exact, "move", EXACT_MOVES)
-        if rung.guided:
-            clock.watch(rung.guided, "move", EXACT_MOVES)
-        if rung.learning:
-            clock.watch(rung.learning.model, "evaluate", MODEL)
-            clock.watch(rung.learning.slmc.inner, "move", INNER)
-            for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
-                clock.watch(rung.learning.trainer, method, TRAINING)
-        for observable in rung.observables:
-            clock.watch(observable, "measure", MEASURING)
-        for sums in (rung.bins, *rung.profiles):
-            clock.watch(sums, "add", MEASURING)
+        clock.watch(rung.bins, "add", MEASURING)
+        watch_parts(clock, rung)
+        watch_new_parts(clock, rung)
+
+
+def watch_parts(clock: Clock, rung: Rung) -> None:
+    """Count the parts of a rung that are built for its temperature and chemical potential."""
+    clock.watch(
+        rung.weight, "evaluate", lambda spins, forces=False: EXACT_FORCES if forces else EXACT
+    )
+    clock.watch(rung.exact, "move", EXACT_MOVES)
+    if rung.guided:
+        clock.watch(rung.guided, "move", EXACT_MOVES)
+    if rung.learning:
+        clock.watch(rung.learning.model, "evaluate", MODEL)
+        clock.watch(rung.learning.slmc.inner, "move", INNER)
+        for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
+            clock.watch(rung.learning.trainer, method, TRAINING)
+    for observable in rung.observables:
+        clock.watch(observable, "measure", MEASURING)
+    for sums in rung.profiles:
+        clock.watch(sums, "add", MEASURING)
+
+
+def watch_new_parts(clock: Clock, rung: Rung) -> None:
+    """Count the parts that a rung builds anew while its ladder is spaced or its filling found."""
+    build = rung._build
+
+    def built(temperature: float, mu: float) -> None:
+        build(temperature, mu)
+        watch_parts(clock, rung)
+
+    rung._build = built
 
 
 def run(simulation: Simulation) -> tuple[Clock, float]:
