@@ -6,9 +6,7 @@ looks at the arrays then. What passes restores without an error, and leads to no
 no state that is no number, and to no array beyond the job's own.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +20,21 @@ from hpcslmc.simulation.build import required
 from hpcslmc.simulation.phases import GUIDED_TUNING, PHASES
 from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
 from hpcslmc.storage.checkpoint import Array
+from hpcslmc.storage.checkpoint.kinds import (
+    LARGEST_WORD,
+    Kind,
+    Rows,
+    always,
+    check,
+    group,
+    measured,
+    never,
+    one_of,
+    real,
+    text,
+    whether,
+    whole,
+)
 from hpcslmc.weight import WEIGHTS
 from hpcslmc.weight.nodes import model_nodes
 
@@ -31,9 +44,6 @@ if TYPE_CHECKING:
 
 LARGEST_COUNT = 2**31 - 1
 """Largest count, as in the job file."""
-LARGEST_WORD = 2**62
-"""Largest counter that is held in 64 bits."""
-LONGEST_TEXT = 1000
 ROUNDING = 1e-6
 """Largest change by rounding of the length of a spin, or of an acceptance."""
 MEASURED = ("/bins/", "/profile_")
@@ -44,68 +54,6 @@ Nothing depends on them: an observable of one's own may be nan.
 PIECE = 2**20
 """Numbers that are checked at once."""
 FLOAT, INTEGER = np.dtype(np.float64).str, np.dtype(np.int64).str
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A list of values of one kind, from ``least`` to ``most`` of them."""
-
-    kind: "Kind"
-    least: int = 0
-    most: int = LARGEST_WORD
-
-
-Kind = Callable[[object], bool] | Array | Rows | dict[str, "Kind"]
-"""Kind of a value: a test of it, an array, a list, or a group of exactly these keys.
-
-Something that a function says yes to; an array; a list; a group of exactly these keys.
-"""
-
-
-def whole(low: int, high: int = LARGEST_WORD) -> Kind:
-    """Accept a whole number from low to high."""
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def real(low: float = -math.inf, high: float = math.inf) -> Kind:
-    """Accept a finite number from low to high."""
-    return lambda value: type(value) is float and math.isfinite(value) and low <= value <= high
-
-
-def one_of(*values: str) -> Kind:
-    """Accept one of some words."""
-    return lambda value: value in values
-
-
-def whether(value: object) -> bool:
-    """Accept True or False."""
-    return isinstance(value, bool)
-
-
-def always(value: object) -> bool:
-    """Accept only True."""
-    return value is True
-
-
-def never(value: object) -> bool:
-    """Accept only False."""
-    return value is False
-
-
-def measured(value: object) -> bool:
-    """Accept a diagnostic float, which is not used to resume; nan is allowed."""
-    return type(value) is float
-
-
-def text(value: object) -> bool:
-    """Accept a line of text."""
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
-
-
-def group(value: object) -> bool:
-    """Accept any dict: diagnostic, or validated elsewhere."""
-    return isinstance(value, dict)
-
 
 STREAM = {"calls": whole(0)}
 POINT = {
@@ -129,27 +77,6 @@ ROUND = {
         measured,
     ),
 }
-
-
-def check(found: object, kind: Kind, where: str) -> None:
-    """Raise ValueError, which names the place, unless what was found is of a kind."""
-    if isinstance(kind, dict) and isinstance(found, dict):
-        if found.keys() != kind.keys():
-            raise ValueError(
-                f"{where} lacks or does not know "
-                f"{', '.join(sorted(found.keys() ^ kind.keys()))!r:.60}"
-            )
-        for key, inner in kind.items():
-            check(found[key], inner, f"{where}/{key}")
-    elif (
-        isinstance(kind, Rows) and isinstance(found, list) and kind.least <= len(found) <= kind.most
-    ):
-        for number, value in enumerate(found):
-            check(value, kind.kind, f"{where}/{number}")
-    elif isinstance(kind, dict | Rows) or not (
-        found == kind if isinstance(kind, Array) else kind(found)
-    ):
-        raise ValueError(f"{where} = {found!r:.60}")
 
 
 def check_setup(simulation: "Simulation", shared: dict) -> None:
