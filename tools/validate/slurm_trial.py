@@ -30,9 +30,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from faults import FAULTY_JOB, OUT, differing, undisturbed
+from victims import FAULTY_JOB, OUT, undisturbed
 
 from hpcslmc.cli.launch import MPI, variant
+from hpcslmc.storage.hdf5 import differing
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 TEMPLATE = Path(__file__).resolve().parents[2] / "jobs/slurm_cpu.sh"
