@@ -16,6 +16,7 @@ from hpcslmc.analysis.results import MISSED, Results, Summary
 from hpcslmc.analysis.statistics import UNKNOWN, bracket, largest
 from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError, described_error
+from hpcslmc.job.words import couplings, listed, size
 from hpcslmc.measure.bins import left_over
 
 WIDE = 150
@@ -174,15 +175,14 @@ def print_tables(runs: Mapping[str, Results], markdown: bool = False) -> None:
 def described(results: Results) -> str:
     """Describe a run in a line: lattice, parameters and sampler."""
     job = results.parsed_job
-    temperatures = ", ".join(f"{t:.4g}" for t in np.atleast_1d(results.temperature))
+    temperatures = listed(np.atleast_1d(results.temperature))
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
     model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
     samples = results.valid.sum(1) * results.bin_size
     long = _span(samples.min(), samples.max())
-    lattice, hamiltonian = "x".join(map(str, job.lattice.shape)), job.hamiltonian
     mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")
     return (
-        f"{lattice}, t = {hamiltonian.t:g}, J = {hamiltonian.J:g}, mu = {mu}, T = {temperatures}; "
+        f"{size(job)}, {couplings(job)}, mu = {mu}, T = {temperatures}; "
         f"{job.sampling.method}{model}, {len(samples)} chains of {long} samples{merged}"
     )
 
@@ -376,7 +376,7 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
     }
     rows = []
     for name, results in runs.items():
-        summary, shape = results.summary, results.parsed_job.lattice.shape
+        summary = results.summary
         for at in np.ndindex(results.temperature.shape):
             cells = [
                 bracket(float(summary.of(o)[at]), float(summary.of(o, "error")[at]))
@@ -387,7 +387,7 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
             rows.append(
                 [
                     name,
-                    f"{shape[0]}x{shape[1]}",
+                    size(results.parsed_job),
                     f"{results.temperature[at]:.4g}",
                     f"{results.mu[at]:.4g}",
                     *cells,

@@ -1,6 +1,7 @@
 """Headline of a run: the lines that it begins with."""
 
 from hpcslmc.job.schema import Job
+from hpcslmc.job.words import couplings, listed, size
 from hpcslmc.parallel.world import World
 
 
@@ -13,13 +14,12 @@ def physics(job: Job) -> str:
         "guided": f"exact hmc guided by {model}",
         "exact": f"exact {job.sampling.exact_move}",
     }
-    temperatures = ", ".join(f"{t:.4g}" for t in job.ensemble.temperatures)
     filling = job.ensemble.filling
     filled = f"mu = {job.hamiltonian.mu:g}" if filling is None else f"filling {filling:g}"
+    temperatures = listed(job.ensemble.temperatures)
     return (
-        f"{job.lattice.shape[0]}x{job.lattice.shape[1]} lattice, t = {job.hamiltonian.t:g}, J = "
-        f"{job.hamiltonian.J:g}, "
-        f"{filled}, T = {temperatures}; {how[job.sampling.method]}"
+        f"{size(job)} lattice, {couplings(job)}, {filled}, T = {temperatures}; "
+        f"{how[job.sampling.method]}"
     )
 
 

@@ -3,6 +3,7 @@
 import math
 
 from hpcslmc.analysis.statistics import bracket
+from hpcslmc.job.words import listed
 from hpcslmc.simulation.phases import Learn, Phase
 from hpcslmc.simulation.rung import NotFinite, Rung
 from hpcslmc.simulation.simulation import Simulation
@@ -50,7 +51,7 @@ def _of_thermalisation(simulation: Simulation) -> list[str]:
     """Return what thermalisation has found."""
     found, rungs, ensemble = [], simulation.rungs, simulation.job.ensemble
     if ensemble.rungs:
-        found.append("temperatures: " + ", ".join(f"{rung.temperature:.4g}" for rung in rungs))
+        found.append("temperatures: " + listed(rung.temperature for rung in rungs))
     if simulation.tuning.fillings:
         found.append(
             f"chemical potential for n = {ensemble.filling:g}, with the density that was found: "
