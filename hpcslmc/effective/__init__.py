@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hpcslmc.plugins import MODELS, lazy_attributes
 
 if TYPE_CHECKING:
-    from hpcslmc.effective.free_electrons import FreeElectrons
+    from hpcslmc.effective.free_electrons import FreeElectrons, Physics
     from hpcslmc.effective.model import Architecture, EffectiveModel, make_model, on_lattice
     from hpcslmc.effective.options import Options, ShellOptions
 
@@ -18,6 +18,7 @@ __all__ = [
     "EffectiveModel",
     "FreeElectrons",
     "Options",
+    "Physics",
     "ShellOptions",
     "make_model",
     "on_lattice",
@@ -28,6 +29,7 @@ _PLACES = {
     "EffectiveModel": "hpcslmc.effective.model:EffectiveModel",
     "FreeElectrons": "hpcslmc.effective.free_electrons:FreeElectrons",
     "Options": "hpcslmc.effective.options:Options",
+    "Physics": "hpcslmc.effective.free_electrons:Physics",
     "ShellOptions": "hpcslmc.effective.options:ShellOptions",
     "make_model": "hpcslmc.effective.model:make_model",
     "on_lattice": "hpcslmc.effective.model:on_lattice",

@@ -1,10 +1,11 @@
-"""Free electrons: what a learned model may know of the fermions before it has seen any data."""
+"""What a learned model may know of the fermions before it has seen any data."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from hpcslmc.physics.bounds import spectral_bound
 from hpcslmc.physics.ensemble import Ensemble
@@ -88,3 +89,27 @@ class FreeElectrons:
         hops = np.fft.ifft2(self._green(shape))  # even in r: g(k) = g(-k)
         bubbles = np.fft.fft2(hops**2).real.reshape(FREQUENCIES, -1)
         return bubbles - bubbles.mean(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Parameters that log W of a configuration depends on, besides the lattice.
+
+    Parameters
+    ----------
+    electrons : FreeElectrons
+    J : float
+        Their coupling to the spins.
+    """
+
+    electrons: FreeElectrons
+    J: float
+
+    @classmethod
+    def of(cls, ensemble: Ensemble) -> "Physics":
+        """Return the parameters of an ensemble."""
+        return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
+
+    def hamiltonian(self, lattice: Lattice, device: torch.device | str = "cpu") -> Hamiltonian:
+        """Return the Hamiltonian on a lattice."""
+        return Hamiltonian(lattice, self.electrons.t, self.J, device)

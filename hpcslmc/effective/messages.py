@@ -11,42 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from hpcslmc.effective.model import Architecture, EffectiveModel
+from hpcslmc.effective.momentum import Hartley, shell_waves
 from hpcslmc.effective.options import MessageOptions
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
-DENSE_SITES = 100
-"""Most sites for which one matrix transforms both directions at once; beyond, two are cheaper."""
 HIDDEN = 4
 """Number of hidden units of a site for each channel."""
-
-
-def hartley(length: int) -> np.ndarray:
-    """Return the symmetric orthogonal matrix (cos + sin)(2 pi k x / length) / sqrt(length)."""
-    angle = 2.0 * np.pi * np.outer(np.arange(length), np.arange(length)) / length
-    return (np.cos(angle) + np.sin(angle)) / math.sqrt(length)
-
-
-def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
-    r"""Return the structure factors of shells at the momenta of a lattice, (shells, sites).
-
-    The shells are those of the infinite lattice:
-
-    .. math:: \varphi_n(k) = z_n^{-1/2} \sum_{r \in Z^2, |r|^2 = d_n} \cos(k \cdot r)
-
-    with z_n the number of sites at the squared distance d_n. Distances beyond half the lattice wrap
-    around it, so that a kernel sum_n w_n phi_n(k) is one function of momentum on lattices of all
-    sizes.
-    """
-    waves = []
-    for distance2 in shells:
-        reach = math.isqrt(distance2)
-        square = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1) - reach
-        x, y = square[:, (square**2).sum(0) == distance2]
-        images = np.zeros(shape)
-        np.add.at(images, (x % shape[0], y % shape[1]), 1.0)
-        waves.append(np.fft.fft2(images).real.flatten() / math.sqrt(len(x)))
-    return np.stack(waves)
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
@@ -104,8 +75,6 @@ class Messages(EffectiveModel):
     """
 
     Options = MessageOptions
-    _hartley0: Tensor
-    _hartley1: Tensor
     _coupling_waves: Tensor
     _waves: Tensor
 
@@ -114,13 +83,8 @@ class Messages(EffectiveModel):
         bubbles = electrons.bubbles(lattice.shape)
         super().__init__(lattice, architecture, len(architecture.shells) + len(bubbles))
         self.couplings.requires_grad_(False)
-        self.shape, self.precision = lattice.shape, torch.float32
-        # Hartley transform: one matrix for both directions on small lattices, else one for each
-        matrices = [hartley(length) for length in lattice.shape]
-        if lattice.sites <= DENSE_SITES:
-            matrices = [np.kron(*matrices)]
-        for axis, matrix in enumerate(matrices):
-            self.register_buffer(f"_hartley{axis}", torch.as_tensor(matrix), persistent=False)
+        self.precision = torch.float32
+        self.transform = Hartley(lattice.shape)
         # functions of momentum that couplings and kernels are made of
         waves = shell_waves(lattice.shape, (0, *architecture.shells))
         self.register_buffer(
@@ -171,15 +135,6 @@ class Messages(EffectiveModel):
                 for name, parameter in block.items():
                     numbers = stream.normal(*parameter.shape)[0]
                     parameter.copy_(numbers * (gain[name] / math.sqrt(parameter.shape[1])))
-
-    def transform(self, fields: Tensor) -> Tensor:
-        """Apply the Hartley transform, its own inverse, to fields (..., sites)."""
-        first = self._hartley0.to(fields.dtype)
-        if self.sites <= DENSE_SITES:
-            return fields @ first
-        return (
-            first @ (fields.unflatten(-1, self.shape) @ self._hartley1.to(fields.dtype))
-        ).flatten(-2)
 
     def convolve(self, kernels: Tensor, fields: Tensor) -> Tensor:
         """Smear fields (channels, ..., sites) with kernels of weights (channels, waves)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective.free_electrons import FreeElectrons
+from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.options import GivenOptions, ShellOptions
 from hpcslmc.effective.options import Options as ModelOptions
 from hpcslmc.parallel.memory import Batches
@@ -30,13 +30,18 @@ class Architecture:
     settings : dict of str to plain values
         The model's own, as ``Options.settings`` gives them; they are attributes too, as in
         ``architecture.layers``.
-    electrons : FreeElectrons
-        The fermions without spins; ignored by models that know nothing of them.
+    physics : Physics
+        The fermions; ignored by models that know nothing of them.
     """
 
     name: str
     settings: dict[str, Any]
-    electrons: FreeElectrons
+    physics: Physics
+
+    @property
+    def electrons(self) -> FreeElectrons:
+        """The fermions without spins."""
+        return self.physics.electrons
 
     def __getattr__(self, name: str) -> Any:
         settings = self.__dict__.get("settings", {})

@@ -3,19 +3,18 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.effective import FreeElectrons
+from hpcslmc.effective import Physics
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import DATA
@@ -24,26 +23,6 @@ FORMAT = "hpcslmc data 1"
 KINDS = dict(zip(NAMES, (np.float32, np.float64, np.float32), strict=True))
 PIECE = 2**24
 """Bytes that are sent and written at once."""
-
-
-@dataclass(frozen=True)
-class Physics:
-    """Parameters that log W of a configuration depends on, besides the lattice.
-
-    Parameters
-    ----------
-    electrons : FreeElectrons
-    J : float
-        Their coupling to the spins.
-    """
-
-    electrons: FreeElectrons
-    J: float
-
-    @classmethod
-    def of(cls, ensemble: Ensemble) -> "Physics":
-        """Return what a file of data says of an ensemble."""
-        return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
 
 
 def write_data(

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hpcslmc.effective import Architecture, EffectiveModel, make_model, on_lattice
+from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model, on_lattice
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.replay import Physics, Replay
+from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.electrons import Electrons
@@ -236,7 +236,7 @@ def _model(place: Place) -> tuple[EffectiveModel, str]:
         settings = learned.architecture.settings
     else:
         settings = effective.options.settings(setting.lattice)
-    architecture = Architecture(effective.model, settings, place.physics.electrons)
+    architecture = Architecture(effective.model, settings, place.physics)
     model = make_model(architecture, setting.lattice)
     model.initialise(place.common_stream("parameters"))
     remark = ""

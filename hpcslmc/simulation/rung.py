@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
-from hpcslmc.learning.replay import Physics
+from hpcslmc.effective import Physics
 from hpcslmc.measure.bins import Bins
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import ProfileSums

@@ -15,7 +15,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from hpcslmc.effective.free_electrons import FreeElectrons
+from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
@@ -121,7 +121,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
             J = float(file.attrs["J"]) if "J" in file.attrs else None
             if J is not None and not math.isfinite(J):
                 raise ValueError("J is not finite")
-            architecture = _architecture(json.loads(file.attrs["architecture"]))
+            architecture = _architecture(json.loads(file.attrs["architecture"]), J)
             # collect all datasets, and refuse too many numbers before any is read
             datasets: dict[str, h5py.Dataset] = {}
             file.visititems(
@@ -166,7 +166,7 @@ def _rungs(directory: Path) -> dict[float, Path]:
     }
 
 
-def _architecture(described: dict) -> Architecture:
+def _architecture(described: dict, J: float | None) -> Architecture:
     """Read the architecture that a file describes; TypeError or ValueError if it describes none."""
     electrons = FreeElectrons(
         **{name: float(value) for name, value in described.pop("electrons").items()}
@@ -176,7 +176,7 @@ def _architecture(described: dict) -> Architecture:
         raise ValueError("numbers that make no sense")
     if name in MODELS:  # one that is not imported is refused where it is to be used
         _check_settings(name, described)
-    return Architecture(name, described, electrons)
+    return Architecture(name, described, Physics(electrons, math.nan if J is None else J))
 
 
 def _check_settings(name: str, settings: Mapping[str, Any]) -> None:

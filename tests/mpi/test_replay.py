@@ -6,11 +6,11 @@ import torch
 from helpers import random_spins
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import FreeElectrons
+from hpcslmc.effective import FreeElectrons, Physics
 from hpcslmc.errors import UserError
 from hpcslmc.learning import replay
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.replay import Physics, Replay, write_data
+from hpcslmc.learning.replay import Replay, write_data
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
-from hpcslmc.effective import FreeElectrons, on_lattice
+from hpcslmc.effective import FreeElectrons, Physics, on_lattice
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.replay import Physics, Replay, write_data
+from hpcslmc.learning.replay import Replay, write_data
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock

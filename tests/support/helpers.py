@@ -6,7 +6,14 @@ import numpy as np
 import torch
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import MODELS, Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective import (
+    MODELS,
+    Architecture,
+    EffectiveModel,
+    FreeElectrons,
+    Physics,
+    make_model,
+)
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -40,7 +47,9 @@ def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> Eff
     """A model on the first shells of a lattice, in double precision."""
     given = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": 4}
     settings = {key: given[key] for key in MODELS[name].Options.model_fields}
-    model = make_model(Architecture(name, settings, FreeElectrons(1.0, 0.0, 5.0)), lattice)
+    model = make_model(
+        Architecture(name, settings, Physics(FreeElectrons(1.0, 0.0, 5.0), 1.0)), lattice
+    )
     model.precision = torch.float64
     return model
 

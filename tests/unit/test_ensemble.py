@@ -3,8 +3,7 @@ import torch
 from helpers import random_spins
 from measurement import fermi
 
-from hpcslmc.effective import FreeElectrons
-from hpcslmc.learning.replay import Physics
+from hpcslmc.effective import FreeElectrons, Physics
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian

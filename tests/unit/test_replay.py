@@ -7,11 +7,11 @@ import torch
 from helpers import make_effective, random_spins
 from small_jobs import make_job
 
-from hpcslmc.effective import MODELS, FreeElectrons, on_lattice
+from hpcslmc.effective import MODELS, FreeElectrons, Physics, on_lattice
 from hpcslmc.errors import UserError
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
-from hpcslmc.learning.replay import Physics, Replay
+from hpcslmc.learning.replay import Replay
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 

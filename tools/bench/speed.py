@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import alternate, matmul_rate, median_ratio, medians
 
-from hpcslmc.effective import Architecture, FreeElectrons, make_model
+from hpcslmc.effective import Architecture, FreeElectrons, Physics, make_model
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -96,7 +96,7 @@ def inner_moves(chains: int) -> None:
             Architecture(
                 name,
                 {"shells": lattice.shells[:6].tolist(), "layers": layers, "channels": 8},
-                FreeElectrons(1.0, 0.0, 20.0),
+                Physics(FreeElectrons(1.0, 0.0, 20.0), 1.0),
             ),
             lattice,
         )

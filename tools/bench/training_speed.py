@@ -17,7 +17,7 @@ from rich.table import Table
 from timing import alternate, median_ratio
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import Architecture, FreeElectrons, make_model
+from hpcslmc.effective import Architecture, FreeElectrons, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
@@ -42,7 +42,7 @@ def make_trainer(design: str, world: World, length: int, batch: int, steps: int)
         Architecture(
             name,
             {"shells": lattice.shells[:6].tolist(), "layers": layers, "channels": channels},
-            FreeElectrons(1.0, 0.0, 20.0),
+            Physics(FreeElectrons(1.0, 0.0, 20.0), 1.0),
         ),
         lattice,
     )

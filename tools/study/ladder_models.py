@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.trainer import schedule, tangential_forces
@@ -90,7 +90,8 @@ class Task:
         shells = lattice.shells[:SHELLS].tolist()
         settings = {"shells": shells, "layers": 1, "channels": channels}
         self.model = make_model(
-            Architecture("messages", settings, FreeElectrons(1.0, 0.0, self.beta)), lattice
+            Architecture("messages", settings, Physics(FreeElectrons(1.0, 0.0, self.beta), 1.0)),
+            lattice,
         )
         self.model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
         self._fit_linear()

@@ -26,7 +26,7 @@ from torch.utils.benchmark import Timer
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, make_model
+from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
@@ -67,9 +67,9 @@ def median_s(call: Callable[[], object]) -> float:
 def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
     name, layers, channels, _ = DESIGNS[design]
-    electrons = FreeElectrons(1.0, 0.0, BETA)
+    physics = Physics(FreeElectrons(1.0, 0.0, BETA), 1.0)
     settings = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": channels}
-    model = make_model(Architecture(name, settings, electrons), lattice)
+    model = make_model(Architecture(name, settings, physics), lattice)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
 
