@@ -110,6 +110,7 @@ class Physics:
         """Return the parameters of an ensemble."""
         return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
 
-    def hamiltonian(self, lattice: Lattice, device: torch.device | str = "cpu") -> Hamiltonian:
-        """Return the Hamiltonian on a lattice."""
-        return Hamiltonian(lattice, self.electrons.t, self.J, device)
+    def ensemble(self, lattice: Lattice, device: torch.device | str = "cpu") -> Ensemble:
+        """Return the ensemble on a lattice."""
+        hamiltonian = Hamiltonian(lattice, self.electrons.t, self.J, device)
+        return Ensemble(hamiltonian, self.electrons.beta, self.electrons.mu)

@@ -14,6 +14,7 @@ from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.options import GivenOptions, ShellOptions
 from hpcslmc.effective.options import Options as ModelOptions
 from hpcslmc.parallel.memory import Batches
+from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS
 from hpcslmc.streams import Stream
@@ -73,12 +74,16 @@ class EffectiveModel(nn.Module, ABC):
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
     Options : type of Options
         Its keys of the job file's [effective].
+    shares_ranks : bool
+        Whether it is made with the group of ranks that share an exact weight, and shares its own
+        work among them.
     guide : callable or None
         Forces (chains, sites, 3) close to those of log W_eff at a small part of their cost, if the
         model has such.
     """
 
     Options: ClassVar[type[ModelOptions]] = GivenOptions
+    shares_ranks: ClassVar[bool] = False
     guide: Callable[[Tensor], Tensor] | None = None
     constant: Tensor
 
@@ -94,6 +99,11 @@ class EffectiveModel(nn.Module, ABC):
 
         ``stream`` is one chain's, the same on all ranks.
         """
+
+    @property
+    def relative_cost(self) -> float | None:
+        """Cost of an evaluation with forces in units of an exact test, where it is known."""
+        return None
 
     @abstractmethod
     def correlations(self, spins: Tensor) -> Tensor:
@@ -125,6 +135,39 @@ class EffectiveModel(nn.Module, ABC):
         log_weight = self(spins)
         (gradient,) = torch.autograd.grad(log_weight.sum(), spins)
         return Evaluation(log_weight.detach(), gradient)
+
+
+class ForceFitted(EffectiveModel):
+    """A linear model whose couplings are fitted to exact forces, and whose terms are chosen.
+
+    A subclass defines ``correlation_forces``, ``selections``, ``cheap_terms`` and ``guiding``.
+
+    Attributes
+    ----------
+    guiding : (cheap terms,) buffer
+        Couplings of the cheap terms alone that come closest to the exact forces, for ``guide``.
+    """
+
+    guiding: Tensor
+
+    @abstractmethod
+    def correlation_forces(self, spins: Tensor) -> Tensor:
+        """Return the gradients of all correlations, (chains, couplings, sites, 3)."""
+
+    @property
+    @abstractmethod
+    def selections(self) -> list[list[np.ndarray]]:
+        """Couplings that may be used together, sets of few before sets of many."""
+
+    @property
+    @abstractmethod
+    def cheap_terms(self) -> np.ndarray:
+        """Couplings of terms that cost next to nothing."""
+
+    @property
+    @abstractmethod
+    def chosen_in_words(self) -> str:
+        """The terms that were chosen, in a few words."""
 
 
 class ShellModel(EffectiveModel):
@@ -173,18 +216,27 @@ def normalise(vectors: Tensor) -> Tensor:
     return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-30).rsqrt()
 
 
-def make_model(architecture: Architecture, lattice: Lattice) -> EffectiveModel:
-    """Make the registered model of that architecture."""
-    kind = MODELS[architecture.name]
-    return kind(lattice, architecture)  # type: ignore[call-arg]  # each knows its couplings
+def make_model(
+    architecture: Architecture, lattice: Lattice, group: World | None = None
+) -> EffectiveModel:
+    """Make the registered model of that architecture.
+
+    ``group`` are the ranks that share its work, where it is one that ranks can share.
+    """
+    kind: Callable[..., EffectiveModel] = MODELS[architecture.name]
+    if getattr(kind, "shares_ranks", False):
+        return kind(lattice, architecture, group)
+    return kind(lattice, architecture)
 
 
-def on_lattice(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:
+def on_lattice(
+    model: EffectiveModel, lattice: Lattice, group: World | None = None
+) -> EffectiveModel:
     """Make the same model on another lattice.
 
     The same parameters, shared and not copied, and a constant of its own.
     """
-    other = make_model(model.architecture, lattice)
+    other = make_model(model.architecture, lattice, group)
     for name, parameter in model.named_parameters():
         module, _, own = name.rpartition(".")
         other.get_submodule(module)._parameters[own] = parameter

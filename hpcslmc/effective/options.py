@@ -4,16 +4,20 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from hpcslmc.errors import UserError
-from hpcslmc.section import Count, Section
+from hpcslmc.section import Count, Positive, Section
 
 if TYPE_CHECKING:
     from hpcslmc.physics.lattice import Lattice
 
 Layers = Annotated[int, Field(ge=1, le=100)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
+CANDIDATES = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 22.0)
+"""Frequencies of the determinant model to choose from, in units of pi T."""
+MOST_SHELLS = 14
+"""Neighbour shells of the determinant model, on lattices that have as many."""
 ABSENT = ("layers", "channels")
 """Settings that files of earlier versions hold for all models, 0 for those without."""
 
@@ -58,6 +62,34 @@ def _said(key: str, value: object) -> str:
     return f"{key} {value}"
 
 
+def nearest_shells(lattice: "Lattice", count: int) -> list[int]:
+    """Return the squared distances of a lattice's nearest neighbour shells.
+
+    Raises
+    ------
+    UserError
+        It has fewer.
+    """
+    available = len(lattice.shells)
+    if count > available:
+        raise UserError(
+            f"[effective] shells = {count}: a {lattice.shape[0]}x{lattice.shape[1]} "
+            f"lattice has only {available} neighbour shells."
+        )
+    return [int(distance2) for distance2 in lattice.shells[:count]]
+
+
+def count_shells(shells: object) -> int:
+    """Count the shells of a model's settings; ValueError if they are none."""
+    if not isinstance(shells, list | tuple) or not all(
+        type(distance2) is int and distance2 > 0 for distance2 in shells
+    ):
+        raise ValueError("the shells are no squared distances")
+    if list(shells) != sorted(set(shells)):
+        raise ValueError("the shells are not in order")
+    return len(shells)
+
+
 class ShellOptions(Options):
     """Options of a model of neighbour shells, which it is built from by their squared distances."""
 
@@ -65,25 +97,11 @@ class ShellOptions(Options):
     """Number of neighbour shells the model sees, nearest first."""
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
-        available = len(lattice.shells)
-        if self.shells > available:
-            raise UserError(
-                f"[effective] shells = {self.shells}: a {lattice.shape[0]}x{lattice.shape[1]} "
-                f"lattice has only {available} neighbour shells."
-            )
-        shells = [int(distance2) for distance2 in lattice.shells[: self.shells]]
-        return super().settings(lattice) | {"shells": shells}
+        return super().settings(lattice) | {"shells": nearest_shells(lattice, self.shells)}
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        shells = settings.get("shells")
-        if not isinstance(shells, list | tuple) or not all(
-            type(distance2) is int and distance2 > 0 for distance2 in shells
-        ):
-            raise ValueError("the shells are no squared distances")
-        if list(shells) != sorted(set(shells)):
-            raise ValueError("the shells are not in order")
-        return super().of({**settings, "shells": len(shells)})
+        return super().of({**settings, "shells": count_shells(settings.get("shells"))})
 
 
 class BlockOptions(ShellOptions):
@@ -100,6 +118,48 @@ class MessageOptions(ShellOptions):
     """Number of rounds of messages."""
     channels: Channels = 8
     """Number of vectors of a site."""
+
+
+class DeterminantOptions(Options):
+    """Options of the determinant model."""
+
+    shells: Count | None = None
+    """Number of neighbour shells whose couplings stand for the determinants that are left out.
+
+    14, or as many as the lattice has, if none is given.
+    """
+
+    frequencies: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)] | None = None
+    """Imaginary frequencies of the determinants, in units of pi T.
+
+    If none are given, validation chooses them among ``CANDIDATES``.
+    """
+    determinants: Count | None = None
+    """Number of determinants.
+
+    If none is given, all frequencies that are; or the fewest, up to three, that predict an
+    acceptance of 0.975 on this lattice.
+    """
+
+    def settings(self, lattice: "Lattice") -> dict[str, Any]:
+        count = self.shells or min(MOST_SHELLS, len(lattice.shells))
+        return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        return super().of({**settings, "shells": count_shells(settings.get("shells"))})
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """Frequencies to choose from, in units of pi T."""
+        return self.frequencies or CANDIDATES
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of determinants to choose from, fewest first."""
+        if self.determinants is not None:
+            return (min(self.determinants, len(self.candidates)),)
+        return (len(self.frequencies),) if self.frequencies else (1, 2, 3)
 
 
 class GivenOptions(ShellOptions):

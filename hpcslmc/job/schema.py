@@ -18,6 +18,10 @@ Side = Annotated[int, Strict(), Field(ge=2, le=1024)]
 PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 
 
+MOVES = 4
+"""Moves between two samples if the job names no number."""
+
+
 class LatticeSection(Section):
     """The lattice of classical spins."""
 
@@ -160,10 +164,11 @@ class SamplingSection(Section):
 
     If none is given, it is found before sampling.
     """
-    moves: Count = 4
+    moves: Count | None = None
     """Moves between two samples.
 
-    Inner moves of a proposal (slmc) or exact moves (guided, exact).
+    Inner moves of a proposal (slmc) or exact moves (guided, exact). 4 if none is given; of a model
+    that knows its cost, as many as take the time of the exact test.
     """
     chains: Annotated[int, Field(ge=1, le=10**6)] = 64
     """Markov chains over all ranks; groups of ranks must divide it."""
@@ -175,6 +180,11 @@ class SamplingSection(Section):
     """Consecutive samples averaged into one stored draw."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seed of all random streams."""
+
+    @property
+    def first_moves(self) -> int:
+        """Moves between two samples, before anything is known of their cost."""
+        return self.moves or MOVES
 
     @property
     def by_forces(self) -> bool:

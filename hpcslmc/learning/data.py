@@ -70,6 +70,18 @@ class DataSet:
         spins, log_weight, forces = (parts[0] for parts in self._parts)
         return spins, log_weight, forces
 
+    def spread(self, chains: Tensor, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return some configurations of each of this rank's given chains, spread over its history.
+
+        At most ``draws`` of those with forces: spins (rows, sites, 3), log W (rows,), tangential
+        forces (rows, sites, 3).
+        """
+        spins, log_weight, forces = self.stacked()
+        known = forces.flatten(2).any(2).all(0).nonzero()[:, 0]
+        picked = known[np.linspace(0, len(known) - 1, min(len(known), draws), dtype=np.int64)]
+        rows = chains[:, None], picked
+        return spins[rows].flatten(0, 1), log_weight[rows].flatten(), forces[rows].flatten(0, 1)
+
     def clear(self) -> None:
         """Forget everything; the memory is free again."""
         self._parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])

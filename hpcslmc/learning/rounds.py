@@ -10,10 +10,16 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import EffectiveModel
+from hpcslmc.effective.model import ForceFitted
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.sampling import SLMC, Chains, Move, Step
+from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step
 
 STAGES = ("explore", "train", "collect", "finished")
+CONFIGURATIONS = 80
+"""Configurations of each chain in a stage, if the job names no number..."""
+VALIDATED, MEASURED_PROPOSALS = 64, 32
+"""...but for a model that is fitted to forces: of all chains that validate, and proposals that
+measure the acceptance and tune the moves."""
 
 
 class SelfLearning:
@@ -37,6 +43,9 @@ class SelfLearning:
     moves : int
         Exact moves between two configurations of the exploring stage, where the moves evaluate no
         forces.
+    balances : bool
+        Whether the number of inner moves between two exact tests is to be found, at the end of
+        learning.
     fit_linear : bool
         Whether the couplings start from least squares, not from what the model came with.
     start_remark : str
@@ -64,12 +73,14 @@ class SelfLearning:
         slmc: SLMC,
         *,
         moves: int,
+        balances: bool = False,
         fit_linear: bool = True,
         start_remark: str = "",
     ) -> None:
         self.trainer, self.exact, self.slmc = trainer, exact, slmc
         self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
         self.settings, self.moves, self.fit_linear = trainer.settings, moves, fit_linear
+        self.balances = balances
         self.budget = self.settings.chain_budget(self.data.chains_total)
         self.stage: Literal["explore", "train", "collect", "finished"] = (
             "explore" if self.settings.rounds else "collect"
@@ -95,13 +106,25 @@ class SelfLearning:
         done = len(self.data) if self.stage == "explore" else len(self._accepted)
         return min(done, self._stage_length), self._stage_length
 
+    def longest(self, stage: str) -> int:
+        """Configurations of each chain in a stage, unless the budget is spent first."""
+        if self.settings.configurations is not None:
+            return self.settings.configurations
+        if not isinstance(self.model, ForceFitted):
+            return CONFIGURATIONS
+        if stage == "collect":
+            return MEASURED_PROPOSALS
+        validation = -(-VALIDATED // self.data.validation_chains_total)
+        return max(self.trainer.fitted_draws, validation)
+
     @property
     def _stage_length(self) -> int:
-        """Configurations that this stage collects, unless the budget is spent first."""
+        """Configurations that this stage collects."""
+        longest = self.longest(self.stage)
         if self.budget is None:
-            return self.settings.configurations
+            return longest
         before = 0 if self.stage == "explore" else self.evaluations - len(self._accepted)
-        return max(1, min(self.settings.configurations, self.budget - before))
+        return max(1, min(longest, self.budget - before))
 
     @property
     def acceptance(self) -> float:
@@ -140,6 +163,8 @@ class SelfLearning:
         self.stage = "train"
         self.round += 1
         self.trainer.start_round(fit_linear)
+        if fit_linear and isinstance(self.model, ForceFitted):
+            self.remarks.append(self.model.chosen_in_words)
 
     def _train(self) -> None:
         told = len(self.trainer.remarks)
@@ -191,11 +216,24 @@ class SelfLearning:
             self._best = {"acceptance": acceptance, "parameters": parameters}
         # end when rounds or budget are spent, or acceptance has stopped rising
         spent = self.budget is not None and self.evaluations >= self.budget
-        if self.round >= self.settings.rounds or spent or acceptance < previous + 2.0 * error:
+        learned = isinstance(self.model, ForceFitted)  # from the first data, which have forces
+        risen = acceptance >= previous + 2.0 * error
+        if self.round >= self.settings.rounds or spent or learned or not risen:
             self.stage = "finished"
             self.model.load_state_dict(self._best["parameters"])
+            self._balance()
         else:
             self._start_round(fit_linear=self.trainer.is_linear)
+
+    def _balance(self) -> None:
+        """Choose the number of inner moves between two exact tests, where their cost is known."""
+        cost, inner = self.model.relative_cost, self.slmc.inner
+        if self.balances and cost is not None and isinstance(inner, HMC):
+            self.slmc.balance(cost * inner.steps)
+            self.remarks.append(
+                f"trajectories of a proposal: {self.slmc.inner_moves}, each at "
+                f"{cost * inner.steps:.2g} of the cost of an exact test"
+            )
 
     def start_from(self, model: EffectiveModel) -> None:
         """Take another model's parameters to start with; the couplings are fitted all the same."""

@@ -15,8 +15,11 @@ class LearningSection(Section):
 
     0 takes start_from as it is.
     """
-    configurations: Count = 80
-    """Exact configurations that each chain adds to the data before the first and in every round."""
+    configurations: Count | None = None
+    """Exact configurations that each chain adds to the data before the first and in every round.
+
+    If none is given 80, or for a model that is fitted to forces as few as that takes.
+    """
     budget: Count | None = None
     """Most exact evaluations, over all chains, that learning may take.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from hpcslmc.effective import EffectiveModel
+from hpcslmc.effective.model import ForceFitted
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.least_squares import fit_to_forces
 from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
@@ -30,6 +33,8 @@ TOLERABLE = 0.01
 """...unless it is smaller than this, which costs 6 % of acceptance."""
 FITTED_ROWS = 2048
 """Configurations of a replay that the least squares and the constant see."""
+FITTED_CONFIGURATIONS, FITTED_FORCES = 32, 2**15
+"""Fewest configurations, and components of forces, that couplings are fitted to."""
 RECOVERIES = 3
 """Divergences of a round after which it ends with the best parameters so far."""
 
@@ -154,8 +159,12 @@ class Trainer:
     def fit_linear(self) -> None:
         """Fit the couplings of the linear readout by least squares. Collective.
 
-        The target is what the rest of the model leaves of log W.
+        The target is what the rest of the model leaves of log W; or exact forces, where the model
+        is one that they are enough for.
         """
+        if isinstance(self.model, ForceFitted):
+            self._fit_to_forces(self.model)
+            return
         with torch.no_grad():
             self.model.couplings.zero_()
         covariance, mean = self._moments(self.model, *self._configurations(self.data.train_chains))
@@ -170,6 +179,20 @@ class Trainer:
         with torch.no_grad():
             self.model.couplings.copy_(torch.as_tensor(solution))
             self.model.constant += (mean[-1] - mean[:-1] @ solution) / self.model.sites
+
+    def _fit_to_forces(self, model: ForceFitted) -> None:
+        """Fit the couplings to exact forces of few configurations, and choose the terms."""
+        own = self.data.spread(self.data.train_chains, self.fitted_draws)
+        others = [(other, self._sample_of(replay)) for replay, other in self.replays]
+        training = [(model, own), *((cast(ForceFitted, other), rows) for other, rows in others)]
+        validation = self.data.spread(self.data.validation_chains, len(self.data))
+        fit_to_forces(model, training, validation, self.world)
+
+    @property
+    def fitted_draws(self) -> int:
+        """Configurations of each training chain that couplings are fitted to."""
+        wanted = max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * self.model.sites))
+        return -(-wanted // self.data.train_chains_total)
 
     def _moments(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor

@@ -10,6 +10,9 @@ from hpcslmc.density import Density, Evaluation
 from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
 
+MOST_INNER_MOVES = 64
+"""Most inner moves between two exact tests that are found."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SLMCStep(Step):
@@ -120,9 +123,27 @@ class SLMC:
         """Adapt the inner moves; before sampling only."""
         self.inner.tune(means)
 
+    def balance(self, cost: float) -> None:
+        """Make as many inner moves as take the time of one exact test; before sampling only.
+
+        Neither can be much more than half of the work then, whether proposals would be as
+        independent after fewer moves or not after more.
+
+        Parameters
+        ----------
+        cost : float
+            Of an inner move, in units of an exact test.
+        """
+        self.inner_moves = min(max(1, round(1.0 / cost)), MOST_INNER_MOVES)
+
     def state_dict(self) -> dict:
-        return {"inner": self.inner.state_dict(), "stream": self.stream.state_dict()}
+        return {
+            "inner": self.inner.state_dict(),
+            "inner_moves": self.inner_moves,
+            "stream": self.stream.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
+        self.inner_moves = state["inner_moves"]
         self.inner.load_state_dict(state["inner"])
         self.stream.load_state_dict(state["stream"])

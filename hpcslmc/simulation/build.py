@@ -237,7 +237,7 @@ def _model(place: Place) -> tuple[EffectiveModel, str]:
     else:
         settings = effective.options.settings(setting.lattice)
     architecture = Architecture(effective.model, settings, place.physics)
-    model = make_model(architecture, setting.lattice)
+    model = make_model(architecture, setting.lattice, setting.ranks.weight)
     model.initialise(place.common_stream("parameters"))
     remark = ""
     if start_from is not None and learned is not None:
@@ -269,7 +269,7 @@ def _learning(
         place.stream("batches"),
         learning,
         replays=[
-            (replay, on_lattice(model, Lattice(replay.shape)).to(ranks.device))
+            (replay, on_lattice(model, Lattice(replay.shape), ranks.weight).to(ranks.device))
             for replay in replays
         ],
         draws=place.common_stream("replay"),
@@ -277,8 +277,9 @@ def _learning(
     return SelfLearning(
         trainer,
         exact,
-        SLMC(weight, inner, place.stream("test"), sampling.moves),
-        moves=sampling.moves,
+        SLMC(weight, inner, place.stream("test"), sampling.first_moves),
+        moves=sampling.first_moves,
+        balances=sampling.moves is None,
         fit_linear=effective.start_from is None,
         start_remark=remark,
     )

@@ -160,7 +160,7 @@ class Rung:
     def move(self) -> None:
         """Advance every chain by one sample.
 
-        That is one self-learning proposal, or ``sampling.moves`` exact moves.
+        That is one self-learning proposal, or ``sampling.first_moves`` exact moves.
         """
         sampling, chains = self.setting.job.sampling, self.chains
         if sampling.method == "slmc":
@@ -171,10 +171,10 @@ class Rung:
             return
         move, spins, evaluation = self.guided or self.exact, chains.spins, chains.evaluation
         acceptance = torch.zeros_like(evaluation.log_weight)
-        for _ in range(sampling.moves):
+        for _ in range(sampling.first_moves):
             step = move.move(spins, evaluation)
             spins, evaluation = step.spins, step.evaluation
-            acceptance += step.acceptance / sampling.moves
+            acceptance += step.acceptance / sampling.first_moves
         self._store(step, acceptance)
 
     def _store(self, step: Step, acceptance: Tensor, effective: Evaluation | None = None) -> None:

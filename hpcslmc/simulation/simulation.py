@@ -206,15 +206,7 @@ class Simulation:
                 directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
             )
             self.ranks.chains.on_root(partial(make_folder, place))
-            self.ranks.chains.on_root(
-                partial(
-                    save_model,
-                    place / MODEL,
-                    learning.model,
-                    versions,
-                    self.job.hamiltonian.J,
-                )
-            )
+            self.ranks.chains.on_root(partial(save_model, place / MODEL, learning.model, versions))
             if self.job.learning.keep_data:
                 write_data(
                     place / DATA,

@@ -16,6 +16,7 @@ from hpcslmc.learning.rounds import STAGES, SelfLearning
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.sampling import Move
 from hpcslmc.sampling.hmc import MOST_STEPS
+from hpcslmc.sampling.slmc import MOST_INNER_MOVES
 from hpcslmc.simulation.build import required
 from hpcslmc.simulation.phases import GUIDED_TUNING, PHASES
 from hpcslmc.simulation.tuning import LONGEST_FILLING, REACH
@@ -237,11 +238,21 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
         kinds |= {
             "learning": _learning(rung.learning, saved["learning"]),
             "model": _like(rung.learning.model.state_dict()),
-            "slmc": {"inner": _move(slmc.inner), "stream": STREAM},
+            "slmc": {
+                "inner": _move(slmc.inner),
+                "inner_moves": _inner_moves(rung.learning),
+                "stream": STREAM,
+            },
         }
     if rung.guided:
         kinds["guided"] = _move(rung.guided)
     return kinds
+
+
+def _inner_moves(learning: SelfLearning) -> Kind:
+    """Accept the job's number of inner moves, or one that may have been found."""
+    number = learning.slmc.inner_moves
+    return whole(1, max(number, MOST_INNER_MOVES)) if learning.balances else whole(number, number)
 
 
 def _move(move: Move) -> dict:
@@ -261,6 +272,7 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
     """Return the kinds of self-learning's state, whose counters agree with the stage."""
     stage, number, settings = saved["stage"], saved["round"], learning.settings
     trains = settings.rounds > 0 and stage != "explore"
+    longest = max(map(learning.longest, ("explore", "collect")))
     check(number, whole(1, settings.rounds) if trains else whole(0, 0), "round")
     ended = max(1, number) if stage == "finished" else max(0, number - 1)
     trainer = {"stream": STREAM} | (_training(learning.trainer, stage) if trains else {})
@@ -269,9 +281,9 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
         "round": whole(0),
         "curve": Rows({"round": whole(0), **POINT}, ended),
         "history": Rows(ROUND, ended, ended),
-        "evaluations": whole(0, (settings.rounds + 1) * settings.configurations + MOST_STEPS),
+        "evaluations": whole(0, longest * (settings.rounds + 1) + MOST_STEPS),
         "remarks": Rows(text),
-        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, settings.configurations),
+        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, learning.longest("collect")),
         "best": {
             "acceptance": real(0.0, 1.0 + ROUNDING),
             "parameters": _like(learning.model.state_dict()),

@@ -64,21 +64,17 @@ class Learned:
         )
 
 
-def save_model(
-    path: Path, model: EffectiveModel, versions: Mapping[str, str], J: float | None = None
-) -> None:
+def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -> None:
     """Write a model and publish it by rename.
 
     Parameters
     ----------
     path : Path
     model : EffectiveModel
-        Its architecture goes into the attribute ``architecture`` (JSON: its name, its settings, the
-        electrons' t, mu and beta), its parameters into datasets.
+        Its architecture goes into the attributes ``architecture`` (JSON: its name, its settings,
+        the electrons' t, mu and beta) and ``J``, its parameters into datasets.
     versions : mapping of str to str
         Attributes.
-    J : float
-        Coupling of the spins to the electrons that it was learned at, an attribute too.
     """
     with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs["format"] = FORMAT
@@ -86,8 +82,7 @@ def save_model(
         described = {"name": own.name, **own.settings, "electrons": asdict(own.electrons)}
         file.attrs["architecture"] = json.dumps(described)
         file.attrs.update(versions)
-        if J is not None:
-            file.attrs["J"] = J
+        file.attrs["J"] = own.physics.J
         for name, value in model.state_dict().items():
             file[name.replace(".", "/")] = value.cpu().numpy()
 

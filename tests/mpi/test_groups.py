@@ -94,3 +94,23 @@ def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
         (simulation.method, simulation.method_reason) == ("blocks", "by rank 0"),
         simulation.method_reason,
     )
+
+
+def test_a_group_samples_the_determinant_model_as_one_rank_does(world, agree):
+    """Ranks of a group share its determinants, in fits and in moves; ranks without chains that
+    validate fit as the others."""
+    effective = {"model": "determinants", "shells": 3}
+    settings = {"effective": effective, "learning": {"configurations": 4}, "trajectory": 0.3}
+    alone = run(make_job("blocks", **settings), World())
+    for ranks_per_chain in (1, 2):
+        together = run(make_job("blocks", ranks_per_chain=ranks_per_chain, **settings), world)
+        mine = together.ranks.block.indices()
+        own, other = together.rungs[0], alone.rungs[0]
+        agree(
+            (own.learning.model.couplings - other.learning.model.couplings).abs().max() < 1e-6,
+            "couplings",
+        )
+        agree(
+            (own.chains.spins - other.chains.spins[mine]).abs().max() < 1e-6,
+            f"spins, {ranks_per_chain} ranks a chain",
+        )

@@ -38,6 +38,9 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
             weight, HMC(model("attention"), stream("inner"), 1.5, 0.5), stream("test"), 2
         ),
         "slmc, messages, guided hmc": SLMC(weight, guided(model("messages")), stream("test"), 2),
+        "slmc, determinants, hmc": SLMC(
+            weight, HMC(model("determinants"), stream("inner"), 1.5, 0.5), stream("test"), 2
+        ),
         "slmc, attention, metropolis": SLMC(
             weight, Metropolis(model("attention"), stream("inner"), 1.5), stream("test"), 1
         ),

@@ -45,10 +45,12 @@ def z_score(draws: np.ndarray, exact: float) -> float:
 
 def make_effective(name: str, lattice: Lattice, shells: int, layers: int) -> EffectiveModel:
     """A model on the first shells of a lattice, in double precision."""
-    given = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": 4}
-    settings = {key: given[key] for key in MODELS[name].Options.model_fields}
+    options = MODELS[name].Options
+    given = {"shells": shells, "layers": layers, "channels": 4, "frequencies": (1.0, 4.0)}
+    settings = options(**{k: v for k, v in given.items() if k in options.model_fields})
     model = make_model(
-        Architecture(name, settings, Physics(FreeElectrons(1.0, 0.0, 5.0), 1.0)), lattice
+        Architecture(name, settings.settings(lattice), Physics(FreeElectrons(1.0, 0.0, 5.0), 1.0)),
+        lattice,
     )
     model.precision = torch.float64
     return model

@@ -23,7 +23,7 @@ from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.storage.models import save_model
 from hpcslmc.weight.diagonalise import Diagonalise
 
-MODELS = ("linear", "attention", "cnn", "messages")
+MODELS = ("linear", "attention", "cnn", "messages", "determinants")
 METHODS = ("auto", "diagonalise", "blocks", "matsubara", "scalapack")
 MOVES = {
     "exact hmc": {"method": "exact"},

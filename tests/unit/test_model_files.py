@@ -113,7 +113,7 @@ def remarks_after_thermalisation(tables: dict) -> list[str]:
 
 
 def test_a_model_of_other_physics_is_told(tmp_path):
-    save_model(tmp_path / "model.h5", learned("linear"), {}, J=1.0)
+    save_model(tmp_path / "model.h5", learned("linear"), {})
     electrons = load_model(str(tmp_path)).architecture.electrons
     assert remarks_after_thermalisation(table_from(tmp_path, 1.0 / electrons.beta)) == []
     (remark,) = remarks_after_thermalisation(table_from(tmp_path, 0.5, J=2.0))
@@ -152,7 +152,7 @@ def test_a_ladder_gives_each_temperature_its_nearest_model(tmp_path):
 
 def test_a_tuned_job_that_is_resumed_keeps_the_model_it_started_from(tmp_path):
     """Its models are built again whenever the ensemble is tuned."""
-    save_model(tmp_path / "model.h5", learned("linear"), {}, J=1.0)
+    save_model(tmp_path / "model.h5", learned("linear"), {})
     tables = table_from(tmp_path, 0.1, filling=0.8)
     job = resolve(Job.model_validate(tables | {"thermalisation": {"moves": 24}}))
     whole = Simulation(job)

@@ -44,7 +44,13 @@ def own():
 
 
 def test_the_programs_own_are_found_by_name():
-    assert MODELS["linear"] is Linear and list(MODELS) == ["linear", "attention", "cnn", "messages"]
+    assert MODELS["linear"] is Linear and list(MODELS) == [
+        "linear",
+        "attention",
+        "cnn",
+        "messages",
+        "determinants",
+    ]
     assert len(WEIGHTS) == 4 and "auto" not in WEIGHTS and callable(WEIGHTS["scalapack"])
     with pytest.raises(KeyError):
         MODELS["none"]
@@ -207,7 +213,7 @@ def test_a_job_of_the_programs_own_is_checked_without_torch(tmp_path):
         assert result.stdout.split() == [str(refused), "False"], result.stderr
 
 
-@pytest.mark.parametrize("name", ["linear", "attention", "cnn", "messages"])
+@pytest.mark.parametrize("name", ["linear", "attention", "cnn", "messages", "determinants"])
 def test_the_registry_says_of_models_what_their_classes_say(name):
     assert "Options" in MODELS._declared[name]
     assert MODELS.declared(name, "Options") is MODELS[name].Options
@@ -235,8 +241,8 @@ def test_what_was_not_added_is_one_sentence():
     with pytest.raises(
         UserError,
         match=(
-            r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, and what "
-            r"--import adds\.$"
+            r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, "
+            r"determinants, and what --import adds\.$"
         ),
     ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})

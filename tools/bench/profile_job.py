@@ -191,7 +191,7 @@ def main() -> None:
     values = world.sum(np.array([acceptance, clock.seconds["sample"].sum()])) / world.size
     if world.is_root:
         sampling = job.sampling
-        kind, each = ("tests", 1) if sampling.method == "slmc" else ("moves", sampling.moves)
+        kind, each = ("tests", 1) if sampling.method == "slmc" else ("moves", sampling.first_moves)
         rate = each * sampling.samples * sampling.chains / values[1]
         print(
             f"Sampling: {rate:.3g} exact {kind} per second, {rate / world.size:.3g} per rank; "

@@ -155,10 +155,10 @@ def proposal_table(
             bracket(costs[count], error),
         )
         print(f"{lattice.shape[0]}x{lattice.shape[1]}, {count} trajectories: done", flush=True)
-    if DEFAULTS.moves in costs:
+    if DEFAULTS.first_moves in costs:
         table.caption = (
-            f"the default of {DEFAULTS.moves} costs "
-            f"{costs[DEFAULTS.moves] / min(costs.values()):.2f} times the least"
+            f"the default of {DEFAULTS.first_moves} costs "
+            f"{costs[DEFAULTS.first_moves] / min(costs.values()):.2f} times the least"
         )
     return table
 

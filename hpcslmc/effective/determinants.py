@@ -1,0 +1,216 @@
+"""The determinant model: few of the determinants that the exact weight is a sum of."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hpcslmc.density import Evaluation
+from hpcslmc.effective.model import Architecture, ForceFitted
+from hpcslmc.effective.momentum import Hartley, shell_waves
+from hpcslmc.effective.options import DeterminantOptions
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.weight.elimination import Elimination
+from hpcslmc.weight.nodes import model_nodes
+
+FORCES_COST = 2.9
+"""Cost of a determinant with its forces in units of a determinant, to leading order."""
+ENERGY_COUNT = 5
+"""Determinants that energy and density take beside those of log W, after a test."""
+
+
+class Determinants(ForceFitted):
+    r"""Log-determinants at few imaginary frequencies, and couplings by neighbour shell.
+
+    .. math::
+        \log W_{\rm eff} = \sum_k b_k \log\det\left(1 + \frac{(h(S) - \mu)^2}{w_k^2}\right)
+            + \sum_n K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j + N\,{\rm constant}
+
+    The exact log W is such a sum over ten or more frequencies. Those far above pi T are smooth
+    functions of the spins and of short range: couplings take their place, and the few that are left
+    make up for the others by their coefficients. All parameters are linear, and fitted by least
+    squares to exact forces. The model has the symmetry of h(S), and knows no size of the lattice.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    architecture : Architecture
+        Frequencies that there are to choose from in units of pi T, and the shells' squared
+        distances.
+    group : World, optional
+        Ranks that share the work of each evaluation, which is collective over them.
+
+    Attributes
+    ----------
+    couplings : (frequencies + shells,) parameter
+        b_k, 0 for those that are not chosen, then K_n.
+    guiding : (shells,) buffer
+        Couplings of the pairs alone that come closest to the exact forces, for ``guide``.
+    frequencies : (frequencies,) float64
+        w_k, in units of energy.
+
+    Notes
+    -----
+    A determinant takes 1/K of the time of an exact evaluation by block elimination, with and
+    without forces.
+    """
+
+    Options = DeterminantOptions
+    shares_ranks = True
+    guiding: Tensor
+    _waves: Tensor
+
+    def __init__(
+        self, lattice: Lattice, architecture: Architecture, group: World | None = None
+    ) -> None:
+        options = DeterminantOptions.of(architecture.settings)
+        shells = len(architecture.shells)
+        super().__init__(lattice, architecture, len(options.candidates) + shells)
+        self.options = options
+        self.couplings.requires_grad_(False)
+        self.register_buffer("guiding", torch.zeros(shells, dtype=torch.float64))
+        self.frequencies = np.array(options.candidates) * math.pi / architecture.electrons.beta
+        self.group = group or World()
+        self.transform = Hartley(lattice.shape)
+        waves = shell_waves(lattice.shape, tuple(architecture.shells))
+        self.register_buffer("_waves", torch.as_tensor(waves), persistent=False)
+        self._lattice = lattice
+        self._elimination: Elimination | None = None
+        self._chosen: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    @property
+    def elimination(self) -> Elimination:
+        """Determinants and inverses of the electrons' matrix, on the parameters' device."""
+        device = self.couplings.device
+        if self._elimination is None or self._elimination.hamiltonian.device != device:
+            ensemble = self.architecture.physics.ensemble(self._lattice, device)
+            self._elimination = Elimination(ensemble.hamiltonian, ensemble.mu, self.group)
+        return self._elimination
+
+    @property
+    def chosen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frequencies whose coefficients are not zero, and the coefficients b_k."""
+        version = self.couplings._version  # which every change of the parameters raises
+        if self._chosen is None or self._chosen[0] != version:
+            coefficients = self.couplings[: len(self.frequencies)].detach().cpu().numpy()
+            used = np.flatnonzero(coefficients)
+            self._chosen = version, self.frequencies[used], coefficients[used]
+        return self._chosen[1:]
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        """Return what the couplings multiply, (chains, couplings).
+
+        Log-determinants at all frequencies, chosen or not, then sums over pairs by shell.
+        """
+        log_dets = self.elimination.log_dets(spins, self.frequencies)
+        return torch.cat((2.0 * log_dets, self._pair_sums(spins)), 1)
+
+    def correlation_forces(self, spins: Tensor) -> Tensor:
+        """Return the gradients of all correlations, (chains, couplings, sites, 3)."""
+        one = np.ones(1)
+        forces = []
+        for frequency in np.split(self.frequencies, len(self.frequencies)):
+            found = self.elimination.inverses(spins, frequency, one / frequency, one)
+            forces.append(self.elimination.forces(found.blocks, -2.0))
+        return torch.cat((torch.stack(forces, 1), self._pair_forces(spins)), 1)
+
+    @property
+    def selections(self) -> list[list[np.ndarray]]:
+        """One to three of the frequencies, or as many as were asked for, with all pairs."""
+        frequencies = range(len(self.frequencies))
+        return [
+            [
+                np.append(np.array(chosen), self.cheap_terms)
+                for chosen in itertools.combinations(frequencies, number)
+            ]
+            for number in self.options.numbers
+        ]
+
+    @property
+    def cheap_terms(self) -> np.ndarray:
+        """The pairs."""
+        return np.arange(len(self.frequencies), len(self.couplings))
+
+    @property
+    def chosen_in_words(self) -> str:
+        """The frequencies and their coefficients, and how many the exact weight takes."""
+        frequencies, coefficients = self.chosen
+        unit = math.pi / self.architecture.electrons.beta
+        where = ", ".join(f"{w / unit:.3g}" for w in frequencies)
+        words = ", ".join(f"{b:.4g}" for b in coefficients)
+        described = f"determinants at {where} pi T with coefficients {words}"
+        count = self._exact_count
+        return f"{described}, in place of {count}" if count else described
+
+    @property
+    def relative_cost(self) -> float | None:
+        """Cost of an evaluation with forces in units of an exact test by block elimination."""
+        count = self._exact_count
+        return FORCES_COST * len(self.chosen[0]) / (count + ENERGY_COUNT) if count else None
+
+    @property
+    def _exact_count(self) -> int | None:
+        """Determinants that an exact log W takes, None where it is too cold for it to be so."""
+        try:
+            nodes = model_nodes(self.architecture.physics.ensemble(self._lattice))
+        except ValueError:
+            return None
+        return len(nodes.weights)
+
+    def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
+        """Evaluate log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient.
+
+        Collective over the group.
+        """
+        if self.group.size == 1:
+            return super().evaluate(spins, forces)
+        return self._with_forces(spins) if forces else self._without_forces(spins)
+
+    @torch.no_grad()
+    def _without_forces(self, spins: Tensor) -> Evaluation:
+        frequencies, coefficients = self.chosen
+        log_dets = self.elimination.log_dets(spins, frequencies)
+        return Evaluation(self._log_weight(spins, log_dets, coefficients))
+
+    @torch.no_grad()
+    def _with_forces(self, spins: Tensor) -> Evaluation:
+        frequencies, coefficients = self.chosen
+        found = self.elimination.inverses(
+            spins, frequencies, coefficients / frequencies, coefficients
+        )
+        forces = self.elimination.forces(found.blocks, -2.0)
+        return Evaluation(
+            self._log_weight(spins, found.log_dets, coefficients),
+            forces + self._field(spins, self._pair_couplings),
+        )
+
+    @torch.no_grad()
+    def guide(self, spins: Tensor) -> Tensor:
+        """Return forces (chains, sites, 3) of pairs alone, close to the exact ones."""
+        return self._field(spins, self.guiding)
+
+    @property
+    def _pair_couplings(self) -> Tensor:
+        return self.couplings[len(self.frequencies) :]
+
+    def _log_weight(self, spins: Tensor, log_dets: Tensor, coefficients: np.ndarray) -> Tensor:
+        of_dets = 2.0 * log_dets @ self.elimination.on_device(coefficients)
+        of_pairs = self._pair_sums(spins) @ self._pair_couplings
+        return of_dets + of_pairs + self.sites * self.constant
+
+    def _pair_sums(self, spins: Tensor) -> Tensor:
+        power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
+        return 0.5 * power @ self._waves.T
+
+    def _pair_forces(self, spins: Tensor) -> Tensor:
+        waves = self.transform(spins.permute(2, 0, 1))
+        return torch.stack(
+            [self.transform(wave * waves).permute(1, 2, 0) for wave in self._waves], 1
+        )
+
+    def _field(self, spins: Tensor, couplings: Tensor) -> Tensor:
+        kernel = couplings @ self._waves
+        return self.transform(kernel * self.transform(spins.permute(2, 0, 1))).permute(1, 2, 0)

@@ -1,0 +1,189 @@
+"""The determinant model: how close it comes to log W, on which lattice, and what it costs."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_effective, random_spins
+from small_jobs import make_job
+
+from hpcslmc.effective import Architecture, Physics, make_model, on_lattice
+from hpcslmc.effective.options import CANDIDATES, DeterminantOptions
+from hpcslmc.learning.least_squares import WANTED_ACCEPTANCE, fit_to_forces
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.sampling import HMC
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.simulation.words import remarks
+from hpcslmc.streams import Stream
+from hpcslmc.weight import make_weight
+
+CHAINS = 24
+
+
+def make(ensemble: Ensemble, **options):
+    lattice = ensemble.hamiltonian.lattice
+    settings = DeterminantOptions(**options).settings(lattice)
+    return make_model(Architecture("determinants", settings, Physics.of(ensemble)), lattice)
+
+
+def configurations(ensemble: Ensemble, moves: int = 24) -> list[tuple]:
+    """Spins, log W and tangential forces of the training chains, and of those that validate."""
+    weight = make_weight("blocks", ensemble, World())
+    move = HMC(weight, Stream(1, torch.arange(CHAINS), "exact"))
+    spins = Stream(1, torch.arange(CHAINS), "start").directions(ensemble.sites)
+    evaluation, kept = move.evaluate(spins), []
+    for k in range(moves):
+        step = move.move(spins, evaluation)
+        spins, evaluation = step.spins, step.evaluation
+        move.tune(step.tuning.mean(0).tolist())
+        if k >= moves - 8:
+            forces = evaluation.known_forces
+            kept.append(
+                (
+                    spins,
+                    evaluation.log_weight,
+                    forces - (forces * spins).sum(-1, keepdim=True) * spins,
+                )
+            )
+    validates = torch.arange(CHAINS) % 4 == 3
+    return [
+        tuple(torch.cat([parts[which] for parts in column]) for column in zip(*kept, strict=True))
+        for which in (~validates, validates)
+    ]
+
+
+def error_per_site(model, spins: torch.Tensor, log_weight: torch.Tensor) -> float:
+    return float((log_weight - model.evaluate(spins).log_weight).var() / model.sites)
+
+
+def test_few_determinants_come_close_to_log_w():
+    """On the 6x6 benchmark, and with the same coefficients on 8x8."""
+    errors, fitted = {}, {}
+    ensemble = Ensemble(Hamiltonian(Lattice((6, 6)), 1.0, 1.0), 20.0, 0.0)
+    training, validation = configurations(ensemble)
+    for number in (1, 2):
+        model = fitted[number] = make(ensemble, determinants=number)
+        found = fit_to_forces(model, [(model, training)], validation, World())
+        errors[number] = error_per_site(model, *validation[:2])
+        assert np.count_nonzero(found.couplings[: len(CANDIDATES)]) == number
+        assert found.mse / model.sites == pytest.approx(errors[number], rel=0.05)
+    assert errors[1] < 2e-5 and errors[2] < 3e-7, errors
+    large = Ensemble(Hamiltonian(Lattice((8, 8)), 1.0, 1.0), 20.0, 0.0)
+    spins, log_weight, _ = configurations(large)[1]
+    assert error_per_site(on_lattice(fitted[2], Lattice((8, 8))), spins, log_weight) < 1e-5
+
+
+def test_the_fewest_determinants_that_are_good_enough_are_taken():
+    ensemble = Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 4.0), 20.0, -2.0)
+    training, validation = configurations(ensemble)
+    model = make(ensemble)
+    found = fit_to_forces(model, [(model, training)], validation, World())
+    taken = np.count_nonzero(found.couplings[: len(CANDIDATES)])
+    assert found.acceptance >= WANTED_ACCEPTANCE
+    for fewer in range(1, taken):
+        best = fit_to_forces(
+            make(ensemble, determinants=fewer), [(model, training)], validation, World()
+        )
+        assert best.acceptance < WANTED_ACCEPTANCE
+
+
+def test_given_frequencies_are_all_used():
+    ensemble = Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 1.0), 5.0, 0.3)
+    training, validation = configurations(ensemble, moves=12)
+    model = make(ensemble, frequencies=(1.0, 5.0))
+    fit_to_forces(model, [(model, training)], validation, World())
+    frequencies, coefficients = model.chosen
+    assert frequencies == pytest.approx(np.array([1.0, 5.0]) * math.pi / 5.0)
+    assert coefficients.all() and len(coefficients) == 2
+
+
+def test_forces_of_a_sum_of_determinants_are_reproduced():
+    """A target that the model contains is found to rounding."""
+    ensemble = Ensemble(Hamiltonian(Lattice((3, 4)), 1.0, 2.0), 10.0, -0.7)
+    target, model = make(ensemble, frequencies=(1.0, 4.0)), make(ensemble, frequencies=(1.0, 4.0))
+    with torch.no_grad():
+        target.couplings.copy_(torch.tensor([0.7, 1.9, 0.3, -0.2, 0.1, 0.05]))
+    spins = random_spins(12, 12)
+    exact = target.evaluate(spins, forces=True)
+    forces = exact.forces - (exact.forces * spins).sum(-1, keepdim=True) * spins
+    data = (spins, exact.log_weight, forces)
+    found = fit_to_forces(model, [(model, data)], data, World())
+    assert torch.allclose(model.couplings, target.couplings, atol=1e-6)
+    assert found.mse < 1e-12
+
+
+def test_without_coupling_to_the_spins_nothing_is_learned_and_nothing_fails():
+    ensemble = Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 0.0), 10.0, 0.0)
+    training, validation = configurations(ensemble, moves=9)
+    model = make(ensemble)
+    found = fit_to_forces(model, [(model, training)], validation, World())
+    assert found.acceptance == pytest.approx(1.0) and np.isfinite(found.couplings).all()
+
+
+def test_only_chosen_frequencies_are_worked_out(monkeypatch):
+    model = make_effective("determinants", Lattice((4, 4)), 2, 0)
+    asked = []
+    log_dets = model.elimination.log_dets
+    monkeypatch.setattr(
+        model.elimination,
+        "log_dets",
+        lambda spins, frequencies: asked.append(len(frequencies)) or log_dets(spins, frequencies),
+    )
+    spins = random_spins(2, 16)
+    for couplings in ([0.0, 2.0, 0.1, 0.1], [1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.1, 0.0]):
+        with torch.no_grad():
+            model.couplings.copy_(torch.tensor(couplings))
+        assert torch.allclose(
+            model.evaluate(spins).log_weight, model.correlations(spins) @ model.couplings
+        )
+    assert asked == [1, 2, 2, 2, 0, 2]
+
+
+def test_the_guide_is_the_gradient_of_its_pairs():
+    model = make_effective("determinants", Lattice((4, 4)), 2, 0)
+    with torch.no_grad():
+        model.guiding.copy_(torch.tensor([0.3, -0.2]))
+    spins = random_spins(2, 16)
+    gradients = model.correlation_forces(spins)[:, 2:]
+    expected = torch.einsum("n,cnij->cij", model.guiding, gradients)
+    assert torch.allclose(model.guide(spins), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("exact_move", ["hmc", "metropolis"])
+def test_a_job_learns_in_one_round_and_says_what_was_chosen(exact_move, tmp_path):
+    job = make_job(
+        effective={"model": "determinants", "shells": 3},
+        learning={"rounds": 3, "configurations": 6},
+        exact_move=exact_move,
+    )
+    whole = Simulation(job)
+    whole.run(lambda: whole.phase.name == "learn" and whole.phase.stage == "train")
+    whole.save(tmp_path / "checkpoint.h5", {})
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
+    for simulation in (whole, resumed):
+        simulation.run()
+    learning = whole.rungs[0].learning
+    assert [row["round"] for row in learning.history] == [1]
+    assert learning.history[0]["acceptance"] > 0.9
+    assert any("pi T" in remark for remark in remarks(whole))
+    assert np.array_equal(whole.rungs[0].bins.draws, resumed.rungs[0].bins.draws)
+    assert remarks(whole) == remarks(resumed)
+
+
+def test_options():
+    lattice = Lattice((4, 4))
+    options = DeterminantOptions(shells=2, frequencies=(1.0, 4.0))
+    settings = options.settings(lattice)
+    assert DeterminantOptions.of(settings) == options
+    assert options.numbers == (2,) and options.candidates == (1.0, 4.0)
+    assert DeterminantOptions(determinants=2).numbers == (2,)
+    assert DeterminantOptions().numbers == (1, 2, 3)
+    for number, selections in itertools.zip_longest(
+        (1, 2, 3), make(Ensemble(Hamiltonian(lattice, 1.0, 1.0), 5.0, 0.0), shells=2).selections
+    ):
+        assert len(selections) == math.comb(len(CANDIDATES), number)

@@ -1,0 +1,250 @@
+"""Where learning holds: acceptance and cost of an independent sample, by J, filling, T and size.
+
+    python tools/bench/map.py [--lengths 8 16 32] [--points J,mu,T ...] [--J 1 2 4 8 16]
+    [--fillings 1 0.9 0.7 0.5 0.3] [--T 0.1 0.05 0.02] [--chains 16] [--samples 100] [--finished]
+
+Each point is a job of its own that names no key of learning, with the defaults of every other key,
+on one core. The table has the acceptance of the exact test, the error of log W at the end of
+learning, tau of the energy and of the largest S(q), and processor time of an independent sample of
+each in units of one exact log W of that lattice, which is timed on the run's own spins.
+``--points`` are chemical potentials in place of fillings. Points that have been measured are kept
+in ``--folder`` and not run again; ``--finished`` draws what is there. A point that failed is shown
+with its reason.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from timing import medians
+
+from hpcslmc.analysis.statistics import Estimate, bracket, estimate
+from hpcslmc.job.load import make_job
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.simulation.build import required
+from hpcslmc.simulation.simulation import Simulation
+
+LIMIT_S = 3600
+"""Seconds after which a point counts as one that cannot be reached."""
+TIMED = 4
+"""Configurations of which the exact log W is timed."""
+
+
+def job_of(point: dict) -> dict:
+    """The job of a point: its parameters, and nothing about learning."""
+    ensemble = {"temperature": point["T"]}
+    hamiltonian = {"J": point["J"]}
+    if "mu" in point:
+        hamiltonian["mu"] = point["mu"]
+    elif point["filling"] != 1.0:
+        ensemble["filling"] = point["filling"]
+    sampling = {"chains": point["chains"], "samples": point["samples"]}
+    effective = {"model": point["model"]} if point["model"] else {}
+    return {
+        "lattice": {"shape": [point["length"]] * 2},
+        "hamiltonian": hamiltonian,
+        "ensemble": ensemble,
+        "effective": effective,
+        "sampling": sampling,
+    }
+
+
+def power(spins: torch.Tensor, length: int) -> np.ndarray:
+    """N |m_q|^2 at all momenta, (chains, sites), of spins (chains, sites, 3)."""
+    waves = torch.fft.fft2(spins.unflatten(1, (length, length)), dim=(1, 2))
+    return (waves.abs().square().sum(-1) / length**2).flatten(1).numpy()
+
+
+def measure(point: dict) -> dict:
+    """Run a point's job to its end, and work out what the table shows."""
+    simulation = Simulation(make_job(job_of(point)))
+    powers: list[np.ndarray] = []
+    seconds = {"before": 0.0, "sampling": 0.0}
+    began = time.process_time()
+
+    def note() -> None:
+        nonlocal began
+        sampling = simulation.phase.name == "sample" and simulation.phase.done > 0
+        seconds["sampling" if sampling else "before"] += time.process_time() - began
+        if sampling:
+            powers.append(power(simulation.rungs[0].chains.spins, point["length"]))
+        began = time.process_time()
+
+    simulation.run(note)
+    rung = simulation.rungs[0]
+    learning = required(rung.learning)
+    spins = rung.chains.spins[:TIMED]
+    weight = rung.weight.density
+    exact = medians({"log W": lambda: weight.evaluate(spins)}, clock=time.process_time)
+    exact_s = exact["log W"] / len(spins)
+    series = np.stack(powers, 1)  # (chains, samples, momenta)
+    peak = int(series.mean((0, 1)).argmax())
+    draws = {name: rung.bins.draws[:, :, k] for k, name in enumerate(rung.bins.names)}
+    found = {"energy": estimate(draws["energy"]), "peak": estimate(series[:, :, peak])}
+    total = point["chains"] * point["samples"]
+    sample_s = seconds["sampling"] / total
+
+    def cost(of: Estimate) -> float:
+        return sample_s / exact_s * total / of.ess
+
+    acceptance = estimate(draws["acceptance"])
+    return {
+        "acceptance": [acceptance.mean, acceptance.error],
+        "mse": learning.history[-1]["mse_per_site"],
+        "density": float(draws["density"].mean()),
+        "peak": [2 * part / point["length"] for part in divmod(peak, point["length"])],
+        "tau": {name: of.tau for name, of in found.items()},
+        "cost": {name: cost(of) for name, of in found.items()},
+        "exact_s": exact_s,
+        "sample": sample_s / exact_s,
+        "learned_share": seconds["before"] / seconds["sampling"],
+        "remarks": learning.remarks,
+        "trajectory": rung.sampler.describe(),
+    }
+
+
+def place_of(folder: Path, point: dict) -> Path:
+    """File of a point's results."""
+    return folder / ("_".join(f"{key}{value}" for key, value in point.items() if value) + ".json")
+
+
+def run_point(folder: Path, point: dict) -> None:
+    """Measure a point in a process of its own, unless it has been."""
+    place = place_of(folder, point)
+    if place.exists():
+        return
+    command = [sys.executable, __file__, "--measure", json.dumps(point)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+        found = json.loads(lines[-1]) if done.returncode == 0 else {"failed": lines[-1]}
+    except subprocess.TimeoutExpired:
+        found = {"failed": f"longer than {LIMIT_S} s"}
+    place.write_text(json.dumps({"point": point, **found}))
+
+
+def tabulated(results: list[dict]) -> Table:
+    """The table of all points."""
+    table = Table(
+        *("L", "J", "n", "T", "acceptance", "MSE / N", "model"),
+        *(
+            "q / pi",
+            "tau energy",
+            "tau S(q)",
+            "sample",
+            "cost energy",
+            "cost S(q)",
+            "before / sampling",
+        ),
+        title="Cost of a sample, and of an independent one, in exact log W",
+    )
+    for result in results:
+        point = result["point"]
+        start = [str(point["length"]), f"{point['J']:g}"]
+        if "failed" in result:
+            table.add_row(
+                *start, f"{point.get('filling', '')}", f"{point['T']:g}", result["failed"]
+            )
+            continue
+        table.add_row(
+            *start,
+            f"{result['density']:.3f}",
+            f"{point['T']:g}",
+            bracket(*result["acceptance"]),
+            f"{result['mse']:.1e}",
+            (result["remarks"] or [""])[-1][:40],
+            "({:.2g}, {:.2g})".format(*result["peak"]),
+            *(f"{result['tau'][name]:.2f}" for name in ("energy", "peak")),
+            f"{result['sample']:.3g}",
+            *(f"{result['cost'][name]:.3g}" for name in ("energy", "peak")),
+            f"{result['learned_share']:.2g}",
+        )
+    return table
+
+
+def draw(results: list[dict], path: Path) -> None:
+    """Draw acceptance and cost against filling, a panel for each size and temperature."""
+    good = [r for r in results if "failed" not in r]
+    sizes = sorted({r["point"]["length"] for r in good})
+    temperatures = sorted({r["point"]["T"] for r in good}, reverse=True)
+    figure, axes = plt.subplots(
+        2 * len(sizes),
+        len(temperatures),
+        figsize=(4.2 * len(temperatures), 5.2 * len(sizes)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+    )
+    for (row, length), (column, T) in itertools.product(enumerate(sizes), enumerate(temperatures)):
+        above, below = axes[2 * row, column], axes[2 * row + 1, column]
+        for J in sorted({r["point"]["J"] for r in good}):
+            of = sorted(
+                (r["density"], *r["acceptance"], max(r["cost"].values()))
+                for r in good
+                if (r["point"]["length"], r["point"]["T"], r["point"]["J"]) == (length, T, J)
+            )
+            if of:
+                density, acceptance, error, cost = zip(*of, strict=True)
+                above.errorbar(
+                    density, acceptance, error, marker="o", capsize=2, label=f"J = {J:g}"
+                )
+                below.semilogy(density, cost, marker="o", label=f"J = {J:g}")
+        above.set(title=f"{length}x{length}, T = {T:g} t", ylabel="acceptance", ylim=(0, 1.05))
+        below.set(xlabel="electrons / site", ylabel="cost / exact log W")
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lengths", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--points", nargs="+", default=[])
+    parser.add_argument("--J", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0, 16.0])
+    parser.add_argument("--fillings", type=float, nargs="+", default=[1.0, 0.9, 0.7, 0.5, 0.3])
+    parser.add_argument("--T", type=float, nargs="+", default=[0.1, 0.05, 0.02])
+    parser.add_argument("--chains", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--folder", type=Path, default=Path("out/map"))
+    parser.add_argument("--finished", action="store_true")
+    parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        limit_threads()
+        print(json.dumps(measure(options.measure)))
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.points:
+        given = [
+            dict(zip(("J", "mu", "T"), map(float, p.split(",")), strict=True))
+            for p in options.points
+        ]
+    else:
+        grid = itertools.product(options.J, options.fillings, options.T)
+        given = [dict(zip(("J", "filling", "T"), values, strict=True)) for values in grid]
+    run = {"chains": options.chains, "samples": options.samples, "model": options.model}
+    points = [{"length": length} | p | run for length in options.lengths for p in given]
+    for number, point in enumerate(points):
+        if not options.finished:
+            run_point(options.folder, point)
+            print(f"{number + 1}/{len(points)}", point, file=sys.stderr, flush=True)
+    places = [place_of(options.folder, point) for point in points]
+    results = [json.loads(place.read_text()) for place in places if place.exists()]
+    Console(width=190).print(tabulated(results))
+    if results and not all("failed" in r for r in results):
+        draw(results, options.folder / "map.png")
+
+
+if __name__ == "__main__":
+    main()
