@@ -97,8 +97,7 @@ def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
 
 
 def test_a_group_samples_the_determinant_model_as_one_rank_does(world, agree):
-    """Ranks of a group share its determinants, in fits and in moves; ranks without chains that
-    validate fit as the others."""
+    """In fits and in moves; a rank without chains that validate fits as the others."""
     effective = {"model": "determinants", "shells": 3}
     settings = {"effective": effective, "learning": {"configurations": 4}, "trajectory": 0.3}
     alone = run(make_job("blocks", **settings), World())
