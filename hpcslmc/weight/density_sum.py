@@ -43,13 +43,13 @@ class DensitySum:
     ----------
     frequencies : (M,) float64
         w_k beside the nodes, in units of energy.
-    order : (K + M,) int
-        Nodes and these in the order of falling w_k.
+    order : list of int
+        Nodes and these, K + M in all, in the order of falling w_k.
     predictions : (K + M, K + M) float64
         Row k predicts the argument at the k-th of them: coefficients of the sum of all x, and of
-        the k arguments before it.
+        the k arguments before it. On the Hamiltonian's device.
     weights : (K + M + 1,) float64
-        b_0, and b_k in that order.
+        b_0, and b_k in that order. On the Hamiltonian's device.
     error : float
         Largest error of tanh(beta e / 2) on \|e\| <= R, which is that of the electrons per site.
     argument_error : float
@@ -58,9 +58,9 @@ class DensitySum:
     """
 
     frequencies: np.ndarray
-    order: np.ndarray
-    predictions: np.ndarray
-    weights: np.ndarray
+    order: list[int]
+    predictions: Tensor
+    weights: Tensor
     error: float
     argument_error: float
 
@@ -75,8 +75,7 @@ class DensitySum:
             Sum of all x.
         """
         known = arguments.new_full((len(arguments), 1), trace)
-        predictions = torch.as_tensor(self.predictions, device=arguments.device)
-        for row, number in zip(predictions, self.order.tolist(), strict=True):
+        for row, number in zip(self.predictions, self.order, strict=True):
             predicted = known @ row[: known.shape[1]]
             turns = ((predicted - arguments[:, number]) / (2.0 * math.pi)).round()
             found = arguments[:, number] + 2.0 * math.pi * turns
@@ -85,8 +84,7 @@ class DensitySum:
 
     def density(self, arguments: Tensor, trace: float, sites: int) -> Tensor:
         """Return the electrons per site (chains,) from arguments as ``unwrap`` takes them."""
-        weights = torch.as_tensor(self.weights, device=arguments.device)
-        return 1.0 - self.unwrap(arguments, trace) @ weights / (2.0 * sites)
+        return 1.0 - self.unwrap(arguments, trace) @ self.weights / (2.0 * sites)
 
 
 def density_sum(nodes: MatsubaraNodes, ensemble: "Ensemble") -> DensitySum:
@@ -125,7 +123,15 @@ def density_sum(nodes: MatsubaraNodes, ensemble: "Ensemble") -> DensitySum:
     weights = _least_squares(basis, np.tanh(0.5 * basis[:, 0]))
     check = _basis(reach, CERTIFY_POINTS, frequencies[order])
     error = np.abs(check @ weights - np.tanh(0.5 * check[:, 0])).max()
-    return DensitySum(more / beta, order, predictions, weights, float(error), float(errors.max()))
+    device = ensemble.hamiltonian.device
+    return DensitySum(
+        more / beta,
+        order.tolist(),
+        torch.as_tensor(predictions, device=device),
+        torch.as_tensor(weights, device=device),
+        float(error),
+        float(errors.max()),
+    )
 
 
 def _predict(frequencies: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@ r"""Cyclic block-tridiagonal matrices.
 Determinants, and the same blocks of the inverse, by odd-even reduction.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,8 +66,8 @@ class Factors:
         if arguments:
             places = torch.arange(1, self._shape[-1] + 1, device=pivots.device)
             swaps = (self._pivots != places).sum(-1)
-            direction = pivots.sgn().prod(-1) * (1 - 2 * (swaps % 2))
-            log_det = torch.complex(log_det, direction.angle())
+            argument = pivots.sgn().prod(-1).angle().add(swaps, alpha=math.pi)
+            log_det = torch.complex(log_det, argument)
         return log_det.view(self._shape[:-2])
 
     def solve(self, right: Tensor) -> Tensor:

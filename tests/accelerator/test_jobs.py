@@ -68,6 +68,17 @@ def test_a_sample_is_copied_once_for_the_exact_test_and_once_for_the_bins(device
     assert counts() - before == Counts(to_device=0, to_host=2, waits=2)
 
 
+@pytest.mark.parametrize("mu", [0.0, -0.3])
+def test_energies_by_determinants_are_copied_no_more_often_away_from_half_filling(device, mu):
+    job = make_job(JOBS["messages"] | {"hamiltonian": {"mu": mu}})
+    simulation = Simulation(job, on(device, job))
+    simulation.run(lambda: simulation.phase.name == "sample")
+    simulation.advance()
+    before = counts()
+    simulation.advance()
+    assert counts() - before == Counts(to_device=0, to_host=3, waits=4)
+
+
 def test_a_model_learned_on_an_accelerator_is_read_without_one(device, tmp_path):
     job = make_job({})
     simulation = Simulation(job, on(device, job))

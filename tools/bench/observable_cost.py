@@ -2,9 +2,11 @@
 log W.
 
     python tools/bench/observable_cost.py [--lengths 8 16 32]
+    python tools/bench/observable_cost.py --energies --lengths 8 16 24 --J 4 --mu -2
 
-What needs the spectrum is timed with eigenvalues and eigenvectors at hand: they are worked out once
-for all, and have rows of their own.
+Energy and density have two rows: from an exact log W that is known, as after a test, and with
+forces, as weights without a sum for them would take. What needs the spectrum is timed with
+eigenvalues and eigenvectors at hand: they are worked out once for all, and have rows of their own.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from timing import medians
+from torch import Tensor
 
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
@@ -36,32 +39,42 @@ def milliseconds(function: Callable[[], object], chains: int) -> float:
     return 1e3 * medians({"call": function})["call"] / chains
 
 
-def costs(length: int) -> dict[str, tuple[str, float]]:
-    """What each row needs, and its milliseconds per chain, on a square lattice."""
-    lattice = Lattice((length, length))
-    hamiltonian = Hamiltonian(lattice, 1.0, 1.0)
-    ensemble = Ensemble(hamiltonian, BETA, 0.0)
-    chains = CHAINS.get(length, 1)
-    spins = Stream(1, torch.arange(chains), "cost").directions(lattice.sites)
-    method, _ = choose_method(ensemble, "cpu", 1, False)
+Rows = dict[str, tuple[str, float]]
+"""What each row needs, and its milliseconds per chain."""
+
+
+def costs_of_energies(ensemble: Ensemble, method: str, spins: Tensor) -> Rows:
+    """Costs of log W, and of energy and density."""
+    chains = len(spins)
+    if method == "auto":
+        method, _ = choose_method(ensemble, "cpu", 1, False)
     weight = make_weight(method, ensemble, World())
-    electrons = Electrons(ensemble, Diagonalise(ensemble).spectrum)
-    rows = {
+    known = weight.evaluate(spins)
+    completed = 0.0
+    if known.energy is None:
+        completed = milliseconds(lambda: weight.with_energy(spins, known), chains)
+    return {
         "exact log W": ("", milliseconds(lambda: weight.evaluate(spins), chains)),
+        "energy, density": ("log W", completed),
         "exact log W, forces, energy, density": (
             "",
             milliseconds(lambda: weight.evaluate(spins, forces=True), chains),
         ),
-        "all eigenvalues": (
-            "",
-            milliseconds(lambda: Diagonalise(ensemble).spectrum(spins), chains),
-        ),
+    }
+
+
+def costs_of_measurements(ensemble: Ensemble, spins: Tensor) -> Rows:
+    """Costs of eigenvalues and eigenvectors, and of all measurements."""
+    chains, dense = len(spins), Diagonalise(ensemble)
+    electrons = Electrons(ensemble, dense.spectrum)
+    rows = {
+        "all eigenvalues": ("", milliseconds(lambda: dense.spectrum(spins), chains)),
         "all eigenvectors": (
             "",
-            milliseconds(lambda: torch.linalg.eigh(hamiltonian.dense(spins)), chains),
+            milliseconds(lambda: torch.linalg.eigh(dense.hamiltonian.dense(spins)), chains),
         ),
     }
-    evaluation = electrons.at(spins, weight.evaluate(spins, forces=True))
+    evaluation = electrons.at(spins, dense.evaluate(spins))
     for name in ("levels", "eigensystem"):
         getattr(evaluation, name)  # so that no row has to find them
     short = {
@@ -85,14 +98,29 @@ def costs(length: int) -> dict[str, tuple[str, float]]:
     return rows
 
 
+def costs(length: int, options: argparse.Namespace) -> Rows:
+    """Costs of all rows on a square lattice."""
+    lattice = Lattice((length, length))
+    ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), BETA, options.mu)
+    chains = CHAINS.get(length, 1)
+    spins = Stream(1, torch.arange(chains), "cost").directions(lattice.sites)
+    rows = costs_of_energies(ensemble, options.method, spins)
+    return rows if options.energies else rows | costs_of_measurements(ensemble, spins)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--lengths", type=int, nargs="+", default=[8, 16, 32])
-    lengths = parser.parse_args().lengths
+    parser.add_argument("--J", type=float, default=1.0)
+    parser.add_argument("--mu", type=float, default=0.0)
+    parser.add_argument("--method", default="auto", help="of the exact weight")
+    parser.add_argument("--energies", action="store_true", help="log W and its electrons alone")
+    options = parser.parse_args()
+    lengths = options.lengths
     print(f"{limit_threads()} thread(s)")
-    columns = {length: costs(length) for length in lengths}
+    columns = {length: costs(length, options) for length in lengths}
     table = Table(
         "measurement",
         "on top of",
