@@ -87,6 +87,14 @@ def test_split_is_by_chain():
     assert second_rank.validation_chains.tolist() == [4] and second_rank.train_chains_total == 8
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.3, 0.2, 0.125])
+def test_as_many_chains_validate_as_the_rules_of_a_job_count(fraction):
+    settings = LearningSection(validation_fraction=fraction)
+    for chains in range(8, 40):
+        data = DataSet(ChainBlock(chains, 0, chains), settings.validation_interval)
+        assert data.validation_chains_total == settings.validation_chains(chains) > 0
+
+
 def test_least_squares_finds_the_couplings():
     target = linear([0.4, -0.3, 0.1], constant=2.0)
     trainer = make_trainer(linear([0.0, 0.0, 0.0]), target)
