@@ -23,11 +23,11 @@ from hpcslmc.weight.nodes import CERTIFY_POINTS, FIT_POINTS, MatsubaraNodes, gri
 if TYPE_CHECKING:
     from hpcslmc.physics.ensemble import Ensemble
 
-DENSITY_FREQUENCIES = math.pi * np.array((0.9995, 1.1656, 1.478, 3.1705, 3.8192))
+DENSITY_FREQUENCIES = math.pi * np.array((1.00004, 1.3757, 3.0684, 4.0784))
 """Frequencies, times beta, that energy and density need beside the nodes of log W.
 
-Found by minimising the errors of both sums, and that of the predicted arguments, at beta R = 30,
-160 and 1000.
+Found by minimising the errors of both sums, and that of the predicted arguments, at beta R = 12 to
+1000.
 """
 MOST_FREQUENCIES = 20
 """Largest number of frequencies beside the nodes; forces are cheaper then."""
@@ -97,9 +97,10 @@ def density_sum(nodes: MatsubaraNodes, ensemble: "Ensemble") -> DensitySum:
 
     Notes
     -----
-    All by linear least squares. tools/study/matsubara_nodes.py measures errors: five frequencies
-    serve up to 1300 sites at all beta R up to 1.3e4; of larger lattices more are put where
-    predictions are worst. 20 ms for each frequency that is tried.
+    All by linear least squares. tools/study/matsubara_nodes.py measures errors: four frequencies
+    serve up to 800 sites at all beta R up to 1.3e4; of larger lattices more are put where
+    predictions are worst. Weights up to 3e4 magnify rounding. 20 ms for each frequency that is
+    tried.
     """
     beta, reach = ensemble.beta, ensemble.beta * ensemble.bound
     levels = 2 * ensemble.sites

@@ -25,10 +25,10 @@ class Determinants(ExactWeight):
         e &= \mu (n - 1) - \frac{2}{\beta N} \sum_k c_k \log|\det A_k|
 
     because tr h = 0 and det A_k is the product of 1 + i (E_n - mu) / w_k over all eigenvalues.
-    Energy and density take five more frequencies than log W. Lattices of more than 1300 sites take
-    a few more for the density; where there would be too many, both come with the forces. At half
+    Energy and density take four more frequencies than log W. Lattices of more than 800 sites take a
+    few more for the density; where there would be too many, both come with the forces. At half
     filling (`Ensemble.is_half_filled`: mu = 0 on a bipartite lattice) E_n and -E_n come in pairs,
-    the density is 1, and no arguments are needed.
+    the density is 1, no arguments are needed, and the energy takes five frequencies.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ def nodes_table() -> None:
             "its largest\nweight",
             "the same at\nany filling",
             "error of\nthe density",
-            "sites with\nfive more",
+            "sites with\nfour more",
             title=f"Nodes for the tolerance of {name}",
         )
         for reach in REACHES:
