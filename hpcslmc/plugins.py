@@ -160,7 +160,8 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
             ("messages", "messages:Messages", "MessageOptions"),
             ("determinants", "determinants:Determinants", "DeterminantOptions"),
         )
-    }
+    },
+    taken=("auto",),
 )
 """Effective models."""
 _FORCES_IN_GROUPS = {"gives_forces": True, "shares_ranks": True}

@@ -119,11 +119,11 @@ class Determinants(ForceFitted):
 
     @property
     def selections(self) -> list[list[np.ndarray]]:
-        """One to three of the frequencies, or as many as were asked for, with all pairs."""
+        """Sets of as many frequencies as were asked for, or of few before many, with all pairs."""
         frequencies = range(len(self.frequencies))
         return [
             [
-                np.append(np.array(chosen), self.cheap_terms)
+                np.append(np.array(chosen, dtype=np.int64), self.cheap_terms)
                 for chosen in itertools.combinations(frequencies, number)
             ]
             for number in self.options.numbers
@@ -139,6 +139,8 @@ class Determinants(ForceFitted):
         """The frequencies and their coefficients, and how many the exact weight takes."""
         frequencies, coefficients = self.chosen
         unit = math.pi / self.architecture.electrons.beta
+        if not len(frequencies):
+            return "no determinants: couplings between the spins are close enough"
         where = ", ".join(f"{w / unit:.3g}" for w in frequencies)
         words = ", ".join(f"{b:.4g}" for b in coefficients)
         described = f"determinants at {where} pi T with coefficients {words}"
@@ -148,8 +150,8 @@ class Determinants(ForceFitted):
     @property
     def relative_cost(self) -> float | None:
         """Cost of an evaluation with forces in units of an exact test by block elimination."""
-        count = self._exact_count
-        return FORCES_COST * len(self.chosen[0]) / (count + ENERGY_COUNT) if count else None
+        count, own = self._exact_count, len(self.chosen[0])
+        return FORCES_COST * own / (count + ENERGY_COUNT) if count and own else None
 
     @property
     def _exact_count(self) -> int | None:
@@ -172,20 +174,22 @@ class Determinants(ForceFitted):
     @torch.no_grad()
     def _without_forces(self, spins: Tensor) -> Evaluation:
         frequencies, coefficients = self.chosen
-        log_dets = self.elimination.log_dets(spins, frequencies)
-        return Evaluation(self._log_weight(spins, log_dets, coefficients))
+        log_weight = self._of_pairs(spins)
+        if len(frequencies):
+            log_dets = self.elimination.log_dets(spins, frequencies)
+            log_weight += 2.0 * log_dets @ self.elimination.on_device(coefficients)
+        return Evaluation(log_weight)
 
     @torch.no_grad()
     def _with_forces(self, spins: Tensor) -> Evaluation:
         frequencies, coefficients = self.chosen
-        found = self.elimination.inverses(
-            spins, frequencies, coefficients / frequencies, coefficients
-        )
-        forces = self.elimination.forces(found.blocks, -2.0)
-        return Evaluation(
-            self._log_weight(spins, found.log_dets, coefficients),
-            forces + self._field(spins, self._pair_couplings),
-        )
+        log_weight, forces = self._of_pairs(spins), self._field(spins, self._pair_couplings)
+        if len(frequencies):
+            of_blocks = coefficients / frequencies
+            found = self.elimination.inverses(spins, frequencies, of_blocks, coefficients)
+            log_weight += 2.0 * found.log_dets @ self.elimination.on_device(coefficients)
+            forces += self.elimination.forces(found.blocks, -2.0)
+        return Evaluation(log_weight, forces)
 
     @torch.no_grad()
     def guide(self, spins: Tensor) -> Tensor:
@@ -196,10 +200,9 @@ class Determinants(ForceFitted):
     def _pair_couplings(self) -> Tensor:
         return self.couplings[len(self.frequencies) :]
 
-    def _log_weight(self, spins: Tensor, log_dets: Tensor, coefficients: np.ndarray) -> Tensor:
-        of_dets = 2.0 * log_dets @ self.elimination.on_device(coefficients)
-        of_pairs = self._pair_sums(spins) @ self._pair_couplings
-        return of_dets + of_pairs + self.sites * self.constant
+    def _of_pairs(self, spins: Tensor) -> Tensor:
+        """Return log W_eff (chains,) without the determinants."""
+        return self._pair_sums(spins) @ self._pair_couplings + self.sites * self.constant
 
     def _pair_sums(self, spins: Tensor) -> Tensor:
         power = self.transform(spins.permute(2, 0, 1)).square().sum(0)

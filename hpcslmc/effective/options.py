@@ -129,15 +129,17 @@ class DeterminantOptions(Options):
     14, or as many as the lattice has, if none is given.
     """
 
-    frequencies: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)] | None = None
+    frequencies: (
+        Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1, max_length=16)] | None
+    ) = None
     """Imaginary frequencies of the determinants, in units of pi T.
 
     If none are given, validation chooses them among ``CANDIDATES``.
     """
-    determinants: Count | None = None
+    determinants: Annotated[int, Field(ge=0, le=100)] | None = None
     """Number of determinants.
 
-    If none is given, all frequencies that are; or the fewest, up to three, that predict an
+    If none is given, all frequencies that are; or the fewest, none to three, that predict an
     acceptance of 0.975 on this lattice.
     """
 
@@ -159,7 +161,18 @@ class DeterminantOptions(Options):
         """Numbers of determinants to choose from, fewest first."""
         if self.determinants is not None:
             return (min(self.determinants, len(self.candidates)),)
-        return (len(self.frequencies),) if self.frequencies else (1, 2, 3)
+        return (len(self.frequencies),) if self.frequencies else (0, 1, 2, 3)
+
+    @property
+    def described(self) -> str:
+        """Which determinants, and how many shells if that is given."""
+        *_, most = self.numbers
+        number = f"{most} of them" if len(self.numbers) == 1 else f"at most {most}"
+        where = ", ".join(f"{frequency:g}" for frequency in self.candidates)
+        words = [f"at {where} pi T" if self.frequencies else number]
+        if self.shells is not None:
+            words.append(_said("shells", self.shells))
+        return ", ".join(words)
 
 
 class GivenOptions(ShellOptions):

@@ -32,7 +32,7 @@ def resolve(job: Job) -> Job:
     UserError
     """
     check_name("[weight] method", job.weight.method, ("auto", *WEIGHTS))
-    check_name("[effective] model", job.effective.model, MODELS)
+    check_name("[effective] model", job.effective.model, ("auto", *MODELS))
     check_ensemble(job.ensemble, job.sampling.samples)
     check_thermalisation(job)
     check_weight(job)
@@ -133,6 +133,8 @@ def with_options(job: Job) -> EffectiveSection:
     effective = job.effective
     if effective.start_from is not None:
         return _continued(effective, job.ensemble.temperatures[0])
+    if effective.model == "auto":
+        effective = effective.model_copy(update={"model": automatic_model(job)})
     check_options(effective.model, effective.given)
     try:
         options = effective.options
@@ -140,6 +142,17 @@ def with_options(job: Job) -> EffectiveSection:
         first = error.errors()[0]
         raise UserError(sentence({**first, "loc": ("effective", *first["loc"])})) from None
     return _with(effective, options)
+
+
+def automatic_model(job: Job) -> str:
+    """Choose the model that auto stands for.
+
+    Moves by forces under the model take the determinants. Where a move evaluates the model once for
+    each site, or the exact weight beside it, a model has to be cheap before it is close: linear.
+    """
+    sampling = job.sampling
+    by_forces = sampling.method == "slmc" and sampling.inner_move == "hmc"
+    return "determinants" if by_forces else "linear"
 
 
 def check_options(model: str, given: Mapping[str, object]) -> None:
@@ -194,7 +207,7 @@ def _continued(effective: EffectiveSection, temperature: float) -> EffectiveSect
     check_name(f"[effective] start_from = {path!r}: model", architecture.name, MODELS)
     options = MODELS.declared(architecture.name, "Options").of(architecture.settings)
     found = {"model": architecture.name, **options.model_dump(mode="json")}
-    given = {"model": effective.model} if "model" in effective.model_fields_set else {}
+    given = {"model": effective.model} if effective.model != "auto" else {}
     for key, value in (given | effective.given).items():
         if key in found and value != found[key]:
             raise UserError(

@@ -106,8 +106,12 @@ class EffectiveSection(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = "attention"
-    """Architecture of log W_eff: a key of ``MODELS``."""
+    model: str = "auto"
+    """Architecture of log W_eff: a key of ``MODELS``, or auto.
+
+    auto is the determinant model, whose acceptance is high at all couplings and fillings; where the
+    moves want a cheap model rather than a close one it is the linear one.
+    """
     start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model is where learning starts.
 

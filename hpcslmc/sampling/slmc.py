@@ -1,6 +1,6 @@
 """Self-learning Monte Carlo: many moves under W_eff, then one exact test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,12 +48,18 @@ class SLMC:
     T(S'|S) A(S'|S) = T(S'|S)/W_eff(S') min(W(S) W_eff(S'), W(S') W_eff(S)), and T(S'|S)/W_eff(S') =
     T(S|S')/W_eff(S) makes it symmetric in S and S'. This holds for any W_eff that stays fixed.
 
+    Levels: a step is itself a move that is reversible under W, drawn from one kernel, and nothing
+    was asked of W. With a model W_1 in the place of W, and a cheaper one W_0 in that of W_eff, n
+    steps are inner moves under W_1 for the test of the next level, W_2 or the exact weight: by
+    induction detailed balance holds for any number of levels, each of which screens the proposals
+    of the one before it.
+
     Parameters
     ----------
     weight : Density
-        Exact weight W.
+        Exact weight W, or the model of a level.
     inner : Move
-        Samples W_eff.
+        Samples W_eff; may be such steps themselves.
     stream : Stream
         Random numbers of the exact test.
     inner_moves : int
@@ -71,10 +77,21 @@ class SLMC:
         """Evaluate the exact weight at spins (chains, sites, 3)."""
         return self.weight.evaluate(spins, forces)
 
+    @property
+    def misguided(self) -> bool:
+        """Whether the moves under W_eff have given up a guide."""
+        return self.inner.misguided
+
+    @property
+    def tunings(self) -> int:
+        """Times that the moves under W_eff have been tuned."""
+        return self.inner.tunings
+
     def move(
         self,
         spins: Tensor,
         evaluation: Evaluation,
+        keep_visited: bool = False,
         forces: bool = False,
         effective: Evaluation | None = None,
     ) -> SLMCStep:
@@ -85,6 +102,8 @@ class SLMC:
         spins : (chains, sites, 3) float64
         evaluation : Evaluation
             Exact, of the spins.
+        keep_visited : bool
+            Changes nothing: there is one exact evaluation, which the step shows as its proposal's.
         forces : bool
             Whether the exact evaluation of the proposal shall come with forces.
         effective : Evaluation
@@ -135,6 +154,25 @@ class SLMC:
             Of an inner move, in units of an exact test.
         """
         self.inner_moves = min(max(1, round(1.0 / cost)), MOST_INNER_MOVES)
+
+    def follow(self, other: Move) -> None:
+        """Let the inner moves start from what another move has found."""
+        self.inner.follow(other)
+
+    def take_over(self, other: Move) -> None:
+        """Go on with the parameters and the random numbers of like steps."""
+        if not isinstance(other, SLMC):
+            raise TypeError(f"{type(other).__name__} has no inner moves")
+        self.inner.take_over(other.inner)
+        self.inner_moves, self.stream = other.inner_moves, other.stream
+
+    def describe(self) -> str:
+        """Return what tuning has found of the innermost moves."""
+        return self.inner.describe()
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Return no ends: tuning concerns the innermost moves."""
+        return {}
 
     def state_dict(self) -> dict:
         return {

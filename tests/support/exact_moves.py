@@ -41,6 +41,17 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
         "slmc, determinants, hmc": SLMC(
             weight, HMC(model("determinants"), stream("inner"), 1.5, 0.5), stream("test"), 2
         ),
+        "slmc, three levels": SLMC(
+            weight,
+            SLMC(
+                model("determinants"),
+                SLMC(model("attention"), guided(model("messages")), stream("screen"), 1),
+                stream("level"),
+                2,
+            ),
+            stream("test"),
+            2,
+        ),
         "slmc, attention, metropolis": SLMC(
             weight, Metropolis(model("attention"), stream("inner"), 1.5), stream("test"), 1
         ),
