@@ -47,6 +47,10 @@ JOBS: dict[str, dict] = {
         "effective": {"model": "messages", "channels": 2},
         "weight": {"method": "blocks"},
     },
+    "determinants": {
+        "effective": {"model": "determinants", "layers": None},
+        "weight": {"method": "blocks"},
+    },
     "ladder": {
         "hamiltonian": {},
         "ensemble": {"temperature": [0.5, 0.2], "exchange": 2},
