@@ -177,7 +177,7 @@ def described(results: Results) -> str:
     job = results.parsed_job
     temperatures = listed(np.atleast_1d(results.temperature))
     merged = f", {len(results.others) + 1} runs merged" if results.others else ""
-    model = f" with {job.effective.model}" if job.sampling.method != "exact" else ""
+    model = f" with {job.finest.model}" if job.sampling.method != "exact" else ""
     samples = results.valid.sum(1) * results.bin_size
     long = _span(samples.min(), samples.max())
     mu = _span(f"{results.mu.min():.4g}", f"{results.mu.max():.4g}")

@@ -7,8 +7,7 @@ from hpcslmc.parallel.world import World
 
 def physics(job: Job) -> str:
     """Return what a job simulates, and how, in a line."""
-    effective = job.effective
-    model = f"{effective.model} ({effective.options.described})"
+    model = ", then ".join(f"{part.model} ({part.options.described})" for part in job.levels)
     how = {
         "slmc": f"self-learning with {model}",
         "guided": f"exact hmc guided by {model}",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
-from hpcslmc.effective.model import Architecture, ForceFitted
+from hpcslmc.effective.model import Architecture, Costs, ForceFitted
 from hpcslmc.effective.momentum import Hartley, shell_waves
 from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.parallel.world import World
@@ -148,10 +148,13 @@ class Determinants(ForceFitted):
         return f"{described}, in place of {count}" if count else described
 
     @property
-    def relative_cost(self) -> float | None:
-        """Cost of an evaluation with forces in units of an exact test by block elimination."""
+    def relative_costs(self) -> Costs | None:
+        """Costs of evaluations in units of an exact test by block elimination."""
         count, own = self._exact_count, len(self.chosen[0])
-        return FORCES_COST * own / (count + ENERGY_COUNT) if count and own else None
+        if not (count and own):
+            return None
+        alone = own / (count + ENERGY_COUNT)
+        return Costs(alone, FORCES_COST * alone)
 
     @property
     def _exact_count(self) -> int | None:

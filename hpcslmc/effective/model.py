@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,19 @@ class Architecture:
         if name not in settings:
             raise AttributeError(f"the architecture has no {name!r}")
         return settings[name]
+
+
+class Costs(NamedTuple):
+    """Costs of evaluations of a model, in some unit.
+
+    Attributes
+    ----------
+    alone, with_forces : float
+        Of log W_eff alone, and with its forces.
+    """
+
+    alone: float
+    with_forces: float
 
 
 class EffectiveModel(nn.Module, ABC):
@@ -101,8 +114,8 @@ class EffectiveModel(nn.Module, ABC):
         """
 
     @property
-    def relative_cost(self) -> float | None:
-        """Cost of an evaluation with forces in units of an exact test, where it is known."""
+    def relative_costs(self) -> Costs | None:
+        """Costs of evaluations in units of an exact test, where they are known."""
         return None
 
     @abstractmethod

@@ -32,12 +32,16 @@ def resolve(job: Job) -> Job:
     UserError
     """
     check_name("[weight] method", job.weight.method, ("auto", *WEIGHTS))
-    check_name("[effective] model", job.effective.model, ("auto", *MODELS))
+    for section in job.levels:
+        check_name("[effective] model", section.model, ("auto", *MODELS))
     check_ensemble(job.ensemble, job.sampling.samples)
     check_thermalisation(job)
     check_weight(job)
     check_paths(job)
-    job = job.model_copy(update={"effective": with_options(job)})
+    check_levels(job)
+    levels = tuple(with_options(job, section) for section in job.levels)
+    several = isinstance(job.effective, tuple)
+    job = job.model_copy(update={"effective": levels if several else levels[0]})
     check_learning(job)
     if job.sampling.method != "exact":
         check_model(job)
@@ -128,9 +132,24 @@ def check_paths(job: Job) -> None:
         expanded(path, "[learning] replay")
 
 
-def with_options(job: Job) -> EffectiveSection:
-    """Return the effective section with all options of its model; refuse those of other models."""
-    effective = job.effective
+def check_levels(job: Job) -> None:
+    """Check that several effective models have moves, and that the first one alone guides."""
+    sampling, levels = job.sampling, job.levels
+    if len(levels) > 1 and (sampling.method, sampling.inner_move) != ("slmc", "hmc"):
+        raise UserError(
+            "[[effective]]: several models are levels of self-learning proposals by HMC: use "
+            '[sampling] method = "slmc" and inner_move = "hmc", or one [effective] table.'
+        )
+    guides = [number for number, section in enumerate(levels) if section.guides]
+    if guides not in ([], [0]) or (guides and len(levels) == 1):
+        raise UserError(
+            "[effective] guides = true: the first of several [[effective]] tables may guide the "
+            "trajectories of the next one: remove the key elsewhere."
+        )
+
+
+def with_options(job: Job, effective: EffectiveSection) -> EffectiveSection:
+    """Return an effective section with all options of its model; refuse those of other models."""
     if effective.start_from is not None:
         return _continued(effective, job.ensemble.temperatures[0])
     if effective.model == "auto":
@@ -187,7 +206,7 @@ def _option_names(model: str) -> set[str]:
 
 def _with(effective: EffectiveSection, options: "Options") -> EffectiveSection:
     """Return the section with options in place of those it has."""
-    own = {"model": effective.model, "start_from": effective.start_from}
+    own = {name: getattr(effective, name) for name in EffectiveSection.model_fields}
     return EffectiveSection.model_validate(own | options.model_dump(mode="json"))
 
 
@@ -222,7 +241,7 @@ def check_learning(job: Job) -> None:
     """Check that there is a model, or data for one, and that all keys of learning can be met."""
     learning, sampling = job.learning, job.sampling
     learns = sampling.method != "exact"
-    if learns and learning.rounds == 0 and job.effective.start_from is None:
+    if learns and learning.rounds == 0 and any(part.start_from is None for part in job.levels):
         raise UserError(
             "[learning] rounds = 0: without learning the model has to come from [effective] "
             "start_from."
@@ -249,8 +268,9 @@ def check_model(job: Job) -> None:
     """Check that the lattice has what a new model is to see of it."""
     from hpcslmc.physics.lattice import Lattice
 
-    if job.effective.start_from is None:
-        job.effective.options.settings(Lattice(job.lattice.shape))
+    for section in job.levels:
+        if section.start_from is None:
+            section.options.settings(Lattice(job.lattice.shape))
 
 
 def check_validation(job: Job) -> None:

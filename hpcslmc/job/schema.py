@@ -102,7 +102,7 @@ class WeightSection(Section):
 
 
 class EffectiveSection(Section):
-    """The effective model of log W, and beside the keys below the model's own options."""
+    """An effective model of log W, and beside the keys below the model's own options."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -117,6 +117,12 @@ class EffectiveSection(Section):
 
     Its lattice may be of any size; a ladder's output has a model for each temperature, of which the
     nearest is taken.
+    """
+
+    guides: bool = False
+    """Of several models, whether the first one's forces guide the trajectories of the next.
+
+    Otherwise it makes proposals, which the next one screens.
     """
 
     @property
@@ -281,6 +287,18 @@ class OutputSection(Section):
         return expanded(self.directory, "[output] directory")
 
 
+Levels = Annotated[
+    Annotated[EffectiveSection, Tag("one")]
+    | Annotated[
+        tuple[EffectiveSection, ...],
+        Strict(False),
+        Field(min_length=1, max_length=8),
+        Tag("several"),
+    ],
+    Discriminator(_one_or_several),
+]
+
+
 class Job(Section):
     """A job file, validated and with all defaults filled in."""
 
@@ -288,28 +306,43 @@ class Job(Section):
     hamiltonian: HamiltonianSection = HamiltonianSection()
     ensemble: EnsembleSection
     weight: WeightSection = WeightSection()
-    effective: EffectiveSection = EffectiveSection()
+    effective: Levels = EffectiveSection()
+    """The effective model, or several, cheapest first: each screens proposals for the next."""
     thermalisation: ThermalisationSection = ThermalisationSection()
     learning: LearningSection = LearningSection()
     sampling: SamplingSection = SamplingSection()
     measure: MeasureSection = MeasureSection()
     output: OutputSection = OutputSection()
 
+    @property
+    def levels(self) -> tuple[EffectiveSection, ...]:
+        """All effective models, cheapest first."""
+        return self.effective if isinstance(self.effective, tuple) else (self.effective,)
+
+    @property
+    def finest(self) -> EffectiveSection:
+        """The effective model whose proposals the exact weight tests."""
+        return self.levels[-1]
+
     def keys(self) -> dict[str, object]:
-        """Return all keys and values, named ``section.key``."""
-        return {
-            f"{name}.{key}": value
-            for name, section in self.model_dump().items()
-            for key, value in section.items()
-        }
+        """Return all keys and values, named ``section.key``, ``effective.1.key`` of several."""
+        found: dict[str, object] = {}
+        for name, section in self.model_dump().items():
+            tables = enumerate(section, 1) if isinstance(section, list | tuple) else [("", section)]
+            for number, table in tables:
+                place = f"{name}.{number}" if number else name
+                found |= {f"{place}.{key}": value for key, value in table.items()}
+        return found
 
     def toml(self) -> str:
         """Write the resolved job as a job file; keys that do not apply are left out."""
         lines = []
         for name, section in self.model_dump(mode="json", exclude_none=True).items():
-            lines += [
-                f"[{name}]",
-                *(f"{key} = {json.dumps(value)}" for key, value in section.items()),
-                "",
-            ]
+            several = isinstance(section, list)
+            for table in section if several else [section]:
+                lines += [
+                    f"[[{name}]]" if several else f"[{name}]",
+                    *(f"{key} = {json.dumps(value)}" for key, value in table.items()),
+                    "",
+                ]
         return "\n".join(lines)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hpcslmc.errors import UserError
-from hpcslmc.job.schema import Job
+from hpcslmc.job.schema import EffectiveSection, Job
 from hpcslmc.plugins import MODELS
 
 SHOWN = 60
@@ -54,6 +54,8 @@ def _keys(section: str) -> Collection[str]:
     """Return the keys of a section; the sections themselves for ""."""
     if not section:
         return Job.model_fields
+    if section == "effective":  # one table or several
+        return EffectiveSection.model_fields
     annotation: Any = Job.model_fields[section].annotation
     return annotation.model_fields
 
@@ -91,11 +93,14 @@ def unknown_key(section: str, key: str, known: list[str], more: Collection[str] 
 
 def sentence(error: Mapping[str, Any]) -> str:
     """Turn pydantic's description of an error into one sentence."""
-    location = [str(part) for part in error["loc"]]
+    location = [str(part) for part in error["loc"] if part not in ("one", "several")]
+    table = ""
+    if location[0] == "effective" and len(location) > 1 and location[1].isdigit():
+        table = f" (table {int(location.pop(1)) + 1})"
     if error["type"] == "extra_forbidden":
         section = location[0] if len(location) > 1 else ""
         return unknown_key(section, location[-1], list(_keys(section)))
-    place = f"[{location[0]}]" + (f" {location[1]}" if len(location) > 1 else "")
+    place = f"[{location[0]}]{table}" + (f" {location[1]}" if len(location) > 1 else "")
     found = cut(repr(error["input"]))
     if error["type"] == "missing":
         return f"{place} is missing and has no default."

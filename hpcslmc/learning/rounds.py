@@ -1,6 +1,7 @@
 """Self-learning: rounds of training and collecting until the acceptance stops rising."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -34,9 +35,10 @@ class SelfLearning:
 
     Parameters
     ----------
-    trainer : Trainer
-        Of the model, with its data and settings. With no rounds the acceptance of the model as it
-        is gets measured, and the inner moves are tuned, nothing else.
+    trainers : list of Trainer
+        One for each effective model, cheapest first, of the same data and settings. With no rounds
+        the acceptance of the models as they are gets measured, and the inner moves are tuned,
+        nothing else.
     exact : Move
         Move under the exact weight, for exploring.
     slmc : SLMC
@@ -46,10 +48,10 @@ class SelfLearning:
     balances : bool
         Whether the number of inner moves between two exact tests is to be found, at the end of
         learning.
-    fit_linear : bool
-        Whether the couplings start from least squares, not from what the model came with.
-    start_remark : str
-        What the user should know of the parameters that the model came with.
+    fit_linear : list of bool
+        Whether each model's couplings start from least squares, not from what it came with.
+    start_remarks : list of str
+        What the user should know of the parameters that the models came with.
 
     Attributes
     ----------
@@ -68,16 +70,17 @@ class SelfLearning:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainers: Sequence[Trainer],
         exact: Move,
         slmc: SLMC,
         *,
         moves: int,
         balances: bool = False,
-        fit_linear: bool = True,
-        start_remark: str = "",
+        fit_linear: Sequence[bool] = (True,),
+        start_remarks: Sequence[str] = (),
     ) -> None:
-        self.trainer, self.exact, self.slmc = trainer, exact, slmc
+        self.trainers, self.exact, self.slmc = trainers, exact, slmc
+        self.trainer = trainer = trainers[-1]
         self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
         self.settings, self.moves, self.fit_linear = trainer.settings, moves, fit_linear
         self.balances = balances
@@ -89,8 +92,9 @@ class SelfLearning:
         self.curve: list[dict] = []
         self.history: list[dict] = []
         self.remarks: list[str] = []
-        self._start_remark = start_remark
+        self._start_remarks = start_remarks
         self._accepted: list[float] = []
+        self._inner_accepted: list[float] = []
         self._best: dict = {}
 
     @property
@@ -102,15 +106,31 @@ class SelfLearning:
     def progress(self) -> tuple[int, int]:
         """Units of work done in this stage, and its total."""
         if self.stage == "train":
-            return self.trainer.step, self.settings.steps
+            return self._in_training.step, self.settings.steps
         done = len(self.data) if self.stage == "explore" else len(self._accepted)
         return min(done, self._stage_length), self._stage_length
+
+    @property
+    def models(self) -> list[EffectiveModel]:
+        """All effective models, cheapest first; ``model`` is the last of them."""
+        return [trainer.model for trainer in self.trainers]
+
+    @property
+    def _in_training(self) -> Trainer:
+        """The trainer of the first model that is not trained in this round."""
+        unfinished = [trainer for trainer in self.trainers if not trainer.round_finished]
+        return unfinished[0] if unfinished else self.trainer
+
+    @property
+    def _fitted_to_forces(self) -> bool:
+        """Whether all models are fitted to the forces of the first data, once for all."""
+        return all(isinstance(model, ForceFitted) for model in self.models)
 
     def longest(self, stage: str) -> int:
         """Configurations of each chain in a stage, unless the budget is spent first."""
         if self.settings.configurations is not None:
             return self.settings.configurations
-        if not isinstance(self.model, ForceFitted):
+        if not self._fitted_to_forces:
             return CONFIGURATIONS
         if stage == "collect":
             return MEASURED_PROPOSALS
@@ -143,8 +163,7 @@ class SelfLearning:
     def begin(self) -> None:
         """Start from what the exact moves have found in thermalisation."""
         self.slmc.inner.follow(self.exact)
-        if self._start_remark:
-            self.remarks.append(self._start_remark)
+        self.remarks += self._start_remarks
 
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.exact.move(spins, evaluation, keep_visited=True)
@@ -156,23 +175,28 @@ class SelfLearning:
             self.data.add(step.spins, self.slmc.evaluate(step.spins, forces=True))
         self.evaluations = len(self.data)
         if len(self.data) >= self._stage_length:
-            self._start_round(self.fit_linear or self.trainer.is_linear)
+            self._start_round(self.fit_linear)
         return step
 
-    def _start_round(self, fit_linear: bool = False) -> None:
+    def _start_round(self, fit_linear: Sequence[bool]) -> None:
+        """Start to train all models; some of those with gradient steps by least squares first."""
         self.stage = "train"
         self.round += 1
-        self.trainer.start_round(fit_linear)
-        if fit_linear and isinstance(self.model, ForceFitted):
-            self.remarks.append(self.model.chosen_in_words)
+        for trainer, fits in zip(self.trainers, fit_linear, strict=True):
+            trainer.start_round(fits or trainer.is_linear)
+            if isinstance(trainer.model, ForceFitted):
+                self.remarks.append(trainer.model.chosen_in_words)
 
     def _train(self) -> None:
-        told = len(self.trainer.remarks)
-        self.trainer.train_step()
-        self.remarks += [f"round {self.round}: {remark}" for remark in self.trainer.remarks[told:]]
-        if self.trainer.round_finished:
-            self.trainer.finish_round()
-            self.curve += [{"round": self.round, **point} for point in self.trainer.curve]
+        trainer = self._in_training
+        told = len(trainer.remarks)
+        trainer.train_step()
+        self.remarks += [f"round {self.round}: {remark}" for remark in trainer.remarks[told:]]
+        if not trainer.round_finished:
+            return
+        trainer.finish_round()
+        if trainer is self.trainer:
+            self.curve += [{"round": self.round, **point} for point in trainer.curve]
             self.stage = "collect"
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
@@ -181,17 +205,20 @@ class SelfLearning:
         )
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
-        sums = torch.cat((step.acceptance[:, None], step.tuning), 1).sum(0).cpu().numpy()
-        accepted, *means = (self.world.sum(sums) / (self.world.size * len(spins))).tolist()
+        columns = (step.acceptance[:, None], step.inner_acceptance[:, None], step.tuning)
+        sums = torch.cat(columns, 1).sum(0).cpu().numpy()
+        accepted, inner, *means = (self.world.sum(sums) / (self.world.size * len(spins))).tolist()
         self.slmc.tune(means)
         self._accepted.append(accepted)
+        self._inner_accepted.append(inner)
         if len(self._accepted) >= self._stage_length:
             self._finish_round()
         return step
 
     def _finish_round(self) -> None:
         if self.settings.rounds == 0:
-            self.trainer.start_round()
+            for trainer in self.trainers:
+                trainer.start_round()
             self.curve += [{"round": 0, **point} for point in self.trainer.curve]
         mse = self.trainer.mse
         acceptance = self.acceptance
@@ -208,37 +235,51 @@ class SelfLearning:
                 "predicted_exp": math.exp(-math.sqrt(mse)),
             }
         )
-        self._accepted = []
+        passed = float(np.mean(self._inner_accepted))
+        self._accepted, self._inner_accepted = [], []
         # keep the best parameters so far
         previous = self._best.get("acceptance", -math.inf)
         if acceptance > previous:
-            parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
+            parameters = {
+                str(level): {name: value.clone() for name, value in model.state_dict().items()}
+                for level, model in enumerate(self.models)
+            }
             self._best = {"acceptance": acceptance, "parameters": parameters}
         # end when rounds or budget are spent, or acceptance has stopped rising
         spent = self.budget is not None and self.evaluations >= self.budget
-        learned = isinstance(self.model, ForceFitted)  # from the first data, which have forces
         risen = acceptance >= previous + 2.0 * error
-        if self.round >= self.settings.rounds or spent or learned or not risen:
+        if self.round >= self.settings.rounds or spent or self._fitted_to_forces or not risen:
             self.stage = "finished"
-            self.model.load_state_dict(self._best["parameters"])
-            self._balance()
+            for level, model in enumerate(self.models):
+                model.load_state_dict(self._best["parameters"][str(level)])
+            self._balance(passed)
         else:
-            self._start_round(fit_linear=self.trainer.is_linear)
+            self._start_round([False] * len(self.trainers))
 
-    def _balance(self) -> None:
-        """Choose the number of inner moves between two exact tests, where their cost is known."""
-        cost, inner = self.model.relative_cost, self.slmc.inner
-        if self.balances and cost is not None and isinstance(inner, HMC):
-            self.slmc.balance(cost * inner.steps)
-            self.remarks.append(
-                f"trajectories of a proposal: {self.slmc.inner_moves}, each at "
-                f"{cost * inner.steps:.2g} of the cost of an exact test"
-            )
+    def _balance(self, passed: float) -> None:
+        """Choose the number of inner moves between two exact tests, where their cost is known.
 
-    def start_from(self, model: EffectiveModel) -> None:
-        """Take another model's parameters to start with; the couplings are fitted all the same."""
-        if self.fit_linear:
-            self.model.load_state_dict(model.state_dict())
+        A step of a level is an evaluation of its model and the moves of cheaper ones, which count
+        as much. ``passed`` is the acceptance of inner moves.
+        """
+        costs, inner = self.model.relative_costs, self.slmc.inner
+        if not self.balances or costs is None:
+            return
+        if isinstance(inner, HMC):
+            what, cost = "trajectories", inner.steps * costs.with_forces
+        else:
+            what, cost = "screened proposals", 2.0 * costs.alone
+        self.slmc.balance(cost)
+        self.remarks.append(
+            f"{what} between exact tests: {self.slmc.inner_moves}, each at {cost:.2g} of the cost "
+            f"of a test and accepted with {passed:.2f}"
+        )
+
+    def start_from(self, models: Sequence[EffectiveModel]) -> None:
+        """Take other models' parameters to start with; the couplings are fitted all the same."""
+        for own, other, fits in zip(self.models, models, self.fit_linear, strict=True):
+            if fits:
+                own.load_state_dict(other.state_dict())
 
     def state_dict(self) -> dict:
         """Return all state but the model, the moves and the data, saved with their owners."""
@@ -250,8 +291,12 @@ class SelfLearning:
             "evaluations": self.evaluations,
             "remarks": self.remarks,
             "accepted": self._accepted,
+            "inner_accepted": self._inner_accepted,
             "best": self._best,
-            "trainer": {} if self.finished else self.trainer.state_dict(),
+            "trainers": {
+                str(level): {} if self.finished else trainer.state_dict()
+                for level, trainer in enumerate(self.trainers)
+            },
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -259,5 +304,7 @@ class SelfLearning:
         self.curve, self.history = state["curve"], state["history"]
         self.evaluations, self.remarks = state["evaluations"], state["remarks"]
         self._accepted, self._best = state["accepted"], state["best"]
+        self._inner_accepted = state["inner_accepted"]
         if not self.finished:
-            self.trainer.load_state_dict(state["trainer"])
+            for level, trainer in enumerate(self.trainers):
+                trainer.load_state_dict(state["trainers"][str(level)])

@@ -36,18 +36,17 @@ class Step:
 
 
 class Move(Protocol):
-    """A reversible move under some density; HMC and Metropolis are such.
+    """A reversible move under some density; HMC, Metropolis and self-learning steps are such."""
 
-    Attributes
-    ----------
-    misguided : bool
-        Whether ``tune`` has given up cheap forces that guided the move, as worse than none.
-    tunings : int
-        Times that it has been tuned.
-    """
+    @property
+    def misguided(self) -> bool:
+        """Whether ``tune`` has given up cheap forces that guided the move, as worse than none."""
+        ...
 
-    misguided: bool
-    tunings: int
+    @property
+    def tunings(self) -> int:
+        """Times that it has been tuned."""
+        ...
 
     def evaluate(self, spins: Tensor) -> Evaluation:
         """Evaluate the density at spins (chains, sites, 3) as ``move`` needs it."""

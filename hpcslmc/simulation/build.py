@@ -1,5 +1,6 @@
 """Construction of a simulation's parts at one temperature, from weight to measurements."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model, on_lattice
+from hpcslmc.effective.model import ForceFitted
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Replay
@@ -58,8 +60,8 @@ class Setting:
         Of the exact weight.
     directory : Path
         Where a configuration that fails is kept.
-    settings : dict or None
-        Of the effective model's architecture, if a checkpoint has them.
+    settings : list of dict, or None
+        Of the effective models' architectures, if a checkpoint has them.
     """
 
     job: Job
@@ -67,7 +69,7 @@ class Setting:
     hamiltonian: Hamiltonian
     method: str
     directory: Path
-    settings: dict[str, Any] | None = None
+    settings: list[dict[str, Any]] | None = None
 
     @property
     def lattice(self) -> Lattice:
@@ -174,18 +176,16 @@ def build(place: Place) -> Parts:
     if sampling.method == "exact":
         exact = make_move(sampling.exact_move, weight, stream, sampling.trajectory, sweeps)
         return Parts(weight, exact, None, None, *measurements)
-    model, remark = _model(place)
-
-    def model_forces(spins: Tensor) -> Tensor:
-        return model.evaluate(spins, forces=True).known_forces
-
+    learned = [_model(place, level) for level in range(len(job.levels))]
+    models, starts = [model for model, _ in learned], [remark for _, remark in learned]
     # a model that has been learned before is fixed until the exact moves are over
-    guide = model_forces if job.effective.start_from is not None else None
+    guide = _cheap_forces(models[-1]) if job.finest.start_from is not None else None
     exact = make_move(sampling.exact_move, weight, stream, sampling.trajectory, sweeps, guide)
     guided = None
     if sampling.method == "guided":
-        guided = HMC(weight, place.stream("guided"), sampling.trajectory, guide=model_forces)
-    learning = _learning(place, weight, exact, model, remark)
+        forces = _forces(models[-1])
+        guided = HMC(weight, place.stream("guided"), sampling.trajectory, guide=forces)
+    learning = _learning(place, weight, exact, models, [start for start in starts if start])
     return Parts(weight, exact, guided, learning, *measurements)
 
 
@@ -221,24 +221,42 @@ def _measurements(place: Place) -> tuple[Electrons, list[Observable], list[Profi
     )
 
 
-def _model(place: Place) -> tuple[EffectiveModel, str]:
-    """Return the effective model, and what the user should know of where it comes from.
+def _forces(model: EffectiveModel) -> Callable[[Tensor], Tensor]:
+    """Return the forces of a model as a guide of trajectories."""
+    return lambda spins: model.evaluate(spins, forces=True).known_forces
+
+
+def _cheap_forces(model: EffectiveModel) -> Callable[[Tensor], Tensor]:
+    """Return forces that cost little beside exact ones: a model's own, or those it has for that."""
+    if isinstance(model, ForceFitted) and model.guide is not None:
+        return model.guide
+    return _forces(model)
+
+
+def _name(purpose: str, level: int, levels: int) -> str:
+    """Name the random numbers of a level, those of the finest model as if it were alone."""
+    return purpose if level == levels - 1 else f"{purpose}, level {level}"
+
+
+def _model(place: Place, level: int) -> tuple[EffectiveModel, str]:
+    """Return the effective model of a level, and what the user should know of its origin.
 
     It is new, of the file that learning starts from, or to be filled from a checkpoint.
     """
-    setting, effective = place.setting, place.setting.job.effective
+    setting, levels = place.setting, place.setting.job.levels
+    effective = levels[level]
     start_from, learned = effective.start_from, None
     if start_from is not None:
         learned = setting.ranks.chains.on_root(lambda: load_model(start_from, place.temperature))
     if setting.settings is not None:
-        settings = setting.settings
+        settings = setting.settings[level]
     elif learned is not None:
         settings = learned.architecture.settings
     else:
         settings = effective.options.settings(setting.lattice)
     architecture = Architecture(effective.model, settings, place.physics)
     model = make_model(architecture, setting.lattice, setting.ranks.weight)
-    model.initialise(place.common_stream("parameters"))
+    model.initialise(place.common_stream(_name("parameters", level, len(levels))))
     remark = ""
     if start_from is not None and learned is not None:
         parameters = learned.parameters
@@ -249,37 +267,55 @@ def _model(place: Place) -> tuple[EffectiveModel, str]:
     return model.to(setting.ranks.device), remark
 
 
-def _learning(
-    place: Place, weight: Guarded, exact: Move, model: EffectiveModel, remark: str
-) -> SelfLearning:
-    ranks, learning = place.setting.ranks, place.setting.job.learning
-    sampling, effective = place.setting.job.sampling, place.setting.job.effective
-    inner = make_move(
+def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
+    """Return the moves under the finest model, from those under the cheapest one up."""
+    sampling, levels = place.setting.job.sampling, place.setting.job.levels
+    first = int(levels[0].guides)
+    guide = _forces(models[0]) if levels[0].guides else models[0].guide
+    inner: Move = make_move(
         sampling.inner_move,
-        model,
+        models[first],
         place.stream("inner"),
         sampling.trajectory,
-        guide=model.guide,
+        guide=guide,
     )
-    replays = ranks.chains.on_all(lambda: [Replay(path, place.physics) for path in learning.replay])
-    trainer = Trainer(
+    for level in range(first + 1, len(models)):
+        stream = place.stream(f"test of level {level}")
+        inner = SLMC(models[level], inner, stream, sampling.first_moves)
+    return inner
+
+
+def _trainer(place: Place, model: EffectiveModel, level: int, data: DataSet) -> Trainer:
+    ranks, job = place.setting.ranks, place.setting.job
+    paths, levels = job.learning.replay, len(job.levels)
+    replays = ranks.chains.on_all(lambda: [Replay(path, place.physics) for path in paths])
+    return Trainer(
         model,
-        DataSet(ranks.block, learning.validation_interval, ranks.device),
+        data,
         ranks.chains,
-        place.stream("batches"),
-        learning,
+        place.stream(_name("batches", level, levels)),
+        job.learning,
         replays=[
             (replay, on_lattice(model, Lattice(replay.shape), ranks.weight).to(ranks.device))
             for replay in replays
         ],
-        draws=place.common_stream("replay"),
+        draws=place.common_stream(_name("replay", level, levels)),
     )
+
+
+def _learning(
+    place: Place, weight: Guarded, exact: Move, models: list[EffectiveModel], remarks: list[str]
+) -> SelfLearning:
+    ranks, job = place.setting.ranks, place.setting.job
+    sampling = job.sampling
+    inner = _inner_moves(place, models)
+    data = DataSet(ranks.block, job.learning.validation_interval, ranks.device)
     return SelfLearning(
-        trainer,
+        [_trainer(place, model, level, data) for level, model in enumerate(models)],
         exact,
         SLMC(weight, inner, place.stream("test"), sampling.first_moves),
         moves=sampling.first_moves,
         balances=sampling.moves is None,
-        fit_linear=effective.start_from is None,
-        start_remark=remark,
+        fit_linear=[section.start_from is None for section in job.levels],
+        start_remarks=remarks,
     )

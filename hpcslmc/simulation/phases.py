@@ -139,7 +139,7 @@ class Learn(Phase):
         self.acceptance = learning.acceptance
         if learning.finished and rung is not self.ladder.rungs[-1]:
             # a neighbour's model is a better start than none
-            self._learnings[rung.number + 1].start_from(learning.model)
+            self._learnings[rung.number + 1].start_from(learning.models)
 
     @property
     def _learnings(self) -> list[SelfLearning]:

@@ -249,7 +249,10 @@ class Rung:
             state |= {
                 "learning": self.learning.state_dict(),
                 "slmc": self.learning.slmc.state_dict(),
-                "model": dict(self.learning.model.state_dict()),
+                "models": {
+                    str(level): dict(model.state_dict())
+                    for level, model in enumerate(self.learning.models)
+                },
             }
         if self.guided:
             state["guided"] = self.guided.state_dict()
@@ -267,7 +270,8 @@ class Rung:
             name = f"profile_{sums.profile.name}"
             sums.load(chain_state[name], state[name])
         if self.learning:
-            self.learning.model.load_state_dict(state["model"])
+            for level, model in enumerate(self.learning.models):
+                model.load_state_dict(state["models"][str(level)])
             self.learning.slmc.load_state_dict(state["slmc"])
             self.learning.data.load_state_dict(
                 {key: value.to(device) for key, value in chain_state.get("data", {}).items()}

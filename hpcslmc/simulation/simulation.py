@@ -89,10 +89,10 @@ class Simulation:
         else:
             self._start()
 
-    def _start(self, method: str | None = None, settings: dict | None = None) -> None:
+    def _start(self, method: str | None = None, settings: list[dict] | None = None) -> None:
         """Make chains that have done nothing yet. Collective.
 
-        The method and the model's settings are a checkpoint's, if there is one.
+        The method and the models' settings are a checkpoint's, if there is one.
         """
         job, ranks, ensemble = self.job, self.ranks, self.job.ensemble
         hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, ranks.device)
@@ -206,7 +206,11 @@ class Simulation:
                 directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
             )
             self.ranks.chains.on_root(partial(make_folder, place))
-            self.ranks.chains.on_root(partial(save_model, place / MODEL, learning.model, versions))
+            *cheaper, finest = learning.models
+            self.ranks.chains.on_root(partial(save_model, place / MODEL, finest, versions))
+            for level, model in enumerate(cheaper):
+                path = place / f"level_{level}.h5"
+                self.ranks.chains.on_root(partial(save_model, path, model, versions))
             if self.job.learning.keep_data:
                 write_data(
                     place / DATA,
@@ -247,10 +251,10 @@ class Simulation:
             )
         checkpoint.save(path, chains, shared, self.ranks.block, self.ranks.chains)
 
-    def _settings(self) -> dict:
+    def _settings(self) -> list[dict]:
         """Return the settings that the effective models are built from; empty without models."""
         learning = self.rungs[0].learning
-        return learning.model.architecture.settings if learning else {}
+        return [model.architecture.settings for model in learning.models] if learning else []
 
     def _resume(self, path: Path) -> None:
         """Go on from a checkpoint of this job. Collective.

@@ -7,14 +7,16 @@ no state that is no number, and to no array beyond the job's own.
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from hpcslmc.job.schema import EffectiveSection
 from hpcslmc.learning.rounds import STAGES, SelfLearning
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
-from hpcslmc.sampling import Move
+from hpcslmc.sampling import SLMC, Move
 from hpcslmc.sampling.hmc import MOST_STEPS
 from hpcslmc.sampling.slmc import MOST_INNER_MOVES
 from hpcslmc.simulation.build import required
@@ -88,15 +90,17 @@ def check_setup(simulation: "Simulation", shared: dict) -> None:
         one_of(*(WEIGHTS if job.weight.method == "auto" else [job.weight.method])),
         "method",
     )
-    check(settings, group, "settings")
-    if not simulation.learns:
-        fits = settings == {}
-    elif job.effective.start_from is None:
-        fits = settings == job.effective.options.settings(simulation.lattice)
-    else:
-        fits = type(job.effective.options).of(settings) == job.effective.options
-    if not fits:
+    check(settings, Rows(group), "settings")
+    levels = job.levels if simulation.learns else ()
+    if len(settings) != len(levels) or not all(map(_fits, levels, settings, repeat(simulation))):
         raise ValueError(f"settings = {settings!r:.60}")
+
+
+def _fits(section: EffectiveSection, settings: dict, simulation: "Simulation") -> bool:
+    """Tell whether a model's settings are those of its section of the job."""
+    if section.start_from is None:
+        return settings == section.options.settings(simulation.lattice)
+    return type(section.options).of(settings) == section.options
 
 
 def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
@@ -129,7 +133,7 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
         "method": text,
         "phase": text,
         "done": whole(0),
-        "settings": group,
+        "settings": Rows(group),
         "cpu_seconds": dict.fromkeys(PHASES, real(0.0)),
         "tuning": {
             "spaced": whether if job.ensemble.rungs else always,
@@ -237,22 +241,28 @@ def _shared(rung: "Rung", shared: dict, saved: dict) -> dict:
         slmc = rung.learning.slmc
         kinds |= {
             "learning": _learning(rung.learning, saved["learning"]),
-            "model": _like(rung.learning.model.state_dict()),
-            "slmc": {
-                "inner": _move(slmc.inner),
-                "inner_moves": _inner_moves(rung.learning),
-                "stream": STREAM,
-            },
+            "models": _parameters(rung.learning),
+            "slmc": _step(slmc, rung.learning.balances),
         }
     if rung.guided:
         kinds["guided"] = _move(rung.guided)
     return kinds
 
 
-def _inner_moves(learning: SelfLearning) -> Kind:
-    """Accept the job's number of inner moves, or one that may have been found."""
-    number = learning.slmc.inner_moves
-    return whole(1, max(number, MOST_INNER_MOVES)) if learning.balances else whole(number, number)
+def _step(step: SLMC, balances: bool) -> dict:
+    """Return the kinds of a self-learning step, whose inner moves may be such steps.
+
+    Their number is the job's, or may have been found.
+    """
+    number, inner = step.inner_moves, step.inner
+    found = whole(1, max(number, MOST_INNER_MOVES)) if balances else whole(number, number)
+    kinds = _step(inner, False) if isinstance(inner, SLMC) else _move(inner)
+    return {"inner": kinds, "inner_moves": found, "stream": STREAM}
+
+
+def _parameters(learning: SelfLearning) -> dict:
+    """Return the kinds of all models' parameters."""
+    return {str(level): _like(model.state_dict()) for level, model in enumerate(learning.models)}
 
 
 def _move(move: Move) -> dict:
@@ -273,9 +283,14 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
     stage, number, settings = saved["stage"], saved["round"], learning.settings
     trains = settings.rounds > 0 and stage != "explore"
     longest = max(map(learning.longest, ("explore", "collect")))
+    acceptances = Rows(real(0.0, 1.0 + ROUNDING), 0, learning.longest("collect"))
     check(number, whole(1, settings.rounds) if trains else whole(0, 0), "round")
     ended = max(1, number) if stage == "finished" else max(0, number - 1)
-    trainer = {"stream": STREAM} | (_training(learning.trainer, stage) if trains else {})
+    trainers = {
+        str(level): {} if stage == "finished" else {"stream": STREAM} | training
+        for level, trainer in enumerate(learning.trainers)
+        for training in [_training(trainer, stage, trainer is learning.trainer) if trains else {}]
+    }
     return {
         "stage": text,
         "round": whole(0),
@@ -283,21 +298,25 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
         "history": Rows(ROUND, ended, ended),
         "evaluations": whole(0, longest * (settings.rounds + 1) + MOST_STEPS),
         "remarks": Rows(text),
-        "accepted": Rows(real(0.0, 1.0 + ROUNDING), 0, learning.longest("collect")),
+        "accepted": acceptances,
+        "inner_accepted": acceptances,
         "best": {
             "acceptance": real(0.0, 1.0 + ROUNDING),
-            "parameters": _like(learning.model.state_dict()),
+            "parameters": _parameters(learning),
         }
         if ended
         else {},
-        "trainer": {} if stage == "finished" else trainer,
+        "trainers": trainers,
     }
 
 
-def _training(trainer: Trainer, stage: str) -> dict:
-    """Return the kinds of a round's state, in training or after it."""
+def _training(trainer: Trainer, stage: str, is_last: bool) -> dict:
+    """Return the kinds of a round's state, in training or after it.
+
+    Of several models the last one ends the stage.
+    """
     end = trainer.settings.steps
-    steps = (0, end - 1) if stage == "train" else (end, end)
+    steps = (0, end - int(is_last)) if stage == "train" else (end, end)
     moments = {
         str(i): _moments(len(p), p.numel() // len(p)) for i, p in enumerate(trainer.parameters)
     }

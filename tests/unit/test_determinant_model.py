@@ -100,7 +100,7 @@ def test_no_determinants_are_taken_where_couplings_are_enough():
     assert not model.chosen[0].size and found.acceptance >= WANTED_ACCEPTANCE
     evaluation = model.evaluate(validation[0], forces=True)
     assert float((validation[1] - evaluation.log_weight).var()) == pytest.approx(found.mse, rel=0.1)
-    assert model.relative_cost is None
+    assert model.relative_costs is None
 
 
 def test_given_frequencies_are_all_used():

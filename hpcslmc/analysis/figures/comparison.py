@@ -51,7 +51,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     for run in runs.values():
         job = run.parsed_job
         length = float(np.sqrt(np.prod(job.lattice.shape)))
-        how = job.sampling.method if job.sampling.method == "exact" else job.effective.model
+        how = job.sampling.method if job.sampling.method == "exact" else job.finest.model
         for at in np.ndindex(run.temperature.shape):
             temperature = float(run.temperature[at])
             electrons = filling_or_mu(run, ... if against == "T" else at)

@@ -66,7 +66,7 @@ def run_titles(runs: Mapping[str, Results]) -> dict[str, str]:
 
     def parameters(run: Results) -> dict[str, str]:
         job = run.parsed_job
-        learned = job.effective.model if job.sampling.method != "exact" else ""
+        learned = job.finest.model if job.sampling.method != "exact" else ""
         method = {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method]
         return {
             "lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}",
