@@ -241,8 +241,8 @@ def test_what_was_not_added_is_one_sentence():
     with pytest.raises(
         UserError,
         match=(
-            r"^\[effective\] model = 'wide': known are linear, attention, cnn, messages, "
-            r"determinants, and what --import adds\.$"
+            r"^\[effective\] model = 'wide': known are auto, linear, attention, cnn, "
+            r"messages, determinants, and what --import adds\.$"
         ),
     ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})

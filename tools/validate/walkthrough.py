@@ -50,6 +50,7 @@ SMALLER = {  # tool: options that make it smaller, what they do
         "--length 4 --temperatures 0.2 0.5 --configurations 8 --steps 10 --batch 16",
         "two temperatures, few data",
     ),
+    "bench/map": ("--lengths 4 --points 1,0,0.2 --samples 20", "one small point"),
     "study/study_models": (
         "--length 4 --chains 8 --configurations 8 --steps 20 --shells 5 --designs linear",
         "one small design",
