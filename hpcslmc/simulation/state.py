@@ -16,6 +16,7 @@ from torch import Tensor
 from hpcslmc.job.schema import EffectiveSection
 from hpcslmc.learning.rounds import STAGES, SelfLearning
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
+from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.sampling import SLMC, Move
 from hpcslmc.sampling.hmc import MOST_STEPS
 from hpcslmc.sampling.slmc import MOST_INNER_MOVES
@@ -367,7 +368,7 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
         "density": (),
         "spectrum": (2 * sites,),
         "energy_part": (),
-        "arguments": (_shifts(rung) if "arguments" in saved["evaluation"] else 0,),
+        "arguments": (_shifts(rung, shared) if "arguments" in saved["evaluation"] else 0,),
     }
     needed = {
         "log_weight",
@@ -405,9 +406,16 @@ def _chain(rung: "Rung", shared: dict, saved: dict) -> dict:
     return kinds
 
 
-def _shifts(rung: "Rung") -> int:
-    """Count the determinants of a log W; ValueError where there are none."""
-    return len(model_nodes(rung.place.ensemble).weights)
+def _shifts(rung: "Rung", shared: dict) -> int:
+    """Count the determinants of a log W at the temperature that was saved, which may be tuned.
+
+    Raises ValueError where there are none.
+    """
+    saved = shared["rungs"][str(rung.number)]
+    check(saved["temperature"], real(), "temperature")
+    check(saved["mu"], real(), "mu")
+    ensemble = Ensemble(rung.setting.hamiltonian, 1.0 / saved["temperature"], saved["mu"])
+    return len(model_nodes(ensemble).weights)
 
 
 def _goes_on_by_forces(rung: "Rung", shared: dict) -> bool:

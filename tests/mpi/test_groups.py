@@ -113,3 +113,19 @@ def test_a_group_samples_the_determinant_model_as_one_rank_does(world, agree):
             (own.chains.spins - other.chains.spins[mine]).abs().max() < 1e-6,
             f"spins, {ranks_per_chain} ranks a chain",
         )
+
+
+def test_levels_sample_alike_on_any_ranks(world, agree):
+    levels = [
+        {"model": "messages", "shells": 3, "channels": 2},
+        {"model": "determinants", "determinants": 1},
+    ]
+    learning = {"configurations": 4, "steps": 20, "force_weight": 0.5}
+    settings = {"effective": levels, "learning": learning, "trajectory": 0.3}
+    alone = run(make_job("blocks", **settings), World())
+    together = run(make_job("blocks", ranks_per_chain=2, **settings), world)
+    mine = together.ranks.block.indices()
+    own, other = together.rungs[0], alone.rungs[0]
+    for model, same in zip(own.learning.models, other.learning.models, strict=True):
+        agree((model.couplings - same.couplings).abs().max() < 1e-6, "couplings")
+    agree((own.chains.spins - other.chains.spins[mine]).abs().max() < 1e-5, "spins")

@@ -300,7 +300,11 @@ def write(tmp_path, text) -> str:
 
 def test_defaults_are_filled_in(tmp_path):
     job = load_job(write(tmp_path, GOOD))
-    assert (job.effective.model, job.sampling.moves, job.sampling.chains) == ("determinants", None, 64)
+    assert (job.effective.model, job.sampling.moves, job.sampling.chains) == (
+        "determinants",
+        None,
+        64,
+    )
 
 
 def test_a_byte_order_mark_is_no_part_of_the_job(tmp_path):

@@ -88,7 +88,7 @@ INCONSISTENT = {
     ),
     "a step past the last": (
         "slmc, train",
-        lambda c, s: learning(s)["trainer"].update(step=31),
+        lambda c, s: learning(s)["trainers"]["0"].update(step=31),
         "step = 31",
     ),
     "a round past the last": ("slmc, train", lambda c, s: learning(s).update(round=3), "round = 3"),
@@ -100,12 +100,12 @@ INCONSISTENT = {
     ),
     "a model of another shape": (
         "slmc, sample",
-        lambda c, s: s["rungs"]["0"]["model"].update(couplings=torch.zeros(4).double()),
+        lambda c, s: s["rungs"]["0"]["models"]["0"].update(couplings=torch.zeros(4).double()),
         "couplings",
     ),
     "other best parameters": (
         "slmc, train",
-        lambda c, s: learning(s)["trainer"]["best"].update(more=torch.zeros(1)),
+        lambda c, s: learning(s)["trainers"]["0"]["best"].update(more=torch.zeros(1)),
         "more",
     ),
     "another temperature": (
@@ -140,17 +140,17 @@ INCONSISTENT = {
     ),
     "shells of another lattice": (
         "slmc, sample",
-        lambda c, s: s["settings"].update(shells=[1, 2, 3]),
+        lambda c, s: s["settings"][0].update(shells=[1, 2, 3]),
         "settings",
     ),
     "more shells": (
         "slmc, sample",
-        lambda c, s: s["settings"].update(shells=[1, 2, 4, 5]),
+        lambda c, s: s["settings"][0].update(shells=[1, 2, 4, 5]),
         "settings",
     ),
     "a setting too many": (
         "slmc, sample",
-        lambda c, s: s["settings"].update(channels=4),
+        lambda c, s: s["settings"][0].update(channels=4),
         "settings",
     ),
     "long spins": ("slmc, sample", lambda c, s: c["rungs"]["0"]["spins"].mul_(2.0), "spins"),
@@ -161,7 +161,7 @@ INCONSISTENT = {
     ),
     "a moment before the first": (
         "slmc, train",
-        lambda c, s: learning(s)["trainer"]["moments"]["0"]["step"].fill_(-1),
+        lambda c, s: learning(s)["trainers"]["0"]["moments"]["0"]["step"].fill_(-1),
         "moments",
     ),
     "a remark of two lines": (

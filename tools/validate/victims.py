@@ -86,7 +86,7 @@ def position(plain: dict | None) -> tuple:
     if plain is None:
         return ()
     learning = plain["rungs"]["0"]["learning"]
-    step = learning["trainer"].get("step", 0) if learning["stage"] == "train" else 0
+    step = learning["trainers"]["0"].get("step", 0) if learning["stage"] == "train" else 0
     return (
         PHASES.index(plain["phase"]),
         learning["round"] + (learning["stage"] == "finished"),
