@@ -1,7 +1,7 @@
 """Least squares of linear effective models on exact forces, and the choice of their terms."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,8 @@ from hpcslmc.parallel.world import World
 
 WANTED_ACCEPTANCE = 0.975
 """Predicted acceptance from which no further terms are taken."""
-CONDITION = 1e-13
-"""Smallest eigenvalue of the normal equations that counts, in units of the largest."""
+CONDITION = 1e-8
+"""Smallest singular value of the scaled gradients that counts, in units of the largest."""
 
 Configurations = tuple[Tensor, Tensor, Tensor]
 """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3)."""
@@ -72,14 +72,15 @@ def fit_to_forces(
 
     Notes
     -----
-    A gradient of every term for each configuration, then one small linear system a selection.
+    A gradient of every term for each configuration, then one small linear system a selection. By
+    QR factors, of each rank's gradients and then of all ranks': normal equations would square the
+    condition, and terms at near frequencies are nearly alike.
     """
-    terms = np.arange(len(model.couplings))
-    normal, target = _normal_equations(training, terms, world)
+    triangle = _triangle(training, len(model.couplings), world)
     covariance = _covariance(model, validation, world)
     best: Selection | None = None
     for number in model.selections:  # few terms first
-        found = [_fitted(normal, target, covariance, chosen) for chosen in number]
+        found = [_fitted(triangle, covariance, chosen) for chosen in number]
         better = min(found, key=lambda selection: selection.mse)
         if best is None or better.mse < best.mse:
             best = better
@@ -89,22 +90,30 @@ def fit_to_forces(
     guiding = model.cheap_terms
     with torch.no_grad():
         model.couplings.copy_(torch.as_tensor(best.couplings))
-        model.guiding.copy_(torch.as_tensor(_solution(normal, target, guiding)))
+        model.guiding.copy_(torch.as_tensor(_solution(triangle, guiding)))
     return best
 
 
-def _normal_equations(
-    training: Iterable[tuple[ForceFitted, Configurations]], terms: np.ndarray, world: World
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix (terms, terms) and the right side (terms,), added up over all ranks."""
-    sums = np.zeros((len(terms), len(terms) + 1))
+def _triangle(
+    training: Iterable[tuple[ForceFitted, Configurations]], terms: int, world: World
+) -> np.ndarray:
+    """Return the triangular factor (terms + 1,) * 2 of all ranks' gradients and forces.
+
+    Its columns have the scalar products of the terms' gradients, and of the exact forces, the last.
+    """
+    triangle = np.zeros((0, terms + 1))
     for model, (spins, _, forces) in training:
-        for row in range(len(spins)):  # one at a time: a gradient for each term takes memory
+        known = forces.flatten(1).any(1).nonzero()[:, 0].tolist()
+        for row in known:  # one at a time: a gradient for each term takes memory
             gradients = _tangential(model.correlation_forces(spins[row : row + 1]), spins[row])
             columns = torch.cat((gradients[0].flatten(1), forces[row].reshape(1, -1)))
-            sums += (columns[:-1] @ columns.T).cpu().numpy()
-    sums = world.sum(sums)
-    return sums[:, :-1], sums[:, -1]
+            triangle = _joined([triangle, columns.T.cpu().numpy()])
+    return _joined(world.all_of(triangle))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the triangular factor of matrices on top of each other."""
+    return np.asarray(np.linalg.qr(np.concatenate(parts), mode="r"))
 
 
 def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
@@ -123,21 +132,16 @@ def _covariance(model: ForceFitted, configurations: Configurations, world: World
     return world.sum(centred.T @ centred) / total[-1]
 
 
-def _fitted(
-    normal: np.ndarray, target: np.ndarray, covariance: np.ndarray, chosen: np.ndarray
-) -> Selection:
+def _fitted(triangle: np.ndarray, covariance: np.ndarray, chosen: np.ndarray) -> Selection:
     """Return the best couplings of some terms, and their error."""
-    couplings = np.zeros(len(target))
-    couplings[chosen] = _solution(normal, target, chosen)
+    couplings = np.zeros(triangle.shape[1] - 1)
+    couplings[chosen] = _solution(triangle, chosen)
     error = np.append(couplings, -1.0)
     return Selection(couplings, max(float(error @ covariance @ error), 0.0))
 
 
-def _solution(normal: np.ndarray, target: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Solve the normal equations of some terms, scaled, and without directions of no weight."""
-    matrix = normal[np.ix_(chosen, chosen)]
-    scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(float).tiny))
-    scaled = np.linalg.lstsq(
-        matrix / np.outer(scale, scale), target[chosen] / scale, rcond=CONDITION
-    )[0]
-    return scaled / scale
+def _solution(triangle: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Solve the least squares of some terms, scaled, and without directions of no weight."""
+    matrix, target = triangle[:, chosen], triangle[:, -1]
+    scale = np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
+    return np.linalg.lstsq(matrix / scale, target, rcond=CONDITION)[0] / scale

@@ -51,6 +51,11 @@ def schedule(progress: float) -> float:
     )
 
 
+def fitted_configurations(sites: int) -> int:
+    """Return how many configurations of a lattice couplings are fitted to by their forces."""
+    return max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * sites))
+
+
 def check_identical(model: EffectiveModel, world: World) -> None:
     """Check that all ranks hold the same parameters to the last bit. Collective.
 
@@ -183,16 +188,17 @@ class Trainer:
     def _fit_to_forces(self, model: ForceFitted) -> None:
         """Fit the couplings to exact forces of few configurations, and choose the terms."""
         own = self.data.spread(self.data.train_chains, self.fitted_draws)
-        others = [(other, self._sample_of(replay)) for replay, other in self.replays]
-        training = [(model, own), *((cast(ForceFitted, other), rows) for other, rows in others)]
+        training = [(model, own)]
+        for replay, other in self.replays:
+            rows = self._sample_of(replay, fitted_configurations(other.sites))
+            training.append((cast(ForceFitted, other), rows))
         validation = self.data.spread(self.data.validation_chains, len(self.data))
         fit_to_forces(model, training, validation, self.world)
 
     @property
     def fitted_draws(self) -> int:
         """Configurations of each training chain that couplings are fitted to."""
-        wanted = max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * self.model.sites))
-        return -(-wanted // self.data.train_chains_total)
+        return -(-fitted_configurations(self.model.sites) // self.data.train_chains_total)
 
     def _moments(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
@@ -216,9 +222,9 @@ class Trainer:
         centred = rows[:, :-1] - torch.as_tensor(mean, device=rows.device)
         return self.world.sum((centred.T @ centred).cpu().numpy()) / sums[-1], mean
 
-    def _sample_of(self, replay: Replay) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample_of(self, replay: Replay, most: int = FITTED_ROWS) -> tuple[Tensor, Tensor, Tensor]:
         """Read this rank's share of configurations spread evenly over a replay."""
-        rows = np.linspace(0, len(replay) - 1, min(len(replay), FITTED_ROWS), dtype=np.int64)
+        rows = np.linspace(0, len(replay) - 1, min(len(replay), most), dtype=np.int64)
         return replay.read(rows[self.world.rank :: self.world.size], self.data.stacked()[1].device)
 
     def start_round(self, fit_linear: bool = False) -> None:

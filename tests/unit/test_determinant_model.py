@@ -128,6 +128,17 @@ def test_forces_of_a_sum_of_determinants_are_reproduced():
     assert found.mse < 1e-12
 
 
+def test_configurations_without_forces_teach_nothing():
+    ensemble = Ensemble(Hamiltonian(Lattice((3, 4)), 1.0, 2.0), 10.0, -0.7)
+    training, validation = configurations(ensemble, moves=9)
+    found = []
+    for forces in (training[2], torch.cat((training[2], torch.zeros_like(training[2])))):
+        model, copies = make(ensemble, frequencies=(1.0, 4.0)), len(forces) // len(training[0])
+        data = (training[0].repeat(copies, 1, 1), training[1].repeat(copies), forces)
+        found.append(fit_to_forces(model, [(model, data)], validation, World()))
+    assert np.array_equal(found[0].couplings, found[1].couplings)
+
+
 def test_without_coupling_to_the_spins_nothing_is_learned_and_nothing_fails():
     ensemble = Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 0.0), 10.0, 0.0)
     training, validation = configurations(ensemble, moves=9)
