@@ -119,10 +119,10 @@ class EffectiveSection(Section):
     nearest is taken.
     """
 
-    guides: bool = False
+    guides: bool | None = None
     """Of several models, whether the first one's forces guide the trajectories of the next.
 
-    Otherwise it makes proposals, which the next one screens.
+    If not, it makes proposals, which the next one screens.
     """
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 from hpcslmc.density import Density
 from hpcslmc.sampling.chains import Chains
 from hpcslmc.sampling.exchange import Exchange
-from hpcslmc.sampling.hmc import HMC
+from hpcslmc.sampling.hmc import HMC, SHORT
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
 from hpcslmc.sampling.move import Move, Step
 from hpcslmc.sampling.slmc import SLMC, SLMCStep
@@ -37,11 +37,13 @@ def make_move(
     trajectory: float | None = None,
     local: LocalChanges | None = None,
     guide: Callable[[Tensor], Tensor] | None = None,
+    shortest: float = SHORT,
 ) -> Move:
     """Make the reversible move of that name under a density.
 
-    It starts with a cautious step, and length of a trajectory, that are to be tuned.
+    It starts with a cautious step, and length of a trajectory, that are to be tuned; the length not
+    below ``shortest``.
     """
     if name == "hmc":
-        return HMC(density, stream, trajectory, guide=guide)
+        return HMC(density, stream, trajectory, guide=guide, shortest=shortest)
     return Metropolis(density, stream, width=0.5, local=local)

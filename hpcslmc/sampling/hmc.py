@@ -151,6 +151,8 @@ class HMC:
     guide : callable, optional
         Forces (chains, sites, 3) of spins like them, that do most of the work between two
         evaluations of the density.
+    shortest : float
+        Shortest length that ``tune`` may find.
 
     Attributes
     ----------
@@ -171,10 +173,11 @@ class HMC:
         length: float | None = None,
         step_size: float = CAUTIOUS,
         guide: Callable[[Tensor], Tensor] | None = None,
+        shortest: float = SHORT,
     ) -> None:
-        self.density, self.stream, self.guide = density, stream, guide
+        self.density, self.stream, self.guide, self.shortest = density, stream, guide, shortest
         self.finds_length = length is None
-        self.length = step_size if length is None else length
+        self.length = max(step_size, shortest) if length is None else length
         self.step_size = step_size
         self.tunings = 0
         self.misguided = False
@@ -310,12 +313,12 @@ class HMC:
             mean.change_growth - mean.change * mean.growth / mean.likely
         ) / jump * 2.0 / (2.0 - u) - (1.0 if self.steps > 1 else 0.5)
         change = gain * min(max(slope, -1.0), 1.0)
-        self.length = min(max(self.length * math.exp(round(change, DIGITS)), SHORT), LONG)
+        self.length = min(max(self.length * math.exp(round(change, DIGITS)), self.shortest), LONG)
 
     def follow(self, other: Move) -> None:
         """Start from the length of another move's trajectories, where it is to be found."""
         if self.finds_length and isinstance(other, HMC):
-            self.length = other.length
+            self.length = max(other.length, self.shortest)
 
     def start_with_one_step(self, tunings: int) -> None:
         """Start tuning from trajectories of one step, as if after so many tunings.
@@ -340,7 +343,7 @@ class HMC:
 
     def limits(self) -> dict[str, tuple[float, float]]:
         """Return the ends between which tuning leaves each parameter."""
-        short, long = (SHORT, LONG) if self.finds_length else (self.length, self.length)
+        short, long = (self.shortest, LONG) if self.finds_length else (self.length, self.length)
         steps = min(self.step_size, short / MOST_STEPS), max(self.step_size, long)
         return {
             "length": (short, long),

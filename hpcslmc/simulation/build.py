@@ -32,12 +32,20 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.sampling.hmc import SHORT
 from hpcslmc.storage.models import check_parameters, load_model
 from hpcslmc.streams import Stream
 from hpcslmc.weight import make_local, make_spectrum, make_weight
 from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
 Part = TypeVar("Part")
+
+PROPOSED = 1.5
+"""Shortest trajectory under a determinant model that is found.
+
+What renews log W fastest may be half as long, but leaves slow modes of the spins to diffusion,
+whose steps are as long as trajectories; rejections, which make others be short, are rare here.
+"""
 
 
 def required(part: Part | None) -> Part:
@@ -270,7 +278,7 @@ def _model(place: Place, level: int) -> tuple[EffectiveModel, str]:
 def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
     """Return the moves under the finest model, from those under the cheapest one up."""
     sampling, levels = place.setting.job.sampling, place.setting.job.levels
-    first = int(levels[0].guides)
+    first = int(bool(levels[0].guides))
     guide = _forces(models[0]) if levels[0].guides else models[0].guide
     inner: Move = make_move(
         sampling.inner_move,
@@ -278,6 +286,7 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
         place.stream("inner"),
         sampling.trajectory,
         guide=guide,
+        shortest=PROPOSED if isinstance(models[first], ForceFitted) else SHORT,
     )
     for level in range(first + 1, len(models)):
         stream = place.stream(f"test of level {level}")

@@ -35,6 +35,13 @@ def test_inner_moves_find_their_length_where_exact_ones_have_none():
     assert rung.learning.slmc.inner.length != 0.2
 
 
+def test_trajectories_under_the_determinant_model_are_long():
+    effective = {"model": "determinants", "shells": 3}
+    (rung,) = run(make_job(effective=effective), World()).rungs
+    assert 1.5 <= rung.learning.slmc.inner.length <= 2.0
+    assert rung.exact.length < 1.5  # thermalisation and its length are as for every model
+
+
 def test_every_temperature_has_a_length_of_its_own():
     simulation = run(make_job(ensemble={"temperature": [0.5, 0.1]}, method="exact"), World())
     warm, cold = (rung.exact.length for rung in simulation.rungs)
