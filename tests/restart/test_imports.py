@@ -124,7 +124,7 @@ def test_validate_imports_too(examples):
         'model = "polynomial"\ndegree = 3'
         in examples.run(2, "validate", *IMPORTS, "job.toml").stdout
     )
-    assert "model = 'polynomial': known are linear" in refusal(
+    assert "model = 'polynomial': known are auto, linear" in refusal(
         examples.run(2, "validate", "--import", "weight", "job.toml")
     )
 

@@ -16,7 +16,7 @@ from hpcslmc.storage.models import FORMAT
 GOOD = {
     "lattice": {"shape": "[4, 4]"},
     "ensemble": {"temperature": "0.1"},
-    "effective": {"layers": "1", "shells": "3"},
+    "effective": {"model": '"attention"', "layers": "1", "shells": "3"},
     "thermalisation": {"moves": "5"},
     "learning": {"rounds": "1", "configurations": "3", "steps": "5"},
     "sampling": {"chains": "8", "samples": "8"},
@@ -89,7 +89,8 @@ def schema_cases() -> Iterator[Case]:
     """What the schema forbids, key by key."""
     schema = Job.model_json_schema()
     for section, about in schema["properties"].items():
-        keys = schema["$defs"][about["$ref"].rpartition("/")[2]]["properties"]
+        one = alternatives(about)[0]  # a section, where there may be several too
+        keys = schema["$defs"][one["$ref"].rpartition("/")[2]]["properties"]
         for key, described in keys.items():
             yield from key_cases(
                 section, key, [kind for kind in alternatives(described) if kind["type"] != "null"]
@@ -309,6 +310,7 @@ def other_cases() -> Iterator[Case]:
             job(
                 {
                     "effective.start_from": '"learned.h5"',
+                    "effective.model": None,
                     "effective.layers": None,
                     "effective.shells": None,
                 }
