@@ -16,6 +16,9 @@ WANTED_ACCEPTANCE = 0.975
 CONDITION = 1e-8
 """Smallest singular value of the scaled gradients that counts, in units of the largest."""
 
+FITTED_CONFIGURATIONS, FITTED_FORCES = 32, 2**15
+"""Fewest configurations, and components of forces, that couplings are fitted to."""
+
 Configurations = tuple[Tensor, Tensor, Tensor]
 """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3)."""
 
@@ -39,6 +42,11 @@ class Selection:
     def acceptance(self) -> float:
         """Acceptance of independent proposals that the error predicts."""
         return math.erfc(0.5 * math.sqrt(self.mse))
+
+
+def fitted_configurations(sites: int) -> int:
+    """Return how many configurations of a lattice couplings are fitted to by their forces."""
+    return max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * sites))
 
 
 def fit_to_forces(

@@ -13,7 +13,7 @@ from hpcslmc.effective import EffectiveModel
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.least_squares import fit_to_forces
+from hpcslmc.learning.least_squares import fit_to_forces, fitted_configurations
 from hpcslmc.learning.optimiser import SOAP
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
@@ -33,8 +33,6 @@ TOLERABLE = 0.01
 """...unless it is smaller than this, which costs 6 % of acceptance."""
 FITTED_ROWS = 2048
 """Configurations of a replay that the least squares and the constant see."""
-FITTED_CONFIGURATIONS, FITTED_FORCES = 32, 2**15
-"""Fewest configurations, and components of forces, that couplings are fitted to."""
 RECOVERIES = 3
 """Divergences of a round after which it ends with the best parameters so far."""
 
@@ -49,11 +47,6 @@ def schedule(progress: float) -> float:
         if progress < 0.1
         else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
     )
-
-
-def fitted_configurations(sites: int) -> int:
-    """Return how many configurations of a lattice couplings are fitted to by their forces."""
-    return max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * sites))
 
 
 def check_identical(model: EffectiveModel, world: World) -> None:
