@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import medians
 
-from hpcslmc.analysis.statistics import Estimate, bracket, estimate
+from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.job.load import make_job
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.simulation.build import required
@@ -86,15 +86,21 @@ def measure(point: dict) -> dict:
     weight = rung.weight.density
     exact = medians({"log W": lambda: weight.evaluate(spins)}, clock=time.process_time)
     exact_s = exact["log W"] / len(spins)
-    series = np.stack(powers, 1)  # (chains, samples, momenta)
-    peak = int(series.mean((0, 1)).argmax())
+    powers_of = np.stack(powers, 1)  # (chains, samples, momenta)
+    peak = int(powers_of.mean((0, 1)).argmax())
     draws = {name: rung.bins.draws[:, :, k] for k, name in enumerate(rung.bins.names)}
-    found = {"energy": estimate(draws["energy"]), "peak": estimate(series[:, :, peak])}
+    series = {"energy": draws["energy"], "peak": powers_of[:, :, peak]}
     total = point["chains"] * point["samples"]
     sample_s = seconds["sampling"] / total
 
-    def cost(of: Estimate) -> float:
-        return sample_s / exact_s * total / of.ess
+    def cost(of: np.ndarray) -> float:
+        """Exact log W that an independent sample costs."""
+        return sample_s / exact_s * of.size / estimate(of).ess
+
+    def error(of: np.ndarray) -> float:
+        """Half the difference between two halves of the chains."""
+        half = len(of) // 2
+        return 0.5 * abs(cost(of[:half]) - cost(of[half:]))
 
     acceptance = estimate(draws["acceptance"])
     return {
@@ -102,8 +108,8 @@ def measure(point: dict) -> dict:
         "mse": learning.history[-1]["mse_per_site"],
         "density": float(draws["density"].mean()),
         "peak": [2 * part / point["length"] for part in divmod(peak, point["length"])],
-        "tau": {name: of.tau for name, of in found.items()},
-        "cost": {name: cost(of) for name, of in found.items()},
+        "tau": {name: estimate(of).tau for name, of in series.items()},
+        "cost": {name: [cost(of), error(of)] for name, of in series.items()},
         "exact_s": exact_s,
         "sample": sample_s / exact_s,
         "learned_share": seconds["before"] / seconds["sampling"],
@@ -161,11 +167,11 @@ def tabulated(results: list[dict]) -> Table:
             f"{point['T']:g}",
             bracket(*result["acceptance"]),
             f"{result['mse']:.1e}",
-            (result["remarks"] or [""])[-1][:40],
+            next((remark for remark in result["remarks"] if "pi T" in remark), "")[:32],
             "({:.2g}, {:.2g})".format(*result["peak"]),
             *(f"{result['tau'][name]:.2f}" for name in ("energy", "peak")),
             f"{result['sample']:.3g}",
-            *(f"{result['cost'][name]:.3g}" for name in ("energy", "peak")),
+            *(bracket(*result["cost"][name]) for name in ("energy", "peak")),
             f"{result['learned_share']:.2g}",
         )
     return table
@@ -188,18 +194,21 @@ def draw(results: list[dict], path: Path) -> None:
         above, below = axes[2 * row, column], axes[2 * row + 1, column]
         for J in sorted({r["point"]["J"] for r in good}):
             of = sorted(
-                (r["density"], *r["acceptance"], max(r["cost"].values()))
+                (r["density"], *r["acceptance"], *max(r["cost"].values()))
                 for r in good
                 if (r["point"]["length"], r["point"]["T"], r["point"]["J"]) == (length, T, J)
             )
             if of:
-                density, acceptance, error, cost = zip(*of, strict=True)
-                above.errorbar(
-                    density, acceptance, error, marker="o", capsize=2, label=f"J = {J:g}"
-                )
-                below.semilogy(density, cost, marker="o", label=f"J = {J:g}")
+                density, acceptance, error, cost, spread = zip(*of, strict=True)
+                how = {"marker": "o", "capsize": 2, "label": f"J = {J:g}"}
+                above.errorbar(density, acceptance, error, **how)
+                below.errorbar(density, cost, spread, **how)
         above.set(title=f"{length}x{length}, T = {T:g} t", ylabel="acceptance", ylim=(0, 1.05))
-        below.set(xlabel="electrons / site", ylabel="cost / exact log W")
+        below.set(
+            xlabel="electrons / site",
+            ylabel="independent sample of the slower\nof energy and S(q) / exact log W",
+            yscale="log",
+        )
     axes[0, 0].legend()
     figure.savefig(path, dpi=120)
 
