@@ -5,10 +5,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcslmc.errors import UserError
-from hpcslmc.storage.names import CHECKPOINT, DATA, MODEL, RESULTS, STATUS, previous
+from hpcslmc.storage.names import CHECKPOINT, DATA, LEVEL, MODEL, RESULTS, STATUS, previous
 
-OUTPUT = (CHECKPOINT, previous(Path(CHECKPOINT)).name, RESULTS, MODEL, DATA, STATUS)
-"""Files that a run writes."""
+LEARNED = (MODEL, LEVEL.format("*"), DATA)
+"""Patterns of the files of what was learned, of a ladder in a folder for each temperature."""
+OUTPUT = (
+    *(CHECKPOINT, previous(Path(CHECKPOINT)).name, RESULTS, STATUS),
+    *LEARNED,
+    *(f"T[0-9]*/{name}" for name in LEARNED),
+)
+"""Patterns of the files that a run writes."""
 
 
 @contextmanager
@@ -38,13 +44,14 @@ def remove_if_empty(directory: Path) -> None:
 
 def set_aside(directory: Path) -> None:
     """Move an earlier run's files into a folder of their own."""
-    old = [path for name in OUTPUT if (path := directory / name).exists()]
+    old = [path for pattern in OUTPUT for path in sorted(directory.glob(pattern))]
     if old:
         with _usable(directory):
             aside = _unused(directory / "before-restart-{}")
-            aside.mkdir()
             for path in old:
-                path.rename(aside / path.name)
+                kept = aside / path.relative_to(directory)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(kept)
 
 
 def keep_damaged(newest: Path) -> None:

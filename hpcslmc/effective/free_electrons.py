@@ -1,4 +1,4 @@
-"""What a learned model may know of the fermions before it has seen any data."""
+"""The fermions as a learned model may know them before it has seen any data."""
 
 import math
 from collections.abc import Callable

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.physics.field import tangential
 
 NAMES = ("spins", "log_weight", "forces")
 """Names of the arrays, in order."""
@@ -52,8 +53,8 @@ class DataSet:
         Of this log W and the tangential forces are kept (zero if unknown).
         """
         forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
-        tangential = forces - (forces * spins).sum(-1, keepdim=True) * spins
-        for parts, new in zip(self._parts, (spins, evaluation.log_weight, tangential), strict=True):
+        new_forces = tangential(forces, spins)
+        for parts, new in zip(self._parts, (spins, evaluation.log_weight, new_forces), strict=True):
             parts.append(new[:, None])
         self._count += 1
 

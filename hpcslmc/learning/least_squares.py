@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.field import tangential
 
 WANTED_ACCEPTANCE = 0.975
 """Predicted acceptance from which no further terms are taken."""
@@ -113,7 +114,7 @@ def _triangle(
     for model, (spins, _, forces) in training:
         known = forces.flatten(1).any(1).nonzero()[:, 0].tolist()
         for row in known:  # one at a time: a gradient for each term takes memory
-            gradients = _tangential(model.correlation_forces(spins[row : row + 1]), spins[row])
+            gradients = tangential(model.correlation_forces(spins[row : row + 1]), spins[row])
             columns = torch.cat((gradients[0].flatten(1), forces[row].reshape(1, -1)))
             triangle = _joined([triangle, columns.T.cpu().numpy()])
     return _joined(world.all_of(triangle))
@@ -122,10 +123,6 @@ def _triangle(
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return the triangular factor of matrices on top of each other."""
     return np.asarray(np.linalg.qr(np.concatenate(parts), mode="r"))
-
-
-def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
-    return vectors - (vectors * spins).sum(-1, keepdim=True) * spins
 
 
 def _covariance(model: ForceFitted, configurations: Configurations, world: World) -> np.ndarray:

@@ -123,7 +123,7 @@ class SelfLearning:
 
     @property
     def _fitted_to_forces(self) -> bool:
-        """Whether all models are fitted to the forces of the first data, once for all."""
+        """True if all models are fitted to the forces of the first data, once for all."""
         return all(isinstance(model, ForceFitted) for model in self.models)
 
     def longest(self, stage: str) -> int:

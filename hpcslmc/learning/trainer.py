@@ -19,6 +19,7 @@ from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.field import tangential
 from hpcslmc.streams import Stream
 
 CHUNK_SITES = 16384
@@ -71,7 +72,7 @@ def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Ten
     spins = spins.detach().requires_grad_()
     log_weight = model(spins)
     (gradient,) = torch.autograd.grad(log_weight.sum(), spins, create_graph=True)
-    return log_weight, gradient - (gradient * spins).sum(-1, keepdim=True) * spins
+    return log_weight, tangential(gradient, spins)
 
 
 class Trainer:

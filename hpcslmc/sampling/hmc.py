@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
+from hpcslmc.physics.field import tangential
 from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
 
@@ -34,10 +35,6 @@ TINY = 1e-300
 """Smallest divisor, in the place of zeros that are divided by."""
 DIGITS = 6
 """Decimals of a change of the length's logarithm: sums over ranks may differ by rounding."""
-
-
-def _tangential(vectors: Tensor, spins: Tensor) -> Tensor:
-    return vectors - (vectors * spins).sum(-1, keepdim=True) * spins
 
 
 def _geodesic(spins: Tensor, momenta: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,7 +194,7 @@ class HMC:
         numbers = self.stream.uniform(2)
         nominal = self.length / self.steps
         time = (nominal * (0.8 + 0.4 * numbers[:, 0]))[:, None, None]
-        momenta = _tangential(self.stream.normal(sites, 3), spins)
+        momenta = tangential(self.stream.normal(sites, 3), spins)
         kinetic = 0.5 * momenta.square().sum((1, 2))
         moved, proposed = spins, evaluation
         guiding = self.guide(spins) if self.guide else None
@@ -215,7 +212,7 @@ class HMC:
         forces = unguided = torch.zeros_like(gain)
         if guiding is not None:
             forces, unguided = (
-                _tangential(of, moved).square().sum((1, 2))
+                tangential(of, moved).square().sum((1, 2))
                 for of in (proposed.known_forces, proposed.known_forces - guiding)
             )
         return Step(
@@ -247,27 +244,27 @@ class HMC:
         ``guiding`` are the guide's forces at the spins.
         """
         if guiding is None or self.guide is None:
-            momenta = momenta + 0.5 * time * _tangential(evaluation.known_forces, spins)
+            momenta = momenta + 0.5 * time * tangential(evaluation.known_forces, spins)
             spins, momenta = _geodesic(spins, momenta, time)
             evaluation = self.evaluate(spins)
             return (
                 spins,
-                momenta + 0.5 * time * _tangential(evaluation.known_forces, spins),
+                momenta + 0.5 * time * tangential(evaluation.known_forces, spins),
                 evaluation,
                 None,
             )
         inner = max(3, math.ceil(self.length / self.steps / GUIDED_STEP))
         short = time / inner
-        momenta = momenta + 0.5 * time * _tangential(evaluation.known_forces - guiding, spins)
+        momenta = momenta + 0.5 * time * tangential(evaluation.known_forces - guiding, spins)
         for _ in range(inner):
-            momenta = momenta + 0.5 * short * _tangential(guiding, spins)
+            momenta = momenta + 0.5 * short * tangential(guiding, spins)
             spins, momenta = _geodesic(spins, momenta, short)
             guiding = self.guide(spins)
-            momenta = momenta + 0.5 * short * _tangential(guiding, spins)
+            momenta = momenta + 0.5 * short * tangential(guiding, spins)
         evaluation = self.evaluate(spins)
         return (
             spins,
-            momenta + 0.5 * time * _tangential(evaluation.known_forces - guiding, spins),
+            momenta + 0.5 * time * tangential(evaluation.known_forces - guiding, spins),
             evaluation,
             guiding,
         )

@@ -40,7 +40,7 @@ class Move(Protocol):
 
     @property
     def misguided(self) -> bool:
-        """Whether ``tune`` has given up cheap forces that guided the move, as worse than none."""
+        """True if ``tune`` has given up cheap forces that guided the move, as worse than none."""
         ...
 
     @property

@@ -79,7 +79,7 @@ class SLMC:
 
     @property
     def misguided(self) -> bool:
-        """Whether the moves under W_eff have given up a guide."""
+        """True if the moves under W_eff have given up a guide."""
         return self.inner.misguided
 
     @property

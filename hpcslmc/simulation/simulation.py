@@ -32,7 +32,7 @@ from hpcslmc.simulation.tuning import EnsembleTuning
 from hpcslmc.storage import checkpoint
 from hpcslmc.storage.files import make_folder
 from hpcslmc.storage.models import save_model
-from hpcslmc.storage.names import DATA, MODEL
+from hpcslmc.storage.names import DATA, LEVEL, MODEL, RUNG
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method
 
@@ -203,13 +203,15 @@ class Simulation:
         for rung in self.rungs:
             learning = required(rung.learning)
             place = (
-                directory / f"T{rung.temperature:.6g}" if self.job.ensemble.is_ladder else directory
+                directory / RUNG.format(rung.temperature)
+                if self.job.ensemble.is_ladder
+                else directory
             )
             self.ranks.chains.on_root(partial(make_folder, place))
             *cheaper, finest = learning.models
             self.ranks.chains.on_root(partial(save_model, place / MODEL, finest, versions))
             for level, model in enumerate(cheaper):
-                path = place / f"level_{level}.h5"
+                path = place / LEVEL.format(level)
                 self.ranks.chains.on_root(partial(save_model, path, model, versions))
             if self.job.learning.keep_data:
                 write_data(

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from hpcslmc.cli.folder import set_aside
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.storage.files import (
@@ -143,3 +144,19 @@ def test_a_file_that_this_process_has_open_with_a_lock(path):
         file["x"] = 1.0
     with h5py.File(path, "r"), open_hdf5(path, "r") as file:
         assert file["x"][()] == 1.0
+
+
+def test_what_every_kind_of_run_has_learned_is_set_aside(tmp_path):
+    written = ["model.h5", "level_0.h5", "results.h5", "T0.05/model.h5", "T0.05/level_1.h5"]
+    others = ["level.h5", "T/model.h5", "T0.05/notes.txt"]
+    for name in written + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for number in (1, 2):
+        set_aside(tmp_path)
+        aside = tmp_path / f"before-restart-{number}"
+        assert all((aside / name).read_text() == name for name in written)
+        assert all((tmp_path / name).exists() for name in others)
+        assert not any((tmp_path / name).exists() for name in written)
+        for name in written:
+            (tmp_path / name).write_text(name)

@@ -4,8 +4,8 @@ from helpers import make_diagonalise, make_effective, random_spins
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
+from hpcslmc.physics.field import tangential
 from hpcslmc.sampling import HMC, SLMC, Metropolis
-from hpcslmc.sampling.hmc import _tangential
 from hpcslmc.streams import Stream
 
 
@@ -42,7 +42,7 @@ def assert_reversible_and_of_second_order(other) -> None:
             )
         return spins, momenta
 
-    momenta = _tangential(stream("p").normal(12, 3), spins)
+    momenta = tangential(stream("p").normal(12, 3), spins)
     errors = []
     for steps in (20, 40):
         moved, turned = trajectory(spins, momenta, steps)
