@@ -46,8 +46,10 @@ class SelfLearning:
         Exact moves between two configurations of the exploring stage, where the moves evaluate no
         forces.
     balances : bool
-        Whether the number of inner moves between two exact tests is to be found, at the end of
-        learning.
+        Whether the number of inner moves between two exact tests is to be found.
+    settling : int
+        Steps of a round, if the job names no number and all models are fitted to forces, in which
+        the chains go on to thermalise; all the same some measure the acceptance.
     fit_linear : list of bool
         Whether each model's couplings start from least squares, not from what it came with.
     start_remarks : list of str
@@ -76,6 +78,7 @@ class SelfLearning:
         *,
         moves: int,
         balances: bool = False,
+        settling: int = 0,
         fit_linear: Sequence[bool] = (True,),
         start_remarks: Sequence[str] = (),
     ) -> None:
@@ -83,7 +86,7 @@ class SelfLearning:
         self.trainer = trainer = trainers[-1]
         self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
         self.settings, self.moves, self.fit_linear = trainer.settings, moves, fit_linear
-        self.balances = balances
+        self.balances, self.settling = balances, settling
         self.budget = self.settings.chain_budget(self.data.chains_total)
         self.stage: Literal["explore", "train", "collect", "finished"] = (
             "explore" if self.settings.rounds else "collect"
@@ -133,7 +136,7 @@ class SelfLearning:
         if not self._fitted_to_forces:
             return CONFIGURATIONS
         if stage == "collect":
-            return MEASURED_PROPOSALS
+            return max(MEASURED_PROPOSALS, self.settling)
         validation = -(-VALIDATED // self.data.validation_chains_total)
         return max(self.trainer.fitted_draws, validation)
 
@@ -198,6 +201,7 @@ class SelfLearning:
         if trainer is self.trainer:
             self.curve += [{"round": self.round, **point} for point in trainer.curve]
             self.stage = "collect"
+            self._balance()
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.slmc.move(
@@ -252,28 +256,32 @@ class SelfLearning:
             self.stage = "finished"
             for level, model in enumerate(self.models):
                 model.load_state_dict(self._best["parameters"][str(level)])
-            self._balance(passed)
+            if cost := self._balance():
+                self.remarks.append(
+                    f"{self._inner_kind} between exact tests: {self.slmc.inner_moves}, each at "
+                    f"{cost:.2g} of the cost of a test and accepted with {passed:.2f}"
+                )
         else:
             self._start_round([False] * len(self.trainers))
 
-    def _balance(self, passed: float) -> None:
-        """Choose the number of inner moves between two exact tests, where their cost is known.
+    def _balance(self) -> float | None:
+        """Choose the number of inner moves between two exact tests, and return what one costs.
 
-        A step of a level is an evaluation of its model and the moves of cheaper ones, which count
-        as much. ``passed`` is the acceptance of inner moves.
+        In units of an exact test; None where it is not known, or the job names the number. A step
+        of a level is an evaluation of its model and the moves of cheaper ones, which count as much.
         """
         costs, inner = self.model.relative_costs, self.slmc.inner
         if not self.balances or costs is None:
-            return
-        if isinstance(inner, HMC):
-            what, cost = "trajectories", inner.steps * costs.with_forces
-        else:
-            what, cost = "screened proposals", 2.0 * costs.alone
+            return None
+        trajectory = isinstance(inner, HMC)
+        cost = inner.steps * costs.with_forces if trajectory else 2.0 * costs.alone
         self.slmc.balance(cost)
-        self.remarks.append(
-            f"{what} between exact tests: {self.slmc.inner_moves}, each at {cost:.2g} of the cost "
-            f"of a test and accepted with {passed:.2f}"
-        )
+        return cost
+
+    @property
+    def _inner_kind(self) -> str:
+        """What is made between two exact tests."""
+        return "trajectories" if isinstance(self.slmc.inner, HMC) else "screened proposals"
 
     def start_from(self, models: Sequence[EffectiveModel]) -> None:
         """Take other models' parameters to start with; the couplings are fitted all the same."""

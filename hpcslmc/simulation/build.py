@@ -31,6 +31,7 @@ from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import MODELS
 from hpcslmc.sampling import HMC, SLMC, Move, make_move
 from hpcslmc.sampling.hmc import SHORT
 from hpcslmc.storage.models import check_parameters, load_model
@@ -46,6 +47,26 @@ PROPOSED = 1.5
 What renews log W fastest may be half as long, but leaves slow modes of the spins to diffusion,
 whose steps are as long as trajectories; rejections, which make others be short, are rare here.
 """
+
+FIRST_EXACT_MOVES = 10
+"""Exact moves of thermalisation before a determinant model takes over."""
+
+
+def exact_moves(job: Job) -> int:
+    """Return the exact moves of thermalisation.
+
+    Models that are fitted to forces hardly depend on the configurations that they are fitted on, so
+    they can be learned early, and the rest of the moves be proposed by them, which costs less. Not
+    where thermalisation tunes the ensemble, or the job says how learning goes.
+    """
+    moves = job.thermalisation.moves
+    tunes = job.ensemble.filling is not None or job.ensemble.is_ladder
+    asked = job.learning.configurations is not None or job.learning.budget is not None
+    by_forces = job.sampling.method == "slmc" and job.sampling.exact_move == "hmc"
+    fitted = all(issubclass(MODELS[section.model], ForceFitted) for section in job.levels)
+    if tunes or asked or not (by_forces and fitted):
+        return moves
+    return min(moves, FIRST_EXACT_MOVES)
 
 
 def required(part: Part | None) -> Part:
@@ -325,6 +346,7 @@ def _learning(
         SLMC(weight, inner, place.stream("test"), sampling.first_moves),
         moves=sampling.first_moves,
         balances=sampling.moves is None,
+        settling=job.thermalisation.moves - exact_moves(job),
         fit_linear=[section.start_from is None for section in job.levels],
         start_remarks=remarks,
     )

@@ -23,7 +23,7 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
-from hpcslmc.simulation.build import Setting, required
+from hpcslmc.simulation.build import Setting, exact_moves, required
 from hpcslmc.simulation.ladder import Ladder
 from hpcslmc.simulation.phases import PHASES, phases_of
 from hpcslmc.simulation.rung import Rung
@@ -100,7 +100,7 @@ class Simulation:
         # by one rank of all, as ranks on other nodes may have another environment
         directory = ranks.job.on_root(lambda: job.output.folder)
         setting = Setting(job, ranks, hamiltonian, self.method, directory, settings)
-        self.tuning = EnsembleTuning(job, ranks, hamiltonian)
+        self.tuning = EnsembleTuning(job, ranks, hamiltonian, exact_moves(job))
         rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
             for k, temperature in enumerate(ensemble.temperatures)

@@ -114,7 +114,7 @@ def check_state(simulation: "Simulation", chains: dict, shared: dict) -> None:
     KeyError, TypeError, ...
         Where it is far from one.
     """
-    job, rungs, moves = simulation.job, simulation.rungs, simulation.job.thermalisation.moves
+    job, rungs, moves = simulation.job, simulation.rungs, simulation.tuning.moves
     tuned = simulation.tuning.ended is None  # in thermalisation, or it is to be
     longest = (LONGEST_FILLING + 1) * moves if tuned else moves
     done = {"thermalise": whole(0, longest - 1)}

@@ -293,6 +293,8 @@ class EnsembleTuning:
     job : Job
     ranks : Ranks
     hamiltonian : Hamiltonian
+    moves : int
+        Exact moves of thermalisation, if nothing is tuned.
 
     Attributes
     ----------
@@ -304,13 +306,9 @@ class EnsembleTuning:
         Moves of thermalisation after which the ensemble was frozen.
     """
 
-    def __init__(self, job: Job, ranks: Ranks, hamiltonian: Hamiltonian) -> None:
-        self.ranks, self.hamiltonian = ranks, hamiltonian
-        self.moves, self.mu, filling = (
-            job.thermalisation.moves,
-            job.hamiltonian.mu,
-            job.ensemble.filling,
-        )
+    def __init__(self, job: Job, ranks: Ranks, hamiltonian: Hamiltonian, moves: int) -> None:
+        self.ranks, self.hamiltonian, self.moves = ranks, hamiltonian, moves
+        self.mu, filling = job.hamiltonian.mu, job.ensemble.filling
         self.fillings: list[Filling] = []
         if filling is not None:
             self._levels = random_spin_levels(hamiltonian, job.sampling.seed)
