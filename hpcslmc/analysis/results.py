@@ -15,8 +15,8 @@ from hpcslmc.analysis.statistics import (
     bracket,
     derived_estimate,
     estimate,
-    valid_draws,
 )
+from hpcslmc.autocorrelation import valid_draws
 from hpcslmc.job.schema import Job
 from hpcslmc.measure.bins import standing_still
 from hpcslmc.measure.grid import Axis

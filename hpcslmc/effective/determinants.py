@@ -18,6 +18,8 @@ from hpcslmc.weight.nodes import model_nodes
 
 FORCES_COST = 2.9
 """Cost of a determinant with its forces in units of a determinant, to leading order."""
+PAIRS_COST = 0.05
+"""Cost of the pairs alone in units of a determinant, an estimate."""
 ENERGY_COUNT = 5
 """Determinants that energy and density take beside those of log W, after a test."""
 
@@ -130,6 +132,11 @@ class Determinants(ForceFitted):
         ]
 
     @property
+    def wanted_acceptance(self) -> float:
+        """The acceptance that the options name."""
+        return self.options.acceptance
+
+    @property
     def cheap_terms(self) -> np.ndarray:
         """The pairs."""
         return np.arange(len(self.frequencies), len(self.couplings))
@@ -151,9 +158,9 @@ class Determinants(ForceFitted):
     def relative_costs(self) -> Costs | None:
         """Costs of evaluations in units of an exact test by block elimination."""
         count, own = self._exact_count, len(self.chosen[0])
-        if not (count and own):
+        if not count:
             return None
-        alone = own / (count + ENERGY_COUNT)
+        alone = max(own, PAIRS_COST) / (count + ENERGY_COUNT)
         return Costs(alone, FORCES_COST * alone)
 
     @property

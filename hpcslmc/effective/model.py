@@ -174,6 +174,11 @@ class ForceFitted(EffectiveModel):
 
     @property
     @abstractmethod
+    def wanted_acceptance(self) -> float:
+        """Predicted acceptance from which no further terms are taken."""
+
+    @property
+    @abstractmethod
     def cheap_terms(self) -> np.ndarray:
         """Couplings of terms that cost next to nothing."""
 

@@ -139,9 +139,11 @@ class DeterminantOptions(Options):
     determinants: Annotated[int, Field(ge=0, le=100)] | None = None
     """Number of determinants.
 
-    If none is given, all frequencies that are; or the fewest, none to three, that predict an
-    acceptance of 0.975 on this lattice.
+    If none is given, all frequencies that are; or the fewest, none to three, that predict the
+    acceptance.
     """
+    acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.975
+    """Acceptance of independent proposals on this lattice that the determinants are to reach."""
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
         count = self.shells or min(MOST_SHELLS, len(lattice.shells))
@@ -167,7 +169,8 @@ class DeterminantOptions(Options):
     def described(self) -> str:
         """Which determinants, and how many shells if that is given."""
         *_, most = self.numbers
-        number = f"{most} of them" if len(self.numbers) == 1 else f"at most {most}"
+        asked = f"at most {most}, for an acceptance of {self.acceptance:g}"
+        number = f"{most} of them" if len(self.numbers) == 1 else asked
         where = ", ".join(f"{frequency:g}" for frequency in self.candidates)
         words = [f"at {where} pi T" if self.frequencies else number]
         if self.shells is not None:

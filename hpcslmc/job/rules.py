@@ -22,6 +22,8 @@ COLDEST = 1e-8
 
 Below it log W, a sum of E/T, has no longer the accuracy that is promised.
 """
+TRAJECTORIES_ACCEPTANCE = 0.7
+"""Acceptance that the model of the trajectories is to reach; another one screens its proposals."""
 
 
 def resolve(job: Job) -> Job:
@@ -39,8 +41,8 @@ def resolve(job: Job) -> Job:
     check_weight(job)
     check_paths(job)
     check_levels(job)
-    levels = tuple(with_options(job, section) for section in job.levels)
-    several = isinstance(job.effective, tuple)
+    levels = tuple(with_options(job, section) for section in automatic_levels(job))
+    several = isinstance(job.effective, tuple) or len(levels) > 1
     job = job.model_copy(update={"effective": levels if several else levels[0]})
     check_learning(job)
     if job.sampling.method != "exact":
@@ -161,6 +163,21 @@ def with_options(job: Job, effective: EffectiveSection) -> EffectiveSection:
         first = error.errors()[0]
         raise UserError(sentence({**first, "loc": ("effective", *first["loc"])})) from None
     return _with(effective, options)
+
+
+def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
+    """Choose the levels of a job that says nothing of its effective model.
+
+    Two determinant models: trajectories take few determinants, as each of their steps evaluates
+    them with forces, and a model with as many as a good acceptance of the exact test needs, which
+    is evaluated once, screens their proposals.
+    """
+    section = job.levels[0]
+    silent = section == EffectiveSection() and not isinstance(job.effective, tuple)
+    if not silent or automatic_model(job) != "determinants":
+        return job.levels
+    first = {"model": "determinants", "acceptance": TRAJECTORIES_ACCEPTANCE}
+    return EffectiveSection.model_validate(first), EffectiveSection(model="determinants")
 
 
 def automatic_model(job: Job) -> str:

@@ -109,8 +109,9 @@ class EffectiveSection(Section):
     model: str = "auto"
     """Architecture of log W_eff: a key of ``MODELS``, or auto.
 
-    auto is the determinant model, whose acceptance is high at all couplings and fillings; where the
-    moves want a cheap model rather than a close one it is the linear one.
+    auto is two levels of determinants, whose acceptance is high at all couplings and fillings: few
+    for the trajectories, and more to screen their proposals. Where the moves want a cheap model
+    rather than a close one it is the linear one.
     """
     start_from: PathName | None = None
     """Model file or output directory of an earlier run whose model is where learning starts.
@@ -145,12 +146,14 @@ class EffectiveSection(Section):
 
 
 class ThermalisationSection(Section):
-    """Exact moves before anything is learned or kept."""
+    """Moves before anything is kept."""
 
     moves: Count = 50
-    """Exact moves of every chain before anything is learned or kept.
+    """Moves of every chain before anything is kept.
 
-    More where a filling, or the spacing of a ladder, takes them.
+    Exact ones before anything is learned. Of models that are fitted to forces, at a single
+    temperature and chemical potential, the first 10 are; the rest are proposals of the model, whose
+    acceptance they measure. More where a filling, or the spacing of a ladder, takes them.
     """
 
 
@@ -178,7 +181,7 @@ class SamplingSection(Section):
     """Moves between two samples.
 
     Inner moves of a proposal (slmc) or exact moves (guided, exact). 4 if none is given; of a model
-    that knows its cost, as many as take the time of the exact test.
+    that knows its cost, as many as make an independent sample cheapest.
     """
     chains: Annotated[int, Field(ge=1, le=10**6)] = 64
     """Markov chains over all ranks; groups of ranks must divide it."""

@@ -12,13 +12,14 @@ from hpcslmc.effective.model import ForceFitted
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.field import tangential
 
-WANTED_ACCEPTANCE = 0.975
-"""Predicted acceptance from which no further terms are taken."""
 CONDITION = 1e-8
 """Smallest singular value of the scaled gradients that counts, in units of the largest."""
 
 FITTED_CONFIGURATIONS, FITTED_FORCES = 32, 2**15
 """Fewest configurations, and components of forces, that couplings are fitted to."""
+
+MOST_NUMBERS = 2**20
+"""Most numbers of gradients that are held at once, unless one configuration has more."""
 
 Configurations = tuple[Tensor, Tensor, Tensor]
 """Spins (rows, sites, 3), log W (rows,) and tangential forces (rows, sites, 3)."""
@@ -62,8 +63,8 @@ def fit_to_forces(
         \left.\frac{\partial C_m}{\partial S_i}\right|_\perp \Big|^2
 
     One configuration gives 2 sites numbers, so few are enough. Each selection of terms is fitted,
-    and judged by its error of log W in other chains; the first is taken that predicts
-    ``WANTED_ACCEPTANCE``, selections of few terms before those of many, or else the best.
+    and judged by its error of log W in other chains; the first is taken that predicts the
+    acceptance that the model wants, selections of few terms before those of many, or else the best.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def fit_to_forces(
         better = min(found, key=lambda selection: selection.mse)
         if best is None or better.mse < best.mse:
             best = better
-        if best.acceptance >= WANTED_ACCEPTANCE:
+        if best.acceptance >= model.wanted_acceptance:
             break
     assert best is not None, "a model has terms"
     guiding = model.cheap_terms
@@ -112,11 +113,12 @@ def _triangle(
     """
     triangle = np.zeros((0, terms + 1))
     for model, (spins, _, forces) in training:
-        known = forces.flatten(1).any(1).nonzero()[:, 0].tolist()
-        for row in known:  # one at a time: a gradient for each term takes memory
-            gradients = tangential(model.correlation_forces(spins[row : row + 1]), spins[row])
-            columns = torch.cat((gradients[0].flatten(1), forces[row].reshape(1, -1)))
-            triangle = _joined([triangle, columns.T.cpu().numpy()])
+        known = forces.flatten(1).any(1).nonzero()[:, 0]
+        together = max(1, MOST_NUMBERS // (terms * forces[0].numel()))
+        for rows in known.split(together):
+            gradients = tangential(model.correlation_forces(spins[rows]), spins[rows][:, None])
+            columns = torch.cat((gradients.flatten(2), forces[rows].flatten(1)[:, None]), 1)
+            triangle = _joined([triangle, columns.mT.flatten(0, 1).cpu().numpy()])
     return _joined(world.all_of(triangle))
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.density import Evaluation
+from hpcslmc.autocorrelation import autocorrelation_time
+from hpcslmc.density import Density, Evaluation
 from hpcslmc.effective import EffectiveModel
-from hpcslmc.effective.model import ForceFitted
+from hpcslmc.effective.model import Costs, ForceFitted
 from hpcslmc.learning.trainer import Trainer
+from hpcslmc.physics.field import structure_factor
 from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step
 
 STAGES = ("explore", "train", "collect", "finished")
@@ -21,6 +23,30 @@ CONFIGURATIONS = 80
 VALIDATED, MEASURED_PROPOSALS = 64, 32
 """...but for a model that is fitted to forces: of all chains that validate, and proposals that
 measure the acceptance and tune the moves."""
+
+
+def _costs(density: Density) -> Costs | None:
+    """Return the costs of a model's evaluations, where they are known."""
+    return density.relative_costs if isinstance(density, EffectiveModel) else None
+
+
+def _cost_of(move: Move) -> float | None:
+    """Choose the numbers of moves between two tests of each level, and return what a move costs.
+
+    In units of an exact test; None where its model does not know. Of a level whose cheaper models
+    do not, their moves count as much as its test.
+    """
+    if isinstance(move, HMC):
+        costs = _costs(move.density)
+        return None if costs is None else move.steps * costs.with_forces
+    costs = _costs(move.weight) if isinstance(move, SLMC) else None
+    if costs is None or not isinstance(move, SLMC):
+        return None
+    inner = _cost_of(move.inner)
+    if inner is None:
+        return 2.0 * costs.alone
+    move.balance(inner / costs.alone)
+    return costs.alone + move.inner_moves * inner
 
 
 class SelfLearning:
@@ -42,6 +68,8 @@ class SelfLearning:
     exact : Move
         Move under the exact weight, for exploring.
     slmc : SLMC
+    shape : (int, int)
+        Of the lattice.
     moves : int
         Exact moves between two configurations of the exploring stage, where the moves evaluate no
         forces.
@@ -76,6 +104,7 @@ class SelfLearning:
         exact: Move,
         slmc: SLMC,
         *,
+        shape: tuple[int, int],
         moves: int,
         balances: bool = False,
         settling: int = 0,
@@ -85,6 +114,7 @@ class SelfLearning:
         self.trainers, self.exact, self.slmc = trainers, exact, slmc
         self.trainer = trainer = trainers[-1]
         self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
+        self.shape = shape
         self.settings, self.moves, self.fit_linear = trainer.settings, moves, fit_linear
         self.balances, self.settling = balances, settling
         self.budget = self.settings.chain_budget(self.data.chains_total)
@@ -188,7 +218,8 @@ class SelfLearning:
         for trainer, fits in zip(self.trainers, fit_linear, strict=True):
             trainer.start_round(fits or trainer.is_linear)
             if isinstance(trainer.model, ForceFitted):
-                self.remarks.append(trainer.model.chosen_in_words)
+                which = f"level {self.trainers.index(trainer) + 1}: " if self.trainers[1:] else ""
+                self.remarks.append(which + trainer.model.chosen_in_words)
 
     def _train(self) -> None:
         trainer = self._in_training
@@ -201,7 +232,7 @@ class SelfLearning:
         if trainer is self.trainer:
             self.curve += [{"round": self.round, **point} for point in trainer.curve]
             self.stage = "collect"
-            self._balance()
+            self._start_balance()
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.slmc.move(
@@ -239,7 +270,7 @@ class SelfLearning:
                 "predicted_exp": math.exp(-math.sqrt(mse)),
             }
         )
-        passed = float(np.mean(self._inner_accepted))
+        passed, steps = float(np.mean(self._inner_accepted)), len(self._accepted)
         self._accepted, self._inner_accepted = [], []
         # keep the best parameters so far
         previous = self._best.get("acceptance", -math.inf)
@@ -256,27 +287,46 @@ class SelfLearning:
             self.stage = "finished"
             for level, model in enumerate(self.models):
                 model.load_state_dict(self._best["parameters"][str(level)])
-            if cost := self._balance():
-                self.remarks.append(
-                    f"{self._inner_kind} between exact tests: {self.slmc.inner_moves}, each at "
-                    f"{cost:.2g} of the cost of a test and accepted with {passed:.2f}"
-                )
+            self._finish_balance(passed, steps)
         else:
             self._start_round([False] * len(self.trainers))
 
-    def _balance(self) -> float | None:
-        """Choose the number of inner moves between two exact tests, and return what one costs.
+    def _start_balance(self) -> None:
+        """Choose the number of inner moves between two exact tests by their cost, if it is known.
 
-        In units of an exact test; None where it is not known, or the job names the number. A step
-        of a level is an evaluation of its model and the moves of cheaper ones, which count as much.
+        Those of cheaper levels are chosen too; all by counted costs, not by a clock.
         """
-        costs, inner = self.model.relative_costs, self.slmc.inner
-        if not self.balances or costs is None:
-            return None
-        trajectory = isinstance(inner, HMC)
-        cost = inner.steps * costs.with_forces if trajectory else 2.0 * costs.alone
-        self.slmc.balance(cost)
-        return cost
+        cost = _cost_of(self.slmc.inner) if self.balances else None
+        if cost is not None:
+            self.slmc.balance(cost)
+
+    def _finish_balance(self, passed: float, steps: int) -> None:
+        """Choose the numbers once for all, by the autocorrelation of so many steps too. Collective.
+
+        ``passed`` is the acceptance of inner moves.
+        """
+        cost = _cost_of(self.slmc.inner) if self.balances else None
+        if cost is None:
+            return
+        spent = self.slmc.balance(cost, self._autocorrelation_time(steps))
+        self.remarks.append(
+            f"{self._inner_kind} between exact tests: {self.slmc.inner_moves}, each at {cost:.2g} "
+            f"of the cost of a test and accepted with {passed:.2f}; an independent sample is "
+            f"expected to take {spent:.2g} tests"
+        )
+
+    def _autocorrelation_time(self, steps: int) -> float:
+        """Integrated autocorrelation time of the last proposals, the larger of two. Collective.
+
+        That of log W, and of the sum over all momenta of the squared structure factor, which the
+        largest one dominates. The mean over all chains at each time is subtracted: what they have
+        in common is relaxation.
+        """
+        spins, log_weight, _ = (of[:, -steps:] for of in self.data.stacked())
+        order = structure_factor(spins, self.shape).square().sum((2, 3))
+        both = torch.stack((log_weight, order)).cpu().numpy()
+        series = np.concatenate(self.world.all_of(both), 1)  # (2, chains, draws)
+        return max(autocorrelation_time(draws - draws.mean(0)) for draws in series)
 
     @property
     def _inner_kind(self) -> str:

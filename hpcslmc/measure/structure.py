@@ -8,6 +8,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import momenta
+from hpcslmc.physics.field import structure_factor
 from hpcslmc.physics.lattice import Lattice
 
 
@@ -41,8 +42,7 @@ class StructureFactor:
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         """(chains, qx, qy) float64 of spins (chains, sites, 3)."""
-        modes = torch.fft.fftn(spins.unflatten(1, self.lattice.shape), dim=(1, 2), norm="ortho")
-        return (modes.real.square() + modes.imag.square()).sum(-1)
+        return structure_factor(spins, self.lattice.shape)
 
 
 class RealSpaceCorrelations(StructureFactor):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from hpcslmc.streams import Stream
 
 MOST_INNER_MOVES = 64
 """Most inner moves between two exact tests that are found."""
+FORGOTTEN = 0.05
+"""Autocorrelation below which it counts as this, since no short run tells it from zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,18 +145,34 @@ class SLMC:
         """Adapt the inner moves; before sampling only."""
         self.inner.tune(means)
 
-    def balance(self, cost: float) -> None:
-        """Make as many inner moves as take the time of one exact test; before sampling only.
+    def balance(self, cost: float, tau: float | None = None) -> float | None:
+        r"""Find the number of inner moves between two exact tests; before sampling only.
 
-        Neither can be much more than half of the work then, whether proposals would be as
-        independent after fewer moves or not after more.
+        With an autocorrelation rho from one inner move to the next, an independent sample after n
+        of them takes
+
+        .. math:: (1 + n \, {\rm cost}) \, (1 + \rho^n) / (1 - \rho^n)
+
+        exact tests, which are returned, and n is where that is least. As long as rho is not known,
+        as many as take the time of one exact test: neither can be much more than half of the work
+        then.
 
         Parameters
         ----------
         cost : float
             Of an inner move, in units of an exact test.
+        tau : float, optional
+            Integrated autocorrelation time, in steps with the present number of inner moves.
         """
-        self.inner_moves = min(max(1, round(1.0 / cost)), MOST_INNER_MOVES)
+        if tau is None:
+            self.inner_moves = min(max(1, round(1.0 / cost)), MOST_INNER_MOVES)
+            return None
+        rho = max((2.0 * tau - 1.0) / (2.0 * tau + 1.0), FORGOTTEN) ** (1.0 / self.inner_moves)
+        numbers = np.arange(1, MOST_INNER_MOVES + 1)
+        after = rho**numbers
+        spent = (1.0 + cost * numbers) * (1.0 + after) / (1.0 - after)
+        self.inner_moves = 1 + int(spent.argmin())
+        return float(spent.min())
 
     def follow(self, other: Move) -> None:
         """Let the inner moves start from what another move has found."""

@@ -344,6 +344,7 @@ def _learning(
         [_trainer(place, model, level, data) for level, model in enumerate(models)],
         exact,
         SLMC(weight, inner, place.stream("test"), sampling.first_moves),
+        shape=place.setting.lattice.shape,
         moves=sampling.first_moves,
         balances=sampling.moves is None,
         settling=job.thermalisation.moves - exact_moves(job),

@@ -257,7 +257,7 @@ def _step(step: SLMC, balances: bool) -> dict:
     """
     number, inner = step.inner_moves, step.inner
     found = whole(1, max(number, MOST_INNER_MOVES)) if balances else whole(number, number)
-    kinds = _step(inner, False) if isinstance(inner, SLMC) else _move(inner)
+    kinds = _step(inner, balances) if isinstance(inner, SLMC) else _move(inner)
     return {"inner": kinds, "inner_moves": found, "stream": STREAM}
 
 

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import erfcinv, expit
 
-from hpcslmc.analysis.statistics import mean_variance
+from hpcslmc.autocorrelation import mean_variance
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.physics.hamiltonian import Hamiltonian

@@ -300,7 +300,7 @@ def write(tmp_path, text) -> str:
 
 def test_defaults_are_filled_in(tmp_path):
     job = load_job(write(tmp_path, GOOD))
-    assert (job.effective.model, job.sampling.moves, job.sampling.chains) == (
+    assert (job.finest.model, job.sampling.moves, job.sampling.chains) == (
         "determinants",
         None,
         64,

@@ -11,7 +11,7 @@ import hpcslmc
 PACKAGE = Path(hpcslmc.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "docs" not in path.parts)
 NUMERICAL = {"numpy", "scipy", "torch", "spglib"}
-GROUND = {"errors", "streams", "density", "environment", "plugins"}
+GROUND = {"errors", "streams", "density", "environment", "plugins", "autocorrelation"}
 """Files in no room that every room may import."""
 FORBIDDEN = {
     "weight": {"job", "simulation", "storage", "analysis", "cli"},

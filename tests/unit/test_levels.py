@@ -5,11 +5,13 @@ import pytest
 import torch
 from small_jobs import make_job
 
+from hpcslmc.autocorrelation import autocorrelation_time
 from hpcslmc.cli.headline import physics
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.job.load import make_job as checked
 from hpcslmc.sampling import HMC, SLMC
+from hpcslmc.simulation.build import exact_moves
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.words import remarks
 from hpcslmc.storage.models import load_model
@@ -119,3 +121,105 @@ def test_levels_start_from_the_models_of_a_run(tmp_path):
         assert torch.equal(model.couplings, other.couplings)
     again.run()
     assert again.rungs[0].learning.history[0]["acceptance"] > 0.5
+
+
+SILENT = TABLES | {"lattice": {"shape": [6, 6]}, "sampling": {"chains": 8, "samples": 4}}
+
+
+def test_a_job_that_names_no_model_has_two_levels_of_determinants():
+    job = checked(SILENT)
+    assert [section.model for section in job.levels] == ["determinants", "determinants"]
+    few, many = (section.options.acceptance for section in job.levels)
+    assert few < many
+    assert "determinants" in physics(job)
+
+
+@pytest.mark.parametrize(
+    ("changes", "models"),
+    [
+        ({"effective": {"model": "determinants"}}, ["determinants"]),
+        ({"effective": {"determinants": 1}}, ["determinants"]),
+        ({"sampling": {"chains": 8, "inner_move": "metropolis"}}, ["linear"]),
+        ({"sampling": {"chains": 8, "method": "guided"}}, ["linear"]),
+    ],
+)
+def test_a_job_that_says_how_has_one_level(changes, models):
+    assert [section.model for section in checked(SILENT | changes).levels] == models
+
+
+def test_the_model_takes_over_thermalisation():
+    simulation = Simulation(checked(SILENT))
+    learning = simulation.rungs[0].learning
+    count = {"thermalise": 0, "collect": 0}
+    while simulation.phase.name != "sample":
+        stage = simulation.phase.stage
+        simulation.advance()
+        if stage in count:
+            count[stage] += 1
+    assert count == {"thermalise": 10, "collect": 40}
+    assert learning.history[0]["acceptance"] > 0.9
+    assert all(model.couplings.any() for model in learning.models)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"effective": {"model": "linear"}},
+        {"ensemble": {"temperature": [0.2, 0.1]}},
+        {"ensemble": {"temperature": 0.1, "filling": 0.9}},
+        {"learning": {"configurations": 4}},
+        {"learning": {"budget": 100}},
+        {"sampling": {"chains": 8, "method": "exact"}},
+        {"sampling": {"chains": 8, "exact_move": "metropolis"}},
+    ],
+)
+def test_thermalisation_is_exact_where_the_ensemble_is_tuned_or_learning_is_given(changes):
+    assert exact_moves(checked(SILENT | changes)) == 50
+    assert exact_moves(checked(SILENT)) == 10
+
+
+@pytest.mark.parametrize(("cost", "tau", "before"), [(0.5, 2.0, 1), (0.1, 4.0, 2), (3.0, 9.0, 1)])
+def test_moves_between_tests_cost_least_for_an_independent_sample(cost, tau, before):
+    step = Simulation(job_of(LEVELS["guiding"])).rungs[0].learning.slmc
+    step.inner_moves = before
+    step.balance(cost, tau)
+    rho = ((2.0 * tau - 1.0) / (2.0 * tau + 1.0)) ** (1.0 / before)
+
+    def spent(moves: int) -> float:
+        """Exact tests of an independent sample, by the sum over all lags."""
+        lags = rho ** (moves * np.arange(1, 4000))
+        return (1.0 + moves * cost) * (1.0 + 2.0 * lags.sum())
+
+    assert step.inner_moves == min(range(1, 65), key=spent)
+
+
+def test_moves_between_tests_take_the_time_of_one_until_more_is_known():
+    step = Simulation(job_of(LEVELS["guiding"])).rungs[0].learning.slmc
+    step.balance(0.3)
+    assert step.inner_moves == 3
+    step.balance(0.3, tau=0.5)  # no correlation is seen, but a little would not be seen either
+    assert step.inner_moves == 3
+    step.balance(0.3, tau=1e9)
+    assert step.inner_moves == 64
+
+
+def test_the_cost_of_a_move_is_that_of_all_levels_below():
+    simulation = Simulation(checked(SILENT))
+    simulation.run(lambda: simulation.phase.name == "sample")
+    learning = simulation.rungs[0].learning
+    screened, (few, many) = learning.slmc.inner, learning.models
+    trajectory = screened.inner.steps * few.relative_costs.with_forces
+    cost = many.relative_costs.alone + screened.inner_moves * trajectory
+    assert any(f"each at {cost:.2g} of the cost" in remark for remark in learning.remarks)
+    assert screened.inner_moves == max(1, min(64, round(many.relative_costs.alone / trajectory)))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_the_autocorrelation_time_of_a_known_process(rho):
+    generator = np.random.default_rng(3)
+    series = [generator.standard_normal(500)]
+    for _ in range(400):
+        noise = generator.standard_normal(500)
+        series.append(rho * series[-1] + np.sqrt(1.0 - rho**2) * noise)
+    expected = 0.5 * (1.0 + rho) / (1.0 - rho)
+    assert autocorrelation_time(np.stack(series, 1)) == pytest.approx(expected, rel=0.1)

@@ -15,8 +15,8 @@ from hpcslmc.analysis import figures, results_file
 from hpcslmc.analysis.figures import style
 from hpcslmc.analysis.merge import merge
 from hpcslmc.analysis.results import Results
-from hpcslmc.analysis.statistics import autocorrelation_function
 from hpcslmc.analysis.tables import Sheet, print_tables
+from hpcslmc.autocorrelation import autocorrelation_function
 from hpcslmc.cli.main import main
 from hpcslmc.job.load import make_job as checked
 from hpcslmc.parallel.world import World

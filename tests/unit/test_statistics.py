@@ -9,14 +9,12 @@ from hpcslmc.analysis.statistics import (
     BIN_LENGTH,
     Estimate,
     attempted,
-    autocovariance,
     derived_estimate,
     estimate,
     jackknife,
     largest,
-    mean_variance,
-    valid_draws,
 )
+from hpcslmc.autocorrelation import autocovariance, mean_variance, valid_draws
 from hpcslmc.measure.derived import StaggeredCorrelationLength
 from hpcslmc.measure.registry import (
     DERIVED,

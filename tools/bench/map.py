@@ -15,6 +15,7 @@ with its reason.
 import argparse
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -138,10 +139,16 @@ def run_point(folder: Path, point: dict) -> None:
     place.write_text(json.dumps({"point": point, **found}))
 
 
+def frequencies(remarks: list[str]) -> str:
+    """Frequencies of the determinants of each level, in units of pi T."""
+    found = [re.search(r"determinants at (.*) pi T|no determinants", remark) for remark in remarks]
+    return "; ".join(match[1] or "none" for match in found if match)
+
+
 def tabulated(results: list[dict]) -> Table:
     """The table of all points."""
     table = Table(
-        *("L", "J", "n", "T", "acceptance", "MSE / N", "model"),
+        *("L", "J", "n", "T", "acceptance", "MSE / N", "w / pi T"),
         *(
             "q / pi",
             "tau energy",
@@ -167,7 +174,7 @@ def tabulated(results: list[dict]) -> Table:
             f"{point['T']:g}",
             bracket(*result["acceptance"]),
             f"{result['mse']:.1e}",
-            next((remark for remark in result["remarks"] if "pi T" in remark), "")[:32],
+            frequencies(result["remarks"]),
             "({:.2g}, {:.2g})".format(*result["peak"]),
             *(f"{result['tau'][name]:.2f}" for name in ("energy", "peak")),
             f"{result['sample']:.3g}",

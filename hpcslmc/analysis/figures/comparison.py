@@ -18,7 +18,8 @@ from hpcslmc.analysis.figures.style import (
     temperature_label,
 )
 from hpcslmc.analysis.results import Results
-from hpcslmc.analysis.statistics import autocorrelation_function, fluctuates
+from hpcslmc.analysis.statistics import fluctuates
+from hpcslmc.autocorrelation import autocorrelation_function
 
 SHOWN = {  # observables against temperature or size, and their axes' labels
     "energy": r"energy $\langle e\rangle$ [$t$]",

@@ -1,11 +1,11 @@
 """An accelerator against the CPU: jobs, then log W and the determinant model with their speed.
 
-    python tools/validate/accelerator.py [--lengths 16 32 64] [--chains 4 64]
+    python tools/bench/accelerator.py [--lengths 16 32 64] [--chains 4 64]
 
-Every small job of the tests is run to its end on both devices, and from the middle of its sampling
-on the other one. Then log W and the determinant model of the same spins, with forces: largest
-relative difference, and time for all chains on the accelerator and on the CPU's threads. Exit code
-1 if anything differs by more than rounding allows.
+A small job of every model and sampler is run to its end on both devices, and from the middle of its
+sampling on the other one. Then log W and the determinant model of the same spins, with forces:
+largest relative difference, and time for all chains on the accelerator and on the CPU's threads.
+Exit code 1 if anything differs by more than rounding allows.
 """
 
 import argparse
@@ -20,26 +20,25 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tools/bench")]
-from accelerator_jobs import JOBS, make_job  # noqa: E402
-from timing import medians  # noqa: E402
-
-from hpcslmc.api import exact_weight, random_spins  # noqa: E402
-from hpcslmc.density import Density, Evaluation  # noqa: E402
-from hpcslmc.effective import Architecture, Physics, make_model  # noqa: E402
-from hpcslmc.effective.options import DeterminantOptions  # noqa: E402
-from hpcslmc.errors import UserError  # noqa: E402
-from hpcslmc.job.schema import Job  # noqa: E402
-from hpcslmc.parallel.hardware import device, limit_threads  # noqa: E402
-from hpcslmc.parallel.ranks import Ranks  # noqa: E402
-from hpcslmc.parallel.world import World  # noqa: E402
-from hpcslmc.physics.ensemble import Ensemble  # noqa: E402
-from hpcslmc.physics.hamiltonian import Hamiltonian  # noqa: E402
-from hpcslmc.physics.lattice import Lattice  # noqa: E402
-from hpcslmc.simulation.collect import collect  # noqa: E402
-from hpcslmc.simulation.simulation import Simulation  # noqa: E402
+from hpcslmc.api import exact_weight, random_spins
+from hpcslmc.density import Density, Evaluation
+from hpcslmc.effective import Architecture, Physics, make_model
+from hpcslmc.effective.options import DeterminantOptions
+from hpcslmc.errors import UserError
+from hpcslmc.job.load import make_job
+from hpcslmc.job.schema import Job
+from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.ranks import Ranks
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.plugins import MODELS
+from hpcslmc.simulation.build import required
+from hpcslmc.simulation.collect import collect
+from hpcslmc.simulation.simulation import Simulation
 
 CONSOLE = Console(width=140, force_terminal=False)
 ROUNDING = 1e-9
@@ -47,6 +46,25 @@ ROUNDING = 1e-9
 GROWN = 1e-4
 """Largest difference of a small job's draws: moves and training let rounding grow."""
 TEMPERATURE, MU = 0.05, -0.3
+SMALL = {
+    "lattice": {"shape": [4, 4]},
+    "hamiltonian": {"J": 1.0, "mu": MU},
+    "ensemble": {"temperature": 0.2},
+    "thermalisation": {"moves": 3},
+    "sampling": {"chains": 8, "samples": 8},
+}
+SAMPLERS: dict[str, dict] = {
+    "no model named": {},
+    "exact HMC": {"sampling": {"chains": 8, "samples": 8, "method": "exact"}},
+    "exact Metropolis": {
+        "sampling": {"chains": 8, "samples": 8, "method": "exact", "exact_move": "metropolis"}
+    },
+    "guided": {
+        "effective": {"model": "linear", "shells": 3},
+        "sampling": {"chains": 8, "samples": 8, "method": "guided"},
+    },
+    "half filling": {"hamiltonian": {"J": 1.0}, "weight": {"method": "matsubara"}},
+}
 
 
 def relative(one: np.ndarray, other: np.ndarray) -> float:
@@ -63,7 +81,7 @@ def simulation_on(where: str, job: Job, resume: Path | None = None) -> Simulatio
 def draws_of(simulation: Simulation) -> dict[str, np.ndarray]:
     """Run to the end, and return all draws."""
     simulation.run(lambda: simulation.phase.agree())
-    return collect(simulation, {}).draws
+    return required(collect(simulation, {})).draws
 
 
 def stopped(where: str, job: Job, path: Path) -> dict[str, np.ndarray]:
@@ -92,6 +110,16 @@ def compare_job(where: str, job: Job, folder: Path) -> tuple[list[float], list[f
     return seconds, differ
 
 
+def jobs() -> dict[str, Job]:
+    """A job of every model, with the settings of short learning, and one of every sampler."""
+    learning = {"rounds": 1, "configurations": 4, "steps": 12, "validation_fraction": 0.25}
+    found = {}
+    for name in MODELS:
+        model = {"model": name, "shells": 3}
+        found[name] = make_job(SMALL | {"effective": model, "learning": learning})
+    return found | {name: make_job(SMALL | changes) for name, changes in SAMPLERS.items()}
+
+
 def compare_jobs(where: str) -> float:
     """Run every small job on both devices and across; the largest difference of all."""
     table = Table(
@@ -100,9 +128,9 @@ def compare_jobs(where: str) -> float:
     )
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for name, changes in JOBS.items():
+        for name, job in jobs().items():
             try:
-                seconds, differ = compare_job(where, make_job(changes), Path(folder))
+                seconds, differ = compare_job(where, job, Path(folder))
             except UserError as error:
                 table.add_row(name, "", "", f"not run: {error}")
                 continue
