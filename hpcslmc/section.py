@@ -14,3 +14,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def one_or_several(value: object) -> str:
+    """Tell a list from a single value: tags of a union of both."""
+    return "several" if isinstance(value, list | tuple) else "one"

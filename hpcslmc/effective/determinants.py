@@ -132,9 +132,10 @@ class Determinants(ForceFitted):
         ]
 
     @property
-    def wanted_acceptance(self) -> float:
-        """The acceptance that the options name."""
-        return self.options.acceptance
+    def wanted_acceptances(self) -> list[float]:
+        """The acceptances that the options name, the last for all numbers beyond."""
+        wanted = self.options.acceptances
+        return [wanted[min(k, len(wanted) - 1)] for k in range(len(self.options.numbers))]
 
     @property
     def cheap_terms(self) -> np.ndarray:

@@ -174,8 +174,8 @@ class ForceFitted(EffectiveModel):
 
     @property
     @abstractmethod
-    def wanted_acceptance(self) -> float:
-        """Predicted acceptance from which no further terms are taken."""
+    def wanted_acceptances(self) -> list[float]:
+        """Predicted acceptance, for each of ``selections``, with which none after it is tried."""
 
     @property
     @abstractmethod

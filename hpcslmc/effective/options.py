@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, Strict
+from pydantic import Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
-from hpcslmc.section import Count, Positive, Section
+from hpcslmc.section import Count, Positive, Section, one_or_several
 
 if TYPE_CHECKING:
     from hpcslmc.physics.lattice import Lattice
@@ -120,6 +120,14 @@ class MessageOptions(ShellOptions):
     """Number of vectors of a site."""
 
 
+Acceptance = Annotated[float, Field(gt=0, lt=1)]
+Acceptances = Annotated[
+    Annotated[Acceptance, Tag("one")]
+    | Annotated[tuple[Acceptance, ...], Strict(False), Field(min_length=1), Tag("several")],
+    Discriminator(one_or_several),
+]
+
+
 class DeterminantOptions(Options):
     """Options of the determinant model."""
 
@@ -142,8 +150,11 @@ class DeterminantOptions(Options):
     If none is given, all frequencies that are; or the fewest, none to three, that predict the
     acceptance.
     """
-    acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.975
-    """Acceptance of independent proposals on this lattice that the determinants are to reach."""
+    acceptance: Acceptances = 0.975
+    """Acceptance of independent proposals on this lattice that the determinants are to reach.
+
+    Or a list: of none of them, of one, ...
+    """
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
         count = self.shells or min(MOST_SHELLS, len(lattice.shells))
@@ -152,6 +163,11 @@ class DeterminantOptions(Options):
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         return super().of({**settings, "shells": count_shells(settings.get("shells"))})
+
+    @property
+    def acceptances(self) -> tuple[float, ...]:
+        """Acceptances that none, one, ... determinants are to reach, the last for all more."""
+        return self.acceptance if isinstance(self.acceptance, tuple) else (self.acceptance,)
 
     @property
     def candidates(self) -> tuple[float, ...]:
@@ -169,7 +185,8 @@ class DeterminantOptions(Options):
     def described(self) -> str:
         """Which determinants, and how many shells if that is given."""
         *_, most = self.numbers
-        asked = f"at most {most}, for an acceptance of {self.acceptance:g}"
+        wanted = " or ".join(f"{acceptance:g}" for acceptance in self.acceptances)
+        asked = f"at most {most}, for an acceptance of {wanted}"
         number = f"{most} of them" if len(self.numbers) == 1 else asked
         where = ", ".join(f"{frequency:g}" for frequency in self.candidates)
         words = [f"at {where} pi T" if self.frequencies else number]

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 from hpcslmc.environment import expanded
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.plugins import MODELS
-from hpcslmc.section import Count, Positive, Section
+from hpcslmc.section import Count, Positive, Section, one_or_several
 
 if TYPE_CHECKING:
     from hpcslmc.effective.options import Options
@@ -40,17 +40,13 @@ class HamiltonianSection(Section):
     """Chemical potential."""
 
 
-def _one_or_several(value: object) -> str:
-    return "several" if isinstance(value, list | tuple) else "one"
-
-
 class EnsembleSection(Section):
     """Temperatures, and chemical potential or filling."""
 
     temperature: Annotated[
         Annotated[Positive, Tag("one")]
         | Annotated[tuple[Positive, ...], Strict(False), Tag("several")],
-        Discriminator(_one_or_several),
+        Discriminator(one_or_several),
     ]
     """Temperature in units of t (k_B = 1), or a list of them.
 
@@ -298,7 +294,7 @@ Levels = Annotated[
         Field(min_length=1, max_length=8),
         Tag("several"),
     ],
-    Discriminator(_one_or_several),
+    Discriminator(one_or_several),
 ]
 
 

@@ -106,6 +106,8 @@ def sentence(error: Mapping[str, Any]) -> str:
         return f"{place} is missing and has no default."
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{place} has to be a section of keys, not {found}."
+    if error["type"] in ("too_short", "too_long") and location[:2] != ["lattice", "shape"]:
+        return f"{place} = {found}: input should be a list with {_bounds(error['ctx'])}."
     if error["type"] in ("too_short", "too_long", "tuple_type"):
         return f"{place} = {found}: input should be two integers, as in [6, 6]."
     if error["type"] == "string_pattern_mismatch":
@@ -114,3 +116,10 @@ def sentence(error: Mapping[str, Any]) -> str:
     if len(location) > 2 and location[-1].isdigit():
         place += f" (entry {int(location[-1]) + 1})"
     return f"{place} = {found}: {wanted}."
+
+
+def _bounds(context: Mapping[str, int]) -> str:
+    """Describe how long a list may be, by the side on which it is not."""
+    if "min_length" in context:
+        return f"at least {context['min_length']} entries"
+    return f"at most {context['max_length']} entries"

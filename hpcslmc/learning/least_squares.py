@@ -89,12 +89,12 @@ def fit_to_forces(
     triangle = _triangle(training, len(model.couplings), world)
     covariance = _covariance(model, validation, world)
     best: Selection | None = None
-    for number in model.selections:  # few terms first
+    for number, wanted in zip(model.selections, model.wanted_acceptances, strict=True):
         found = [_fitted(triangle, covariance, chosen) for chosen in number]
         better = min(found, key=lambda selection: selection.mse)
         if best is None or better.mse < best.mse:
             best = better
-        if best.acceptance >= model.wanted_acceptance:
+        if best.acceptance >= wanted:
             break
     assert best is not None, "a model has terms"
     guiding = model.cheap_terms

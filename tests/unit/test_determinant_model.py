@@ -84,12 +84,29 @@ def test_the_fewest_determinants_that_are_good_enough_are_taken():
     model = make(ensemble)
     found = fit_to_forces(model, [(model, training)], validation, World())
     taken = np.count_nonzero(found.couplings[: len(CANDIDATES)])
-    assert found.acceptance >= model.wanted_acceptance
+    assert found.acceptance >= model.wanted_acceptances[0]
     for fewer in range(taken):
         best = fit_to_forces(
             make(ensemble, determinants=fewer), [(model, training)], validation, World()
         )
-        assert best.acceptance < model.wanted_acceptance
+        assert best.acceptance < model.wanted_acceptances[0]
+
+
+def test_a_list_of_acceptances_is_of_none_one_and_more():
+    ensemble = Ensemble(Hamiltonian(Lattice((4, 4)), 1.0, 1.0), 20.0, -2.0)
+    training, validation = configurations(ensemble, moves=12)
+    best = [
+        fit_to_forces(
+            make(ensemble, determinants=n), [(make(ensemble), training)], validation, World()
+        )
+        for n in (0, 1)
+    ]
+    none, one = (found.acceptance for found in best)
+    assert none < one
+    for wanted, taken in (((0.9 * none, 0.999), 0), (((none + 1.0) / 2, 0.9 * one), 1)):
+        model = make(ensemble, acceptance=wanted)
+        fit_to_forces(model, [(model, training)], validation, World())
+        assert len(model.chosen[0]) == taken
 
 
 def test_no_determinants_are_taken_where_couplings_are_enough():
@@ -97,7 +114,7 @@ def test_no_determinants_are_taken_where_couplings_are_enough():
     training, validation = configurations(ensemble, moves=12)
     model = make(ensemble)
     found = fit_to_forces(model, [(model, training)], validation, World())
-    assert not model.chosen[0].size and found.acceptance >= model.wanted_acceptance
+    assert not model.chosen[0].size and found.acceptance >= model.wanted_acceptances[0]
     evaluation = model.evaluate(validation[0], forces=True)
     assert float((validation[1] - evaluation.log_weight).var()) == pytest.approx(found.mse, rel=0.1)
     assert 0.0 < model.relative_costs.with_forces < 0.02  # of an exact test
