@@ -2,14 +2,16 @@
 
     python tools/bench/map.py [--lengths 8 16 32] [--points J,mu,T ...] [--J 1 2 4 8 16]
     [--fillings 1 0.9 0.7 0.5 0.3] [--T 0.1 0.05 0.02] [--chains 16] [--samples 100] [--finished]
+    [--markdown]
 
 Each point is a job of its own that names no key of learning, with the defaults of every other key,
 on one core. The table has the acceptance of the exact test, the error of log W at the end of
 learning, tau of the energy and of the largest S(q), and processor time of an independent sample of
 each in units of one exact log W of that lattice, which is timed on the run's own spins.
 ``--points`` are chemical potentials in place of fillings. Points that have been measured are kept
-in ``--folder`` and not run again; ``--finished`` draws what is there. A point that failed is shown
-with its reason.
+in ``--folder`` and not run again; ``--finished`` draws what is there, ``--markdown`` prints the
+table of a page: acceptance, then the cost of an independent sample of the energy and of the largest
+S(q). A point that failed is shown with its reason.
 """
 
 import argparse
@@ -184,39 +186,75 @@ def tabulated(results: list[dict]) -> Table:
     return table
 
 
+def markdown(results: list[dict]) -> str:
+    """The table of a page: a row for each size, J and filling, a column for each temperature."""
+    temperatures = sorted({r["point"]["T"] for r in results}, reverse=True)
+    rows: dict[tuple, dict[float, str]] = {}
+    for result in results:
+        point = result["point"]
+        place = point["length"], point["J"], point.get("filling", f"mu = {point.get('mu')}")
+        if "failed" in result:
+            words = result["failed"]
+        else:
+            costs = (bracket(*result["cost"][name]) for name in ("energy", "peak"))
+            words = "; ".join((bracket(*result["acceptance"]), *costs))
+        rows.setdefault(place, {})[point["T"]] = words
+    head = ["L", "J", "n", *(f"T = {T:g}" for T in temperatures)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for (length, J, n), found in sorted(
+        rows.items(), key=lambda row: (*row[0][:2], str(row[0][2]))
+    ):
+        cells = [str(length), f"{J:g}", str(n), *(found.get(T, "") for T in temperatures)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def draw(results: list[dict], path: Path) -> None:
-    """Draw acceptance and cost against filling, a panel for each size and temperature."""
+    """Draw acceptance and cost against filling, a panel for each size and temperature.
+
+    A cross on the lower edge is a point that was not reached.
+    """
     good = [r for r in results if "failed" not in r]
-    sizes = sorted({r["point"]["length"] for r in good})
-    temperatures = sorted({r["point"]["T"] for r in good}, reverse=True)
+    sizes = sorted({r["point"]["length"] for r in results})
+    temperatures = sorted({r["point"]["T"] for r in results}, reverse=True)
+    couplings = sorted({r["point"]["J"] for r in results})
     figure, axes = plt.subplots(
         2 * len(sizes),
         len(temperatures),
         figsize=(4.2 * len(temperatures), 5.2 * len(sizes)),
         squeeze=False,
         sharex=True,
+        sharey="row",
         layout="constrained",
     )
+    floor = min([0.9, *(r["acceptance"][0] - 0.02 for r in good)])
     for (row, length), (column, T) in itertools.product(enumerate(sizes), enumerate(temperatures)):
         above, below = axes[2 * row, column], axes[2 * row + 1, column]
-        for J in sorted({r["point"]["J"] for r in good}):
+        for number, J in enumerate(couplings):
+            place = {"length": length, "T": T, "J": J}
+            here = [r for r in results if place.items() <= r["point"].items()]
             of = sorted(
                 (r["density"], *r["acceptance"], *max(r["cost"].values()))
-                for r in good
-                if (r["point"]["length"], r["point"]["T"], r["point"]["J"]) == (length, T, J)
+                for r in here
+                if "failed" not in r
             )
-            if of:
-                density, acceptance, error, cost, spread = zip(*of, strict=True)
-                how = {"marker": "o", "capsize": 2, "label": f"J = {J:g}"}
-                above.errorbar(density, acceptance, error, **how)
-                below.errorbar(density, cost, spread, **how)
-        above.set(title=f"{length}x{length}, T = {T:g} t", ylabel="acceptance", ylim=(0, 1.05))
-        below.set(
-            xlabel="electrons / site",
-            ylabel="independent sample of the slower\nof energy and S(q) / exact log W",
-            yscale="log",
+            density, acceptance, error, cost, spread = zip(*of, strict=True) if of else ((),) * 5
+            how = {"marker": "o", "capsize": 2, "color": f"C{number}", "label": f"J = {J:g}"}
+            above.errorbar(density, acceptance, error, **how)
+            below.errorbar(density, cost, spread, **how)
+            lost = [
+                r["point"]["filling"] for r in here if "failed" in r and "filling" in r["point"]
+            ]
+            shifted = [n + 0.008 * (number - 2) for n in lost]
+            above.plot(shifted, [floor + 0.003] * len(lost), "x", color=f"C{number}")
+        above.set(title=f"{length}x{length}, T = {T:g} t", ylim=(floor, 1.004))
+        below.set(xlabel="electrons / site", yscale="log")
+    for row in range(len(sizes)):
+        axes[2 * row, 0].set_ylabel("acceptance of the exact test")
+        axes[2 * row + 1, 0].set_ylabel(
+            "exact log W an independent sample\nof energy or S(q), the slower"
         )
-    axes[0, 0].legend()
+    axes[0, -1].legend(loc="lower left")
     figure.savefig(path, dpi=120)
 
 
@@ -234,6 +272,7 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--folder", type=Path, default=Path("out/map"))
     parser.add_argument("--finished", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -257,7 +296,10 @@ def main() -> None:
             print(f"{number + 1}/{len(points)}", point, file=sys.stderr, flush=True)
     places = [place_of(options.folder, point) for point in points]
     results = [json.loads(place.read_text()) for place in places if place.exists()]
-    Console(width=190).print(tabulated(results))
+    if options.markdown:
+        print(markdown(results))
+    else:
+        Console(width=190).print(tabulated(results))
     if results and not all("failed" in r for r in results):
         draw(results, options.folder / "map.png")
 
