@@ -121,5 +121,6 @@ def sentence(error: Mapping[str, Any]) -> str:
 def _bounds(context: Mapping[str, int]) -> str:
     """Describe how long a list may be, by the side on which it is not."""
     if "min_length" in context:
-        return f"at least {context['min_length']} entries"
+        least = context["min_length"]
+        return f"at least {least} {'entry' if least == 1 else 'entries'}"
     return f"at most {context['max_length']} entries"

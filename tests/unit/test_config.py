@@ -37,6 +37,21 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
         1,
         ["[hamiltonian] t", "True", "number"],
     ),
+    "empty list": (
+        GOOD + '[effective]\nmodel = "determinants"\nfrequencies = []\n',
+        1,
+        ["[effective] frequencies = []", "at least 1 entry"],
+    ),
+    "long list": (
+        GOOD + f'[effective]\nmodel = "determinants"\nfrequencies = {[1.0] * 17}\n',
+        1,
+        ["[effective] frequencies", "at most 16 entries"],
+    ),
+    "an acceptance beyond one": (
+        GOOD + '[effective]\nmodel = "determinants"\nacceptance = [0.5, 2.0]\n',
+        1,
+        ["[effective] acceptance (entry 2) = 2.0", "less than 1"],
+    ),
     "section is a value": (
         "lattice = 3\n[ensemble]\ntemperature = 1\n",
         1,
