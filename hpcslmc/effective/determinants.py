@@ -18,8 +18,12 @@ from hpcslmc.weight.nodes import model_nodes
 
 FORCES_COST = 2.9
 """Cost of a determinant with its forces in units of a determinant, to leading order."""
-PAIRS_COST = 0.05
-"""Cost of the pairs alone in units of a determinant, an estimate."""
+PAIRS_COST = 40.0
+"""Work of a step beside its determinants, in units of one over the number of sites.
+
+Pairs, great circles and random numbers grow as the sites, a determinant nearly as their square.
+Measured at 6x6 and 16x16.
+"""
 ENERGY_COUNT = 5
 """Determinants that energy and density take beside those of log W, after a test."""
 
@@ -161,8 +165,8 @@ class Determinants(ForceFitted):
         count, own = self._exact_count, len(self.chosen[0])
         if not count:
             return None
-        alone = max(own, PAIRS_COST) / (count + ENERGY_COUNT)
-        return Costs(alone, FORCES_COST * alone)
+        pairs, unit = PAIRS_COST / self.sites, 1.0 / (count + ENERGY_COUNT)
+        return Costs((own + pairs / FORCES_COST) * unit, (FORCES_COST * own + pairs) * unit)
 
     @property
     def _exact_count(self) -> int | None:

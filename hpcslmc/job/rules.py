@@ -22,12 +22,11 @@ COLDEST = 1e-8
 
 Below it log W, a sum of E/T, has no longer the accuracy that is promised.
 """
-TRAJECTORIES_ACCEPTANCE = (0.4, 0.5, 0.7)
-"""Acceptance that none, one and more determinants for the trajectories are to reach.
+TRAJECTORIES_ACCEPTANCE = (0.5, 0.7)
+"""Acceptance that none, and some, determinants for the trajectories are to reach.
 
-Another model screens their proposals. About the ratio of what a proposal costs with so many of them
-and with one more; couplings alone, which cost next to nothing, could do with less, but chains that
-stand still for long have errors of which little is known.
+Another model screens their proposals. A proposal with fewer determinants is cheaper by more than
+that, but where many are rejected, it is those of the slow modes.
 """
 
 
