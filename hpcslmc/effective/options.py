@@ -183,7 +183,7 @@ class DeterminantOptions(Options):
 
     @property
     def described(self) -> str:
-        """Which determinants, and how many shells if that is given."""
+        """The determinants, and the number of shells if that is given."""
         *_, most = self.numbers
         wanted = " or ".join(f"{acceptance:g}" for acceptance in self.acceptances)
         asked = f"at most {most}, for an acceptance of {wanted}"

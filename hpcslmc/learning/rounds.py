@@ -36,12 +36,13 @@ def _cost_of(move: Move) -> float | None:
     In units of an exact test; None where its model does not know. Of a level whose cheaper models
     do not, their moves count as much as its test.
     """
-    if isinstance(move, HMC):
-        costs = _costs(move.density)
-        return None if costs is None else move.steps * costs.with_forces
-    costs = _costs(move.weight) if isinstance(move, SLMC) else None
-    if costs is None or not isinstance(move, SLMC):
+    if not isinstance(move, HMC | SLMC):
         return None
+    costs = _costs(move.density if isinstance(move, HMC) else move.weight)
+    if costs is None:
+        return None
+    if isinstance(move, HMC):
+        return move.steps * costs.with_forces
     inner = _cost_of(move.inner)
     if inner is None:
         return 2.0 * costs.alone
@@ -218,7 +219,7 @@ class SelfLearning:
         for trainer, fits in zip(self.trainers, fit_linear, strict=True):
             trainer.start_round(fits or trainer.is_linear)
             if isinstance(trainer.model, ForceFitted):
-                which = f"level {self.trainers.index(trainer) + 1}: " if self.trainers[1:] else ""
+                which = f"level {self.trainers.index(trainer)}: " if self.trainers[1:] else ""
                 self.remarks.append(which + trainer.model.chosen_in_words)
 
     def _train(self) -> None:
@@ -330,7 +331,7 @@ class SelfLearning:
 
     @property
     def _inner_kind(self) -> str:
-        """What is made between two exact tests."""
+        """Name of the moves between two exact tests."""
         return "trajectories" if isinstance(self.slmc.inner, HMC) else "screened proposals"
 
     def start_from(self, models: Sequence[EffectiveModel]) -> None:

@@ -5,7 +5,6 @@ import pytest
 import torch
 from small_jobs import make_job
 
-from hpcslmc.autocorrelation import autocorrelation_time
 from hpcslmc.cli.headline import physics
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
@@ -212,14 +211,3 @@ def test_the_cost_of_a_move_is_that_of_all_levels_below():
     cost = many.relative_costs.alone + screened.inner_moves * trajectory
     assert any(f"each at {cost:.2g} of the cost" in remark for remark in learning.remarks)
     assert screened.inner_moves == max(1, min(64, round(many.relative_costs.alone / trajectory)))
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
-def test_the_autocorrelation_time_of_a_known_process(rho):
-    generator = np.random.default_rng(3)
-    series = [generator.standard_normal(500)]
-    for _ in range(400):
-        noise = generator.standard_normal(500)
-        series.append(rho * series[-1] + np.sqrt(1.0 - rho**2) * noise)
-    expected = 0.5 * (1.0 + rho) / (1.0 - rho)
-    assert autocorrelation_time(np.stack(series, 1)) == pytest.approx(expected, rel=0.1)

@@ -14,7 +14,12 @@ from hpcslmc.analysis.statistics import (
     jackknife,
     largest,
 )
-from hpcslmc.autocorrelation import autocovariance, mean_variance, valid_draws
+from hpcslmc.autocorrelation import (
+    autocorrelation_time,
+    autocovariance,
+    mean_variance,
+    valid_draws,
+)
 from hpcslmc.measure.derived import StaggeredCorrelationLength
 from hpcslmc.measure.registry import (
     DERIVED,
@@ -364,3 +369,14 @@ def test_values_in_known_states():
     assert values["correlation_length_staggered"].value(
         {"m2_staggered": at, "m2_next_staggered": beside}
     ) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_the_autocorrelation_time_of_a_known_process(rho):
+    generator = np.random.default_rng(3)
+    series = [generator.standard_normal(500)]
+    for _ in range(400):
+        noise = generator.standard_normal(500)
+        series.append(rho * series[-1] + np.sqrt(1.0 - rho**2) * noise)
+    expected = 0.5 * (1.0 + rho) / (1.0 - rho)
+    assert autocorrelation_time(np.stack(series, 1)) == pytest.approx(expected, rel=0.1)

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from timing import medians
@@ -33,6 +32,7 @@ from timing import medians
 from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.job.load import make_job
 from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.physics.field import structure_factor
 from hpcslmc.simulation.build import required
 from hpcslmc.simulation.simulation import Simulation
 
@@ -61,15 +61,10 @@ def job_of(point: dict) -> dict:
     }
 
 
-def power(spins: torch.Tensor, length: int) -> np.ndarray:
-    """N |m_q|^2 at all momenta, (chains, sites), of spins (chains, sites, 3)."""
-    waves = torch.fft.fft2(spins.unflatten(1, (length, length)), dim=(1, 2))
-    return (waves.abs().square().sum(-1) / length**2).flatten(1).numpy()
-
-
 def measure(point: dict) -> dict:
     """Run a point's job to its end, and work out what the table shows."""
     simulation = Simulation(make_job(job_of(point)))
+    shape = (point["length"],) * 2
     powers: list[np.ndarray] = []
     seconds = {"before": 0.0, "sampling": 0.0}
     began = time.process_time()
@@ -79,7 +74,8 @@ def measure(point: dict) -> dict:
         sampling = simulation.phase.name == "sample" and simulation.phase.done > 0
         seconds["sampling" if sampling else "before"] += time.process_time() - began
         if sampling:
-            powers.append(power(simulation.rungs[0].chains.spins, point["length"]))
+            spins = simulation.rungs[0].chains.spins
+            powers.append(structure_factor(spins, shape).flatten(1).numpy())
         began = time.process_time()
 
     simulation.run(note)
