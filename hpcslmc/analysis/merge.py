@@ -121,7 +121,10 @@ def _joined_profile(profiles: list[ProfileResult]) -> ProfileResult:
 
 
 def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
-    """Join the learning of several runs in one table, with a column ``run`` counted from 1."""
+    """Join the learning of several runs in one table, with a column ``run`` counted from 1.
+
+    Of the columns that all have.
+    """
     tables, number = [], 1
     for run in runs:
         if table := getattr(run, which):
@@ -131,7 +134,11 @@ def _histories(runs: list[Results], which: str) -> dict[str, np.ndarray]:
             )
         number += 1 + len(run.others)
     return (
-        {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
+        {
+            column: np.concatenate([table[column] for table in tables])
+            for column in tables[0]
+            if all(column in table for table in tables)
+        }
         if tables
         else {}
     )

@@ -48,6 +48,7 @@ LEARNING = {
     "acceptance_error": ("its standard error", "1"),
     "predicted_erfc": ("acceptance predicted by erfc(s/2)", "1"),
     "predicted_exp": ("acceptance predicted by exp(-s)", "1"),
+    "tests": ("exact tests that an independent sample is expected to take", "1"),
 }
 EXCHANGE = {
     "acceptance": ("accepted share of the swaps with the next temperature", ("pair",)),

@@ -18,6 +18,8 @@ from hpcslmc.weight.nodes import model_nodes
 
 FORCES_COST = 2.9
 """Cost of a determinant with its forces in units of a determinant, to leading order."""
+SINGLE_COST = 0.45
+"""Cost of single precision in units of double precision. Measured at 8x8 to 32x32."""
 PAIRS_COST = 40.0
 """Work of a step beside its determinants, in units of one over the number of sites.
 
@@ -61,7 +63,10 @@ class Determinants(ForceFitted):
     Notes
     -----
     A determinant takes 1/K of the time of an exact evaluation by block elimination, with and
-    without forces.
+    without forces; in single precision half of that. The determinants are functions of the rounded
+    spins then, off by about 1e-5. Spins that differ by rounding in double precision are mostly the
+    same to them, so that trajectories are as reversible as in double precision. Coefficients are
+    fitted in double precision.
     """
 
     Options = DeterminantOptions
@@ -75,7 +80,8 @@ class Determinants(ForceFitted):
         options = DeterminantOptions.of(architecture.settings)
         shells = len(architecture.shells)
         super().__init__(lattice, architecture, len(options.candidates) + shells)
-        self.options = options
+        self.options, self.single = options, options.precision == "single"
+        self.tries = options.tries
         self.couplings.requires_grad_(False)
         self.register_buffer("guiding", torch.zeros(shells, dtype=torch.float64))
         self.frequencies = np.array(options.candidates) * math.pi / architecture.electrons.beta
@@ -84,17 +90,18 @@ class Determinants(ForceFitted):
         waves = shell_waves(lattice.shape, tuple(architecture.shells))
         self.register_buffer("_waves", torch.as_tensor(waves), persistent=False)
         self._lattice = lattice
-        self._elimination: Elimination | None = None
+        self._eliminations: dict[torch.dtype, Elimination] = {}
         self._chosen: tuple[int, np.ndarray, np.ndarray] | None = None
 
-    @property
-    def elimination(self) -> Elimination:
+    def elimination(self, single: bool = False) -> Elimination:
         """Determinants and inverses of the electrons' matrix, on the parameters' device."""
-        device = self.couplings.device
-        if self._elimination is None or self._elimination.hamiltonian.device != device:
+        device, dtype = self.couplings.device, torch.complex64 if single else torch.complex128
+        made = self._eliminations.get(dtype)
+        if made is None or made.hamiltonian.device != device:
             ensemble = self.architecture.physics.ensemble(self._lattice, device)
-            self._elimination = Elimination(ensemble.hamiltonian, ensemble.mu, self.group)
-        return self._elimination
+            made = Elimination(ensemble.hamiltonian, ensemble.mu, self.group, dtype)
+            self._eliminations[dtype] = made
+        return made
 
     @property
     def chosen(self) -> tuple[np.ndarray, np.ndarray]:
@@ -111,16 +118,16 @@ class Determinants(ForceFitted):
 
         Log-determinants at all frequencies, chosen or not, then sums over pairs by shell.
         """
-        log_dets = self.elimination.log_dets(spins, self.frequencies)
+        log_dets = self.elimination().log_dets(spins, self.frequencies)
         return torch.cat((2.0 * log_dets, self._pair_sums(spins)), 1)
 
     def correlation_forces(self, spins: Tensor) -> Tensor:
         """Return the gradients of all correlations, (chains, couplings, sites, 3)."""
-        one = np.ones(1)
+        one, elimination = np.ones(1), self.elimination()
         forces = []
         for frequency in np.split(self.frequencies, len(self.frequencies)):
-            found = self.elimination.inverses(spins, frequency, one / frequency, one)
-            forces.append(self.elimination.forces(found.blocks, -2.0))
+            found = elimination.inverses(spins, frequency, one / frequency, one)
+            forces.append(elimination.forces(found.blocks, -2.0))
         return torch.cat((torch.stack(forces, 1), self._pair_forces(spins)), 1)
 
     @property
@@ -162,9 +169,10 @@ class Determinants(ForceFitted):
     @property
     def relative_costs(self) -> Costs | None:
         """Costs of evaluations in units of an exact test by block elimination."""
-        count, own = self._exact_count, len(self.chosen[0])
+        count, own = self._exact_count, float(len(self.chosen[0]))
         if not count:
             return None
+        own *= SINGLE_COST if self.single else 1.0
         pairs, unit = PAIRS_COST / self.sites, 1.0 / (count + ENERGY_COUNT)
         return Costs((own + pairs / FORCES_COST) * unit, (FORCES_COST * own + pairs) * unit)
 
@@ -189,21 +197,23 @@ class Determinants(ForceFitted):
     @torch.no_grad()
     def _without_forces(self, spins: Tensor) -> Evaluation:
         frequencies, coefficients = self.chosen
+        elimination = self.elimination(self.single)
         log_weight = self._of_pairs(spins)
         if len(frequencies):
-            log_dets = self.elimination.log_dets(spins, frequencies)
-            log_weight += 2.0 * log_dets @ self.elimination.on_device(coefficients)
+            log_dets = elimination.log_dets(spins, frequencies)
+            log_weight += 2.0 * log_dets @ elimination.on_device(coefficients)
         return Evaluation(log_weight)
 
     @torch.no_grad()
     def _with_forces(self, spins: Tensor) -> Evaluation:
         frequencies, coefficients = self.chosen
+        elimination = self.elimination(self.single)
         log_weight, forces = self._of_pairs(spins), self._field(spins, self._pair_couplings)
         if len(frequencies):
             of_blocks = coefficients / frequencies
-            found = self.elimination.inverses(spins, frequencies, of_blocks, coefficients)
-            log_weight += 2.0 * found.log_dets @ self.elimination.on_device(coefficients)
-            forces += self.elimination.forces(found.blocks, -2.0)
+            found = elimination.inverses(spins, frequencies, of_blocks, coefficients)
+            log_weight += 2.0 * found.log_dets @ elimination.on_device(coefficients)
+            forces += elimination.forces(found.blocks, -2.0)
         return Evaluation(log_weight, forces)
 
     @torch.no_grad()

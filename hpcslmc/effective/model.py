@@ -157,10 +157,13 @@ class ForceFitted(EffectiveModel):
 
     Attributes
     ----------
+    tries : bool
+        Whether selections of more terms are tried, as long as independent samples cost less.
     guiding : (cheap terms,) buffer
         Couplings of the cheap terms alone that come closest to the exact forces, for ``guide``.
     """
 
+    tries: bool = False
     guiding: Tensor
 
     @abstractmethod

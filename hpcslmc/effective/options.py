@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Strict, Tag
 
@@ -156,6 +156,17 @@ class DeterminantOptions(Options):
     Or a list: of none of them, of one, ...
     """
 
+    tries: bool = False
+    """Whether every further round of learning tries more determinants, as long as that pays.
+
+    It pays if an independent sample is expected to cost less.
+    """
+    precision: Literal["double", "single"] = "double"
+    """Of the determinants and their forces: single takes half the time, and keeps six digits.
+
+    It serves a model whose proposals another one screens.
+    """
+
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
         count = self.shells or min(MOST_SHELLS, len(lattice.shells))
         return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
@@ -192,6 +203,8 @@ class DeterminantOptions(Options):
         words = [f"at {where} pi T" if self.frequencies else number]
         if self.shells is not None:
             words.append(_said("shells", self.shells))
+        if self.precision != "double":
+            words.append(f"{self.precision} precision")
         return ", ".join(words)
 
 

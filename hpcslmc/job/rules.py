@@ -22,11 +22,13 @@ COLDEST = 1e-8
 
 Below it log W, a sum of E/T, has no longer the accuracy that is promised.
 """
-TRAJECTORIES_ACCEPTANCE = (0.5, 0.7)
-"""Acceptance that none, and some, determinants for the trajectories are to reach.
+COLDEST_SINGLE = 1e-3
+"""Lowest temperature in units of the largest energy for trajectories in single precision."""
+TRAJECTORIES_ACCEPTANCE = (0.1, 0.4)
+"""Acceptance that none, and some, determinants for the trajectories are to reach to be tried.
 
-Another model screens their proposals. A proposal with fewer determinants is cheaper by more than
-that, but where many are rejected, it is those of the slow modes.
+Another model screens their proposals. Fewer determinants are cheaper, but where many proposals are
+rejected, it is those of the slow modes: what a sample costs then has to be measured.
 """
 
 
@@ -172,16 +174,27 @@ def with_options(job: Job, effective: EffectiveSection) -> EffectiveSection:
 def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
     """Choose the levels of a job that says nothing of its effective model.
 
-    Two determinant models: trajectories take few determinants, as each of their steps evaluates
-    them with forces, and a model with as many as a good acceptance of the exact test needs, which
-    is evaluated once, screens their proposals.
+    Two determinant models: trajectories take few determinants in single precision, as each of their
+    steps evaluates them with forces, and a model with as many as a good acceptance of the exact
+    test needs, which is evaluated once, screens their proposals.
     """
     section = job.levels[0]
     silent = section == EffectiveSection() and not isinstance(job.effective, tuple)
     if not silent or automatic_model(job) != "determinants":
         return job.levels
-    first = {"model": "determinants", "acceptance": TRAJECTORIES_ACCEPTANCE}
+    single = min(job.ensemble.temperatures) >= COLDEST_SINGLE * _largest_energy(job)
+    first = {
+        "model": "determinants",
+        "acceptance": TRAJECTORIES_ACCEPTANCE,
+        "tries": True,
+        "precision": "single" if single else "double",
+    }
     return EffectiveSection.model_validate(first), EffectiveSection(model="determinants")
+
+
+def _largest_energy(job: Job) -> float:
+    """Bound the electrons' energies, measured from the chemical potential."""
+    return spectral_bound(job.hamiltonian.t, job.hamiltonian.J) + abs(job.hamiltonian.mu)
 
 
 def automatic_model(job: Job) -> str:
@@ -318,7 +331,7 @@ def check_validation(job: Job) -> None:
 
 def check_temperature(job: Job) -> None:
     """Check that double precision resolves the lowest temperature."""
-    largest = spectral_bound(job.hamiltonian.t, job.hamiltonian.J) + abs(job.hamiltonian.mu)
+    largest = _largest_energy(job)
     if not min(job.ensemble.temperatures) >= COLDEST * largest:
         raise UserError(
             f"[ensemble] temperature = {min(job.ensemble.temperatures):g} is too low for electrons "

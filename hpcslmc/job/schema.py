@@ -148,8 +148,9 @@ class ThermalisationSection(Section):
     """Moves of every chain before anything is kept.
 
     Exact ones before anything is learned. Of models that are fitted to forces, at a single
-    temperature and chemical potential, the first 10 are; the rest are proposals of the model, whose
-    acceptance they measure. More where a filling, or the spacing of a ladder, takes them.
+    temperature and chemical potential, the first 10 are; the rest are those of proposals of the
+    model, whose acceptance is measured meanwhile. More where a filling, or the spacing of a ladder,
+    takes them.
     """
 
 

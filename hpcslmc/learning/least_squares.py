@@ -1,5 +1,6 @@
 """Least squares of linear effective models on exact forces, and the choice of their terms."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ class Selection:
         Zero for terms that are not taken.
     mse : float
         Mean squared error of log W on the configurations for validation, its mean removed.
+    number : int
+        Which of the model's ``selections`` it is.
     """
 
     couplings: np.ndarray
     mse: float
+    number: int
 
     @property
     def acceptance(self) -> float:
@@ -56,6 +60,7 @@ def fit_to_forces(
     training: Iterable[tuple[ForceFitted, Configurations]],
     validation: Configurations,
     world: World,
+    least: int = 0,
 ) -> Selection:
     r"""Fit the couplings K of a linear model, and choose its terms. Collective.
 
@@ -64,7 +69,8 @@ def fit_to_forces(
 
     One configuration gives 2 sites numbers, so few are enough. Each selection of terms is fitted,
     and judged by its error of log W in other chains; the first is taken that predicts the
-    acceptance that the model wants, selections of few terms before those of many, or else the best.
+    acceptance that the model wants, selections of few terms before those of many, or else the best
+    from number ``least`` on.
 
     Parameters
     ----------
@@ -89,8 +95,9 @@ def fit_to_forces(
     triangle = _triangle(training, len(model.couplings), world)
     covariance = _covariance(model, validation, world)
     best: Selection | None = None
-    for number, wanted in zip(model.selections, model.wanted_acceptances, strict=True):
-        found = [_fitted(triangle, covariance, chosen) for chosen in number]
+    pairs = zip(model.selections, model.wanted_acceptances, strict=True)
+    for number, (selections, wanted) in itertools.islice(enumerate(pairs), least, None):
+        found = [_fitted(triangle, covariance, chosen, number) for chosen in selections]
         better = min(found, key=lambda selection: selection.mse)
         if best is None or better.mse < best.mse:
             best = better
@@ -139,12 +146,14 @@ def _covariance(model: ForceFitted, configurations: Configurations, world: World
     return world.sum(centred.T @ centred) / total[-1]
 
 
-def _fitted(triangle: np.ndarray, covariance: np.ndarray, chosen: np.ndarray) -> Selection:
+def _fitted(
+    triangle: np.ndarray, covariance: np.ndarray, chosen: np.ndarray, number: int
+) -> Selection:
     """Return the best couplings of some terms, and their error."""
     couplings = np.zeros(triangle.shape[1] - 1)
     couplings[chosen] = _solution(triangle, chosen)
     error = np.append(couplings, -1.0)
-    return Selection(couplings, max(float(error @ covariance @ error), 0.0))
+    return Selection(couplings, max(float(error @ covariance @ error), 0.0), number)
 
 
 def _solution(triangle: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -50,6 +50,27 @@ def _cost_of(move: Move) -> float | None:
     return costs.alone + move.inner_moves * inner
 
 
+def without_streams(state: dict) -> dict:
+    """Return what was found for a move, of its state: all but random numbers."""
+    return {
+        key: without_streams(value) if isinstance(value, dict) else value
+        for key, value in state.items()
+        if key != "stream"
+    }
+
+
+def _with_streams_of(state: dict, found: dict) -> dict:
+    """Return what was found for a move before, with the random numbers of its present state."""
+    return {
+        key: value
+        if key == "stream"
+        else _with_streams_of(value, found[key])
+        if isinstance(value, dict)
+        else found[key]
+        for key, value in state.items()
+    }
+
+
 class SelfLearning:
     """Learning of the effective model while the chains keep sampling the exact weight.
 
@@ -58,7 +79,9 @@ class SelfLearning:
     whose proposals, accepted or not, join the data and whose acceptance is measured). All data
     stay, so every round replays those before. A round whose acceptance does not exceed the best so
     far by more than two standard errors of it is the last, and so is one after which the budget of
-    exact evaluations is spent; the parameters of the best round are kept.
+    exact evaluations is spent; the parameters of the best round are kept. Models that are fitted to
+    forces take one round; or, where the cheapest one tries, each round gives it more terms, as long
+    as independent samples are expected to cost less.
 
     Parameters
     ----------
@@ -77,8 +100,8 @@ class SelfLearning:
     balances : bool
         Whether the number of inner moves between two exact tests is to be found.
     settling : int
-        Steps of a round, if the job names no number and all models are fitted to forces, in which
-        the chains go on to thermalise; all the same some measure the acceptance.
+        Moves of a round, if the job names no number and all models are fitted to forces, in which
+        the chains go on to thermalise; all the same some steps measure the acceptance.
     fit_linear : list of bool
         Whether each model's couplings start from least squares, not from what it came with.
     start_remarks : list of str
@@ -92,7 +115,8 @@ class SelfLearning:
         Learning curve: round, step, loss, validation MSE of log W, MSE per site.
     history : list of dict
         One entry a round: acceptance measured with its standard error, and predicted by the
-        validation MSE.
+        validation MSE; exact tests that an independent sample is expected to take, where they were
+        worked out to compare rounds.
     evaluations : int
         Exact evaluations of one chain so far.
     remarks : list of str
@@ -130,6 +154,7 @@ class SelfLearning:
         self._accepted: list[float] = []
         self._inner_accepted: list[float] = []
         self._best: dict = {}
+        self._least = 0  # of the cheapest model's selections, where the next round starts
 
     @property
     def finished(self) -> bool:
@@ -160,6 +185,13 @@ class SelfLearning:
         """True if all models are fitted to the forces of the first data, once for all."""
         return all(isinstance(model, ForceFitted) for model in self.models)
 
+    @property
+    def tries(self) -> bool:
+        """True if each round gives the cheapest model more terms, as long as that pays."""
+        first = self.models[0]
+        wanted = isinstance(first, ForceFitted) and first.tries and self._fitted_to_forces
+        return wanted and self.balances and self.model.relative_costs is not None
+
     def longest(self, stage: str) -> int:
         """Configurations of each chain in a stage, unless the budget is spent first."""
         if self.settings.configurations is not None:
@@ -175,6 +207,9 @@ class SelfLearning:
     def _stage_length(self) -> int:
         """Configurations that this stage collects."""
         longest = self.longest(self.stage)
+        if self.stage == "collect" and self.settings.configurations is None and self.settling:
+            # each proposal takes the place of as many moves as it makes
+            longest = max(MEASURED_PROPOSALS, -(-self.settling // self.slmc.inner_moves))
         if self.budget is None:
             return longest
         before = 0 if self.stage == "explore" else self.evaluations - len(self._accepted)
@@ -216,11 +251,20 @@ class SelfLearning:
         """Start to train all models; some of those with gradient steps by least squares first."""
         self.stage = "train"
         self.round += 1
+        if self._least:
+            self.slmc.inner.follow(self.exact)
         for trainer, fits in zip(self.trainers, fit_linear, strict=True):
-            trainer.start_round(fits or trainer.is_linear)
+            least = self._least if trainer is self.trainers[0] else 0
+            trainer.start_round(fits or trainer.is_linear, least)
             if isinstance(trainer.model, ForceFitted):
                 which = f"level {self.trainers.index(trainer)}: " if self.trainers[1:] else ""
-                self.remarks.append(which + trainer.model.chosen_in_words)
+                self._remark(which + trainer.model.chosen_in_words)
+        if self.tries:
+            self._least = self.trainers[0].selected + 1
+
+    def _remark(self, words: str) -> None:
+        """Tell the user something, of the round if there are several."""
+        self.remarks.append(f"round {self.round}: {words}" if self.tries else words)
 
     def _train(self) -> None:
         trainer = self._in_training
@@ -235,10 +279,15 @@ class SelfLearning:
             self.stage = "collect"
             self._start_balance()
 
+    @property
+    def _collects_forces(self) -> bool:
+        """True if the forces of proposals are learned from, here or in other runs."""
+        settings = self.settings
+        further = settings.keep_data or not self._fitted_to_forces
+        return settings.rounds > 0 and settings.force_weight > 0.0 and further
+
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
-        step = self.slmc.move(
-            spins, evaluation, forces=self.settings.rounds > 0 and self.settings.force_weight > 0.0
-        )
+        step = self.slmc.move(spins, evaluation, forces=self._collects_forces)
         self.data.add(step.proposal, step.proposal_evaluation)
         self.evaluations += 1
         columns = (step.acceptance[:, None], step.inner_acceptance[:, None], step.tuning)
@@ -269,28 +318,55 @@ class SelfLearning:
                 "acceptance_error": error,
                 "predicted_erfc": math.erfc(math.sqrt(mse) / 2.0),
                 "predicted_exp": math.exp(-math.sqrt(mse)),
+                "tests": math.nan,
             }
         )
         passed, steps = float(np.mean(self._inner_accepted)), len(self._accepted)
         self._accepted, self._inner_accepted = [], []
         # keep the best parameters so far
-        previous = self._best.get("acceptance", -math.inf)
-        if acceptance > previous:
+        previous = self._best.get("score", -math.inf)
+        tries = self.tries
+        spent = self._finish_balance(passed, steps) if tries else None
+        score = acceptance
+        if spent is not None:
+            score, self.history[-1]["tests"] = -spent, spent
+        if score > previous:
             parameters = {
                 str(level): {name: value.clone() for name, value in model.state_dict().items()}
                 for level, model in enumerate(self.models)
             }
-            self._best = {"acceptance": acceptance, "parameters": parameters}
-        # end when rounds or budget are spent, or acceptance has stopped rising
-        spent = self.budget is not None and self.evaluations >= self.budget
-        risen = acceptance >= previous + 2.0 * error
-        if self.round >= self.settings.rounds or spent or self._fitted_to_forces or not risen:
-            self.stage = "finished"
-            for level, model in enumerate(self.models):
-                model.load_state_dict(self._best["parameters"][str(level)])
-            self._finish_balance(passed, steps)
-        else:
+            moves = without_streams(self.slmc.state_dict())
+            self._best = {"score": score, "parameters": parameters, "moves": moves}
+            self._best["round"] = self.round
+        # end when rounds or budget are spent, or the score has stopped rising
+        over = self.budget is not None and self.evaluations >= self.budget
+        risen = score >= previous + (2.0 * error if spent is None else 0.0)
+        if tries:
+            over = over or self._least == self.trainers[0].selections
+        once = self._fitted_to_forces and not tries
+        if not (self.round >= self.settings.rounds or over or once or not risen):
             self._start_round([False] * len(self.trainers))
+            return
+        self.stage = "finished"
+        for level, model in enumerate(self.models):
+            model.load_state_dict(self._best["parameters"][str(level)])
+        if tries:
+            found = _with_streams_of(self.slmc.state_dict(), self._best["moves"])
+            self.slmc.load_state_dict(found)
+            self._tell_of_best()
+        else:
+            self._finish_balance(passed, steps)
+
+    def _tell_of_best(self) -> None:
+        """Keep the remarks on the best round, and say why it is."""
+        best = self._best["round"]
+        spent = ", ".join(f"{row['tests']:.2g}" for row in self.history)
+        kept = [words for words in self.remarks if words.startswith(f"round {best}: ")]
+        self.remarks = [
+            *self._start_remarks,
+            *kept,
+            f"round {best} is kept: an independent sample was expected to take {spent} tests",
+        ]
 
     def _start_balance(self) -> None:
         """Choose the number of inner moves between two exact tests by their cost, if it is known.
@@ -301,20 +377,22 @@ class SelfLearning:
         if cost is not None:
             self.slmc.balance(cost)
 
-    def _finish_balance(self, passed: float, steps: int) -> None:
+    def _finish_balance(self, passed: float, steps: int) -> float | None:
         """Choose the numbers once for all, by the autocorrelation of so many steps too. Collective.
 
-        ``passed`` is the acceptance of inner moves.
+        ``passed`` is the acceptance of inner moves. Returns what an independent sample is expected
+        to take, in units of an exact test, if costs are known.
         """
         cost = _cost_of(self.slmc.inner) if self.balances else None
         if cost is None:
-            return
+            return None
         spent = self.slmc.balance(cost, self._autocorrelation_time(steps))
-        self.remarks.append(
+        self._remark(
             f"{self._inner_kind} between exact tests: {self.slmc.inner_moves}, each at {cost:.2g} "
             f"of the cost of a test and accepted with {passed:.2f}; an independent sample is "
             f"expected to take {spent:.2g} tests"
         )
+        return spent
 
     def _autocorrelation_time(self, steps: int) -> float:
         """Integrated autocorrelation time of the last proposals, the larger of two. Collective.
@@ -352,6 +430,7 @@ class SelfLearning:
             "accepted": self._accepted,
             "inner_accepted": self._inner_accepted,
             "best": self._best,
+            "least": self._least,
             "trainers": {
                 str(level): {} if self.finished else trainer.state_dict()
                 for level, trainer in enumerate(self.trainers)
@@ -363,7 +442,7 @@ class SelfLearning:
         self.curve, self.history = state["curve"], state["history"]
         self.evaluations, self.remarks = state["evaluations"], state["remarks"]
         self._accepted, self._best = state["accepted"], state["best"]
-        self._inner_accepted = state["inner_accepted"]
+        self._inner_accepted, self._least = state["inner_accepted"], state["least"]
         if not self.finished:
             for level, trainer in enumerate(self.trainers):
                 trainer.load_state_dict(state["trainers"][str(level)])

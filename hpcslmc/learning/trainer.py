@@ -121,6 +121,8 @@ class Trainer:
         Of this round: step, loss, validation MSE of log W, MSE per site.
     remarks : list of str
         What the user should know about this round.
+    selected : int
+        Which of the model's selections of terms the last fit chose.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Trainer:
         self.model, self.data, self.world, self.stream = model, data, world, stream
         self.settings = settings
         self.draws_per_batch = max(1, settings.batch_size // data.train_chains_total)
-        self.step, self.loss, self.mse = 0, math.nan, math.inf
+        self.step, self.loss, self.mse, self.selected = 0, math.nan, math.inf, 0
         self.curve: list[dict] = []
         self.remarks: list[str] = []
         self._optimiser: SOAP | None = None
@@ -151,18 +153,23 @@ class Trainer:
         """True if least squares are all there is to learn: no parameter takes gradient steps."""
         return not self.parameters
 
+    @property
+    def selections(self) -> int:
+        """Number of selections that there are for the model's terms, 0 for a model without."""
+        return len(self.model.selections) if isinstance(self.model, ForceFitted) else 0
+
     def _fresh_optimiser(self) -> SOAP | None:
         """Return an optimiser of the parameters, None where there are none to optimise."""
         return SOAP(self.parameters, lr=self.settings.rate) if self.parameters else None
 
-    def fit_linear(self) -> None:
+    def fit_linear(self, least: int = 0) -> None:
         """Fit the couplings of the linear readout by least squares. Collective.
 
         The target is what the rest of the model leaves of log W; or exact forces, where the model
-        is one that they are enough for.
+        is one that they are enough for. ``least`` is the first of its selections then.
         """
         if isinstance(self.model, ForceFitted):
-            self._fit_to_forces(self.model)
+            self._fit_to_forces(self.model, least)
             return
         with torch.no_grad():
             self.model.couplings.zero_()
@@ -179,7 +186,7 @@ class Trainer:
             self.model.couplings.copy_(torch.as_tensor(solution))
             self.model.constant += (mean[-1] - mean[:-1] @ solution) / self.model.sites
 
-    def _fit_to_forces(self, model: ForceFitted) -> None:
+    def _fit_to_forces(self, model: ForceFitted, least: int) -> None:
         """Fit the couplings to exact forces of few configurations, and choose the terms."""
         own = self.data.spread(self.data.train_chains, self.fitted_draws)
         training = [(model, own)]
@@ -187,7 +194,7 @@ class Trainer:
             rows = self._sample_of(replay, fitted_configurations(other.sites))
             training.append((cast(ForceFitted, other), rows))
         validation = self.data.spread(self.data.validation_chains, len(self.data))
-        fit_to_forces(model, training, validation, self.world)
+        self.selected = fit_to_forces(model, training, validation, self.world, least).number
 
     @property
     def fitted_draws(self) -> int:
@@ -221,14 +228,14 @@ class Trainer:
         rows = np.linspace(0, len(replay) - 1, min(len(replay), most), dtype=np.int64)
         return replay.read(rows[self.world.rank :: self.world.size], self.data.stacked()[1].device)
 
-    def start_round(self, fit_linear: bool = False) -> None:
+    def start_round(self, fit_linear: bool = False, least: int = 0) -> None:
         """Start a round: fresh optimiser and schedule over all data so far. Collective.
 
-        With ``fit_linear`` the couplings are set by least squares first.
+        With ``fit_linear`` the couplings are set by least squares first, as ``fit_linear`` does.
         """
         self._optimiser = self._fresh_optimiser()
         if fit_linear:
-            self.fit_linear()
+            self.fit_linear(least)
         self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = (
             0,
             math.nan,

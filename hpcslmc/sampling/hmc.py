@@ -172,12 +172,18 @@ class HMC:
         guide: Callable[[Tensor], Tensor] | None = None,
         shortest: float = SHORT,
     ) -> None:
-        self.density, self.stream, self.guide, self.shortest = density, stream, guide, shortest
+        self.density, self.stream, self.shortest = density, stream, shortest
+        self._guide, self._first_step = guide, step_size
         self.finds_length = length is None
         self.length = max(step_size, shortest) if length is None else length
         self.step_size = step_size
         self.tunings = 0
         self.misguided = False
+
+    @property
+    def guide(self) -> Callable[[Tensor], Tensor] | None:
+        """The guide, unless there is none or it was given up."""
+        return None if self.misguided else self._guide
 
     @property
     def steps(self) -> int:
@@ -291,7 +297,7 @@ class HMC:
         """
         mean = Tuning(*means)
         if self.guide and mean.unguided > MISGUIDED * mean.forces:
-            self.guide, self.misguided, self.tunings = None, True, 0
+            self.misguided, self.tunings = True, 0
             self.step_size = min(self.step_size, CAUTIOUS)
         self.tunings += 1
         gain = 2.0 / (10.0 + self.tunings) ** 0.6
@@ -313,7 +319,8 @@ class HMC:
         self.length = min(max(self.length * math.exp(round(change, DIGITS)), self.shortest), LONG)
 
     def follow(self, other: Move) -> None:
-        """Start from the length of another move's trajectories, where it is to be found."""
+        """Start anew, from the length of another move's trajectories where it is to be found."""
+        self.step_size, self.tunings, self.misguided = self._first_step, 0, False
         if self.finds_length and isinstance(other, HMC):
             self.length = max(other.length, self.shortest)
 
@@ -345,7 +352,7 @@ class HMC:
         return {
             "length": (short, long),
             "step_size": steps,
-            "misguided": (False, self.guide is not None),
+            "misguided": (False, self._guide is not None),
         }
 
     def state_dict(self) -> dict:
@@ -363,6 +370,5 @@ class HMC:
             state["step_size"],
             state["tunings"],
         )
-        if state["misguided"]:
-            self.guide, self.misguided = None, True
+        self.misguided = state["misguided"]
         self.stream.load_state_dict(state["stream"])

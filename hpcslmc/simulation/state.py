@@ -6,6 +6,7 @@ looks at the arrays then. What passes restores without an error, and leads to no
 no state that is no number, and to no array beyond the job's own.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from hpcslmc.job.schema import EffectiveSection
-from hpcslmc.learning.rounds import STAGES, SelfLearning
+from hpcslmc.learning.rounds import STAGES, SelfLearning, without_streams
 from hpcslmc.learning.trainer import RECOVERIES, Trainer
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.sampling import SLMC, Move
@@ -77,6 +78,7 @@ ROUND = {
             "acceptance_error",
             "predicted_erfc",
             "predicted_exp",
+            "tests",
         ),
         measured,
     ),
@@ -302,11 +304,14 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
         "accepted": acceptances,
         "inner_accepted": acceptances,
         "best": {
-            "acceptance": real(0.0, 1.0 + ROUNDING),
+            "score": real(-math.inf, 1.0 + ROUNDING),
             "parameters": _parameters(learning),
+            "moves": without_streams(_step(learning.slmc, learning.balances)),
+            "round": whole(0, number),
         }
         if ended
         else {},
+        "least": whole(0, learning.trainers[0].selections if learning.tries else 0),
         "trainers": trainers,
     }
 

@@ -96,9 +96,10 @@ def test_one_rank_of_all_chooses_the_method(world, agree, monkeypatch):
     )
 
 
-def test_a_group_samples_the_determinant_model_as_one_rank_does(world, agree):
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_a_group_samples_the_determinant_model_as_one_rank_does(world, agree, precision):
     """In fits and in moves; a rank without chains that validate fits as the others."""
-    effective = {"model": "determinants", "shells": 3}
+    effective = {"model": "determinants", "shells": 3, "precision": precision}
     settings = {"effective": effective, "learning": {"configurations": 4}, "trajectory": 0.3}
     alone = run(make_job("blocks", **settings), World())
     for ranks_per_chain in (1, 2):

@@ -27,6 +27,8 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
     def guided(model) -> HMC:
         return HMC(model, stream("inner"), 1.5, 0.75, model.guide)
 
+    single = model("determinants")
+    single.single = True
     return {
         "hmc": HMC(weight, stream("hmc"), 1.5, 0.5),
         "hmc, guided": HMC(weight, stream("guided"), 1.5, 0.75, guide=model("messages").guide),
@@ -40,6 +42,12 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
         "slmc, messages, guided hmc": SLMC(weight, guided(model("messages")), stream("test"), 2),
         "slmc, determinants, hmc": SLMC(
             weight, HMC(model("determinants"), stream("inner"), 1.5, 0.5), stream("test"), 2
+        ),
+        "slmc, determinants in single precision, then in double": SLMC(
+            weight,
+            SLMC(model("determinants"), HMC(single, stream("inner"), 1.5, 0.5), stream("level"), 1),
+            stream("test"),
+            2,
         ),
         "slmc, three levels": SLMC(
             weight,

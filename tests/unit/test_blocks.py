@@ -15,7 +15,7 @@ from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import density_sum, elimination, make_weight
 from hpcslmc.weight.blocks import Blocks
-from hpcslmc.weight.ring import Ring, solve_ring
+from hpcslmc.weight.ring import Halves, Ring, solve_ring
 
 SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6), (7, 4), (8, 8)]
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
@@ -206,6 +206,20 @@ def test_ring_against_dense_inverse(rows):
     assert torch.allclose(log_det, torch.linalg.slogdet(ring.dense())[1], rtol=0, atol=1e-12)
     for name in ("diagonal", "right", "left"):
         assert torch.allclose(getattr(inverse, name), getattr(exact, name), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 16, 17, 34, 70])
+def test_inverses_by_halves_against_lapack(n):
+    generator = torch.Generator().manual_seed(n)
+    matrices = torch.randn(2, 3, n, n, dtype=torch.complex128, generator=generator)
+    matrices = torch.eye(n) + 1j * (matrices + matrices.mH)
+    found, right = Halves(matrices), matrices.mT
+    assert torch.allclose(found.inverse(), torch.linalg.inv(matrices), rtol=0, atol=1e-12)
+    assert torch.allclose(found.solve(right), torch.linalg.solve(matrices, right), atol=1e-11)
+    sign, log_det = torch.linalg.slogdet(matrices)
+    assert torch.allclose(found.log_det(), log_det, rtol=0, atol=1e-11)
+    whole = found.log_det(arguments=True)
+    assert torch.allclose(torch.exp(1j * whole.imag), sign, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("device", DEVICES)

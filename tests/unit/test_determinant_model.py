@@ -14,6 +14,7 @@ from hpcslmc.effective.options import CANDIDATES, DeterminantOptions
 from hpcslmc.learning.least_squares import fit_to_forces
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.field import tangential
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
@@ -169,9 +170,10 @@ def test_without_coupling_to_the_spins_nothing_is_learned_and_nothing_fails():
 def test_only_chosen_frequencies_are_worked_out(monkeypatch):
     model = make_effective("determinants", Lattice((4, 4)), 2, 0)
     asked = []
-    log_dets = model.elimination.log_dets
+    elimination = model.elimination()
+    log_dets = elimination.log_dets
     monkeypatch.setattr(
-        model.elimination,
+        elimination,
         "log_dets",
         lambda spins, frequencies: asked.append(len(frequencies)) or log_dets(spins, frequencies),
     )
@@ -183,6 +185,39 @@ def test_only_chosen_frequencies_are_worked_out(monkeypatch):
             model.evaluate(spins).log_weight, model.correlations(spins) @ model.couplings
         )
     assert asked == [1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("length", "J", "mu", "temperature"),
+    [(6, 1.0, 0.0, 0.05), (17, 8.0, -4.5, 0.05), (8, 4.0, -2.0, 0.02), (8, 1.0, 0.0, 0.0045)],
+)
+def test_single_precision_is_close_and_as_reversible(length, J, mu, temperature):
+    """A turned trajectory meets the same forces, and comes back to rounding in double precision."""
+    lattice, chains = Lattice((length, length)), torch.arange(3)
+    ensemble = Ensemble(Hamiltonian(lattice, 1.0, J), 1.0 / temperature, mu)
+    double, single = (
+        make(ensemble, frequencies=(1.2, 6.0), precision=precision)
+        for precision in ("double", "single")
+    )
+    for model in (double, single):
+        with torch.no_grad():
+            model.couplings[:2] = torch.tensor([1.5, 4.0])
+    spins = Stream(1, chains, "spins").directions(lattice.sites)
+    exact, close = (model.evaluate(spins, forces=True) for model in (double, single))
+    alone = single.evaluate(spins).log_weight
+    assert (close.log_weight - exact.log_weight).abs().max() < 2e-6 * lattice.sites
+    assert torch.allclose(alone, close.log_weight, rtol=0, atol=2e-6 * lattice.sites)
+    assert (close.forces - exact.forces).norm() < 1e-4 * exact.forces.norm()
+    assert not torch.equal(close.forces, exact.forces)
+    move = HMC(single, Stream(1, chains, "moves"), 1.0, 0.25)
+    time, there, evaluation = torch.full((3, 1, 1), 0.25), spins, close
+    start = momenta = tangential(Stream(1, chains, "momenta").normal(lattice.sites, 3), spins)
+    for turn in (1.0, -1.0):
+        momenta = turn * momenta
+        for _ in range(4):
+            there, momenta, evaluation, _ = move._step(there, momenta, evaluation, None, time)
+    assert (there - spins).abs().max() < 1e-12 and (momenta + start).abs().max() < 1e-12
+    assert (evaluation.log_weight - close.log_weight).abs().max() < 1e-9
 
 
 def test_the_guide_is_the_gradient_of_its_pairs():

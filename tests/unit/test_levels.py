@@ -130,7 +130,14 @@ def test_a_job_that_names_no_model_has_two_levels_of_determinants():
     assert [section.model for section in job.levels] == ["determinants", "determinants"]
     few, many = (section.options.acceptances for section in job.levels)
     assert list(few) == sorted(few) and few[-1] < many[0]
+    assert [section.options.tries for section in job.levels] == [True, False]
+    assert [section.options.precision for section in job.levels] == ["single", "double"]
     assert "determinants" in physics(job)
+
+
+def test_trajectories_are_in_double_precision_where_it_is_cold():
+    cold = checked(SILENT | {"ensemble": {"temperature": 0.004}})
+    assert [section.options.precision for section in cold.levels] == ["double", "double"]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +162,48 @@ def test_the_model_takes_over_thermalisation():
         simulation.advance()
         if stage in count:
             count[stage] += 1
-    assert count == {"thermalise": 10, "collect": 40}
+    assert count["thermalise"] == 10
+    assert 32 <= count["collect"] / len(learning.history) <= 40
     assert learning.history[0]["acceptance"] > 0.9
     assert all(model.couplings.any() for model in learning.models)
+
+
+def test_rounds_try_more_determinants_as_long_as_that_pays(tmp_path):
+    """And go on, and come back to the best, after a resume in the middle of a round."""
+    job = checked(SILENT)
+    whole = Simulation(job)
+    whole.run(lambda: whole.phase.name == "learn" and whole.rungs[0].learning.round == 2)
+    for _ in range(10):
+        whole.advance()
+    learning = whole.rungs[0].learning
+    assert learning.stage == "collect"
+    few = [len(learning.models[0].chosen[0])]
+    whole.save(tmp_path / "checkpoint.h5", {})
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
+    for simulation in (whole, resumed):
+        simulation.run(lambda simulation=simulation: simulation.phase.name == "sample")
+    tests = [row["tests"] for row in learning.history]
+    best = int(np.argmin(tests))
+    assert len(tests) >= 2 and np.isfinite(tests).all()
+    assert all(after < before for before, after in zip(tests[:-1], tests[1:-1], strict=False))
+    assert len(learning.models[0].chosen[0]) == few[0] + best - 1
+    words = remarks(whole)
+    assert any(f"round {best + 1} is kept" in remark for remark in words)
+    assert not any(f"round {k + 1}: " in r for r in words for k in range(len(tests)) if k != best)
+    expected = next(r for r in words if "an independent sample is expected" in r)
+    assert f"tests: {learning.slmc.inner_moves}, each" in expected
+    assert whole.rungs[0].learning.slmc.state_dict() == resumed.rungs[0].learning.slmc.state_dict()
+    assert remarks(resumed) == words
+    for simulation in (whole, resumed):
+        simulation.run()
+    assert np.array_equal(whole.rungs[0].bins.draws, resumed.rungs[0].bins.draws)
+
+
+def test_a_job_with_given_moves_tries_nothing():
+    levels = [{"model": "determinants", "tries": True}, DETERMINANTS]
+    simulation = Simulation(job_of(levels, moves=2))
+    simulation.run()
+    assert len(simulation.rungs[0].learning.history) == 1
 
 
 @pytest.mark.parametrize(
