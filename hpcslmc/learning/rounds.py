@@ -24,6 +24,9 @@ VALIDATED, MEASURED_PROPOSALS = 64, 32
 """...but for a model that is fitted to forces: of all chains that validate, and proposals that
 measure the acceptance and tune the moves."""
 
+ENOUGH = 0.9
+"""Accepted share of inner moves from which more terms of the cheapest model cannot pay."""
+
 
 def _costs(density: Density) -> Costs | None:
     """Return the costs of a model's evaluations, where they are known."""
@@ -81,7 +84,7 @@ class SelfLearning:
     far by more than two standard errors of it is the last, and so is one after which the budget of
     exact evaluations is spent; the parameters of the best round are kept. Models that are fitted to
     forces take one round; or, where the cheapest one tries, each round gives it more terms, as long
-    as independent samples are expected to cost less.
+    as independent samples are expected to cost less, and its proposals are not accepted anyway.
 
     Parameters
     ----------
@@ -342,7 +345,7 @@ class SelfLearning:
         over = self.budget is not None and self.evaluations >= self.budget
         risen = score >= previous + (2.0 * error if spent is None else 0.0)
         if tries:
-            over = over or self._least == self.trainers[0].selections
+            over = over or self._least == self.trainers[0].selections or passed >= ENOUGH
         once = self._fitted_to_forces and not tries
         if not (self.round >= self.settings.rounds or over or once or not risen):
             self._start_round([False] * len(self.trainers))
