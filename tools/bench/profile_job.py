@@ -27,9 +27,10 @@ from hpcslmc.simulation.simulation import Simulation
 
 CONSOLE = Console(width=120, force_terminal=False)
 EXACT, EXACT_FORCES, EXACT_MOVES = "exact log W", "exact log W with forces", "exact moves, the rest"
-MODEL, INNER, TRAINING, MEASURING = "log W_eff", "inner moves, the rest", "training", "measurements"
+MODEL, MODEL_FORCES = "log W_eff", "log W_eff with forces"
+INNER, TRAINING, MEASURING = "inner moves, the rest", "training", "measurements"
 REST = "the rest"
-PARTS = (EXACT, EXACT_FORCES, EXACT_MOVES, MODEL, INNER, TRAINING, MEASURING, REST)
+PARTS = (EXACT, EXACT_FORCES, EXACT_MOVES, MODEL, MODEL_FORCES, INNER, TRAINING, MEASURING, REST)
 
 
 class Clock:
@@ -90,10 +91,15 @@ def watch_parts(clock: Clock, rung: Rung) -> None:
     if rung.guided:
         clock.watch(rung.guided, "move", EXACT_MOVES)
     if rung.learning:
-        clock.watch(rung.learning.model, "evaluate", MODEL)
         clock.watch(rung.learning.slmc.inner, "move", INNER)
-        for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
-            clock.watch(rung.learning.trainer, method, TRAINING)
+        for trainer in rung.learning.trainers:
+            clock.watch(
+                trainer.model,
+                "evaluate",
+                lambda spins, forces=False: MODEL_FORCES if forces else MODEL,
+            )
+            for method in ("fit_linear", "start_round", "train_step", "validate", "finish_round"):
+                clock.watch(trainer, method, TRAINING)
     for observable in rung.observables:
         clock.watch(observable, "measure", MEASURING)
     for sums in rung.profiles:
