@@ -157,7 +157,7 @@ class DeterminantOptions(Options):
     """
 
     tries: bool = False
-    """Whether every further round of learning tries more determinants, as long as that pays.
+    """Try more determinants in every further round of learning, as long as that pays.
 
     It pays if an independent sample is expected to cost less.
     """

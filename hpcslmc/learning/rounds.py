@@ -193,7 +193,8 @@ class SelfLearning:
         """True if each round gives the cheapest model more terms, as long as that pays."""
         first = self.models[0]
         wanted = isinstance(first, ForceFitted) and first.tries and self._fitted_to_forces
-        return wanted and self.balances and self.model.relative_costs is not None
+        learns = self.settings.rounds > 0 and self.balances
+        return wanted and learns and self.model.relative_costs is not None
 
     def longest(self, stage: str) -> int:
         """Configurations of each chain in a stage, unless the budget is spent first."""
@@ -236,6 +237,8 @@ class SelfLearning:
         """Start from what the exact moves have found in thermalisation."""
         self.slmc.inner.follow(self.exact)
         self.remarks += self._start_remarks
+        if self.stage == "collect":
+            self._start_balance()
 
     def _explore(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.exact.move(spins, evaluation, keep_visited=True)

@@ -204,11 +204,9 @@ class Trainer:
     def _moments(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return covariance and mean of (correlations, log W - log W_eff).
+        """Return covariance and mean of (correlations, log W - log W_eff), of all ranks.
 
-        They are over the configurations of all ranks. Collective.
-
-        Over all configurations.
+        Collective.
         """
         features = torch.cat(
             [model.correlations(chunk) for chunk in self._chunks(model, spins)]

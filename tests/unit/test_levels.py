@@ -206,6 +206,24 @@ def test_no_more_are_tried_where_all_proposals_are_accepted():
     assert len(simulation.rungs[0].learning.history) == 1
 
 
+def test_given_models_are_balanced_before_the_first_proposal(tmp_path):
+    first = Simulation(checked(SILENT))
+    first.run(lambda: first.phase.name == "sample")
+    first.keep_learned(tmp_path, {})
+    levels = [{"start_from": str(tmp_path / name)} for name in ("level_0.h5", "model.h5")]
+    again = Simulation(checked(SILENT | {"effective": levels, "learning": {"rounds": 0}}))
+    again.run(lambda: again.phase.name == "learn")
+    learning = again.rungs[0].learning
+    assert learning.stage == "collect" and not learning.tries
+    few, many = learning.models
+    trajectory = learning.slmc.inner.inner.steps * few.relative_costs.with_forces
+    assert learning.slmc.inner.inner_moves == max(
+        1, min(64, round(many.relative_costs.alone / trajectory))
+    )
+    again.run(lambda: again.phase.name == "sample")
+    assert not any("is kept" in remark for remark in remarks(again))
+
+
 def test_a_job_with_given_moves_tries_nothing():
     levels = [{"model": "determinants", "tries": True}, DETERMINANTS]
     simulation = Simulation(job_of(levels, moves=2))
