@@ -1,5 +1,6 @@
-"""Exceptions whose message says all that the user needs."""
+"""Exceptions whose message says all that the user needs, and how it is told."""
 
+import sys
 import traceback
 
 
@@ -23,3 +24,9 @@ class Failure(Exception):
 def described_error(error: BaseException) -> str:
     """Describe an error by its kind and message, on one line."""
     return " ".join("".join(traceback.format_exception_only(error)).split())
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error at once and in one piece, which no other rank's can split."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcslmc.environment import terminal_width
-from hpcslmc.errors import UserError
+from hpcslmc.errors import UserError, tell
 from hpcslmc.plugins import import_module
 
 ALONE = ("merge", "status", "report")
@@ -131,7 +131,7 @@ def _report(options: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
     for sentence in failures:
-        print(f"hpcslmc: {sentence}", file=sys.stderr)
+        tell(f"hpcslmc: {sentence}")
     print(
         f"Figures (PNG and PDF) in {folder}: {', '.join(names)}",
         file=sys.stderr if options.markdown else sys.stdout,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from hpcslmc.errors import tell
 from hpcslmc.parallel.world import World
 
 READER_GONE = (errno.EPIPE, errno.EIO)
@@ -98,4 +99,4 @@ def lasting_streams() -> Iterator[Callable[[], bool]]:
 def say(world: World, remark: str) -> None:
     """Print a remark on standard error, from one rank."""
     if remark and world.is_root:
-        print(f"hpcslmc: {remark}", file=sys.stderr, flush=True)
+        tell(f"hpcslmc: {remark}")

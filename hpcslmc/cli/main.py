@@ -21,7 +21,7 @@ from hpcslmc import environment
 from hpcslmc.cli import commands, folder, launched
 from hpcslmc.cli.commands import ALONE
 from hpcslmc.cli.console import lasting_streams, say
-from hpcslmc.errors import Failure, UserError
+from hpcslmc.errors import Failure, UserError, tell
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.hardware import limit_threads
@@ -122,7 +122,7 @@ def _execute_alone(arguments: list[str]) -> int:
         if options := _arguments(arguments):
             commands.execute(options)
     except UserError as error:
-        print(f"hpcslmc: {error}", file=sys.stderr)
+        tell(f"hpcslmc: {error}")
         return EXIT_USER_ERROR
     return 0
 
@@ -132,7 +132,7 @@ def _refuse(error: UserError, world: World) -> int:
     # lower ranks lose patience first, so that one sentence is printed and not one from each
     together = world.all_arrive(PATIENCE_S * (1.0 + world.rank / world.size))
     if world.is_root or not together:
-        print(f"hpcslmc: {error}", file=sys.stderr)
+        tell(f"hpcslmc: {error}")
     if not together:
         world.abort(EXIT_USER_ERROR)
     return EXIT_USER_ERROR
@@ -146,7 +146,7 @@ def _crash(error: BaseException, world: World) -> None:
     if not isinstance(error, Failure):
         where = traceback.format_exc()
         reason = "".join(traceback.format_exception_only(error)).strip()
-    print(f"{where}hpcslmc: rank {world.rank} failed, the job ends: {reason}", file=sys.stderr)
+    tell(f"{where}hpcslmc: rank {world.rank} failed, the job ends: {reason}")
     world.abort(EXIT_CRASH)
 
 
@@ -170,7 +170,7 @@ def _run_job(
     """Run a job, or go on from its checkpoint. Collective."""
     if alone := launched.several_alone(world):
         if launched.is_first_task():  # the others have the same to say
-            print(f"hpcslmc: {alone}", file=sys.stderr)
+            tell(f"hpcslmc: {alone}")
         return EXIT_USER_ERROR
     imported, job = _load(options, world)
     world.on_all(environment.threads)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hpcslmc.environment import terminal_width
+from hpcslmc.errors import tell
 
 if TYPE_CHECKING:
     import rich.progress
@@ -94,7 +95,7 @@ class Progress:
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self.visible:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def _enter(self, phase: str, done: int, total: int, now: float) -> None:
         if not self._bar:

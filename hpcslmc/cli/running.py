@@ -1,7 +1,6 @@
 """Running of a job by the command: what is told, when it is saved, how it ends."""
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from hpcslmc.cli.console import say
 from hpcslmc.cli.folder import keep_damaged
 from hpcslmc.cli.progress import Progress
 from hpcslmc.cli.status import StatusFile
-from hpcslmc.errors import UserError, described_error
+from hpcslmc.errors import UserError, described_error, tell
 from hpcslmc.job.schema import Job
 from hpcslmc.measure.bins import left_over
 from hpcslmc.parallel.hardware import device as own_device
@@ -185,7 +184,7 @@ class RunningJob:
         self._told = set(remarks)
         # of any rank: others know nothing of it
         for found in phase.alarms if self.writes else ():
-            print(f"hpcslmc: {words.alarm(simulation, found)}", file=sys.stderr, flush=True)
+            tell(f"hpcslmc: {words.alarm(simulation, found)}")
         phase.alarms.clear()
 
     def _save(self) -> None:
@@ -251,10 +250,9 @@ def _nothing_lost(directory: Path) -> Iterator[None]:
     except (OSError, UserError):
         raise
     except Exception as error:
-        print(
+        tell(
             f"hpcslmc: the results are in {directory}/{RESULTS}, but looking at them failed: "
-            f"{described_error(error)}",
-            file=sys.stderr,
+            f"{described_error(error)}"
         )
 
 

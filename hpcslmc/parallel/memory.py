@@ -1,10 +1,11 @@
 """Work that is divided where an accelerator's memory does not hold it."""
 
-import sys
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 import torch
+
+from hpcslmc.errors import tell
 
 T = TypeVar("T")
 
@@ -44,9 +45,7 @@ class Batches:
             self.size = size // 2
             if not Batches.said:
                 Batches.said = True
-                print(
+                tell(
                     f"hpcslmc: the accelerator's memory does not hold the work on {size} "
-                    "configurations at once: it is done in smaller batches, which takes longer",
-                    file=sys.stderr,
-                    flush=True,
+                    "configurations at once: it is done in smaller batches, which takes longer"
                 )

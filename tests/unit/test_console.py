@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_jobs import make_job
 
 from hpcslmc.cli.console import LastingStream
 from hpcslmc.cli.main import main
+from hpcslmc.errors import tell
 from hpcslmc.parallel.watch import Watch
 from hpcslmc.parallel.world import World
 
@@ -184,3 +186,11 @@ def test_all_ranks_leave_when_one_has_lost_its_reader():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_line_is_told_in_one_piece(monkeypatch):
+    """Launchers forward what they read of each rank's pipe, and would split it there."""
+    pieces = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=pieces.append, flush=lambda: None))
+    tell("one sentence")
+    assert pieces == ["one sentence\n"]
