@@ -14,6 +14,7 @@ from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.elimination import Elimination
+from hpcslmc.weight.eliminations import make_elimination
 from hpcslmc.weight.nodes import model_nodes
 
 FORCES_COST = 2.9
@@ -99,7 +100,7 @@ class Determinants(ForceFitted):
         made = self._eliminations.get(dtype)
         if made is None or made.hamiltonian.device != device:
             ensemble = self.architecture.physics.ensemble(self._lattice, device)
-            made = Elimination(ensemble.hamiltonian, ensemble.mu, self.group, dtype)
+            made = make_elimination(ensemble.hamiltonian, ensemble.mu, self.group, dtype)
             self._eliminations[dtype] = made
         return made
 
@@ -127,7 +128,7 @@ class Determinants(ForceFitted):
         forces = []
         for frequency in np.split(self.frequencies, len(self.frequencies)):
             found = elimination.inverses(spins, frequency, one / frequency, one)
-            forces.append(elimination.forces(found.blocks, -2.0))
+            forces.append(elimination.hamiltonian.site_forces(found.blocks, -2.0))
         return torch.cat((torch.stack(forces, 1), self._pair_forces(spins)), 1)
 
     @property
@@ -213,7 +214,7 @@ class Determinants(ForceFitted):
             of_blocks = coefficients / frequencies
             found = elimination.inverses(spins, frequencies, of_blocks, coefficients)
             log_weight += 2.0 * found.log_dets @ elimination.on_device(coefficients)
-            forces += elimination.forces(found.blocks, -2.0)
+            forces += elimination.hamiltonian.site_forces(found.blocks, -2.0)
         return Evaluation(log_weight, forces)
 
     @torch.no_grad()

@@ -121,6 +121,36 @@ class Hamiltonian:
         return int(np.diff(self.hopping.indptr).max()) + 2
 
     @cached_property
+    def pattern(self) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+        """The static part of h, with room for the diagonal blocks, and where those lie.
+
+        The matrix is (2 sites, 2 sites) complex128; the latter (sites, 2, 2) int, indices into its
+        data.
+        """
+        sites, bonds = np.arange(self.lattice.sites), self.hopping.tocoo()
+        graph = scipy.sparse.csr_matrix(
+            (
+                np.append(bonds.data, np.zeros(len(sites))),
+                (np.append(bonds.row, sites), np.append(bonds.col, sites)),
+            )
+        ).tocoo()
+        spins = np.arange(2)
+        # all four entries of each 2x2 block at first, to find them; off the diagonal blocks only
+        # equal spins couple
+        keep = (spins[:, None] == spins) | (graph.row == graph.col)[:, None, None]
+        entry_rows = np.broadcast_to(2 * graph.row[:, None, None] + spins[:, None], keep.shape)
+        entry_columns = np.broadcast_to(2 * graph.col[:, None, None] + spins, keep.shape)
+        values = np.broadcast_to(graph.data[:, None, None] * np.eye(2), keep.shape)[keep]
+        entry_rows, entry_columns = entry_rows[keep], entry_columns[keep]
+        order = np.lexsort((entry_columns, entry_rows))
+        entry_rows, entry_columns = entry_rows[order], entry_columns[order]
+        matrix = scipy.sparse.csr_matrix((2 * len(sites), 2 * len(sites)), dtype=complex)
+        matrix.data, matrix.indices = values[order].astype(complex), entry_columns
+        matrix.indptr = np.concatenate(([0], np.cumsum(np.bincount(entry_rows))))
+        diagonal = np.flatnonzero(entry_rows // 2 == entry_columns // 2).reshape(-1, 2, 2)
+        return matrix, diagonal
+
+    @cached_property
     def is_bipartite(self) -> bool:
         """True if every bond joins two sublattices.
 

@@ -17,7 +17,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.weight.determinants import Determinants
-from hpcslmc.weight.elimination import Elimination
+from hpcslmc.weight.eliminations import make_elimination
 
 
 class Blocks(Determinants):
@@ -28,12 +28,12 @@ class Blocks(Determinants):
 
     Notes
     -----
-    K times the cost of `Elimination`, which a group of ranks shares out.
+    K times the cost of an `Elimination`, which a group of ranks shares out.
     """
 
     def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
         super().__init__(ensemble, group)
-        self.elimination = Elimination(ensemble.hamiltonian, ensemble.mu, self.group)
+        self.elimination = make_elimination(ensemble.hamiltonian, ensemble.mu, self.group)
 
     def log_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """Return log det A_k (chains, K) as every `Determinants`. Collective over the group."""
@@ -53,12 +53,12 @@ class Blocks(Determinants):
             spins, frequencies, weights / frequencies, weights, self.needs_arguments
         )
         sites = self.ensemble.sites
-        trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2, 3))
+        trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2))
         density = 1.0 + 2.0 / (self.beta * sites) * trace
         energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * found.trace
         return replace(
             self._evaluation(found.log_dets),
-            forces=self.elimination.forces(found.blocks, -2.0),
+            forces=self.hamiltonian.site_forces(found.blocks, -2.0),
             energy=energy,
             density=density,
         )

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from hpcslmc.physics.ensemble import Ensemble
 
 TABLE = "costs.toml"
+WIDEST_ROWS = 16
+"""Longest rows of the lattice, in sites, that block elimination takes as they are.
+
+Longer ones are dissected (tools/bench/eliminations.py).
+"""
 UNMEASURED_SITES = 100
 """Number of sites at which ``auto`` changes methods on a device without measured times.
 
@@ -90,8 +95,8 @@ def choose_method(
     Notes
     -----
     Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). Block
-    elimination depends on the longer and the shorter side as L l^3, so a rectangle counts as a
-    square of sqrt(L l^3) sites.
+    elimination by rows depends on the longer and the shorter side as L l^3, by dissection as L l^2:
+    a rectangle counts as the square of which this is as large.
     """
     shape = ensemble.hamiltonian.lattice.shape
     long, short = max(shape), min(shape)
@@ -113,7 +118,7 @@ def choose_method(
     for method, costs in table.items():
         if not isinstance(costs, dict) or (method == "diagonalise" and ranks_per_chain > 1):
             continue
-        sites = math.sqrt(long * short**3) if method == "blocks" else long * short
+        sites = _square(long, short) if method == "blocks" else long * short
         seconds[method] = predict(costs, sites, forces) * (
             math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1
         )
@@ -122,6 +127,13 @@ def choose_method(
     }
     best = next(method for method, s in usable.items() if s <= TIE * min(usable.values()))
     return best, _why(best, seconds, usable, forces)
+
+
+def _square(long: int, short: int) -> float:
+    """Return the number of sites of the square whose elimination takes as long."""
+    if short <= WIDEST_ROWS:
+        return math.sqrt(long * short**3)
+    return (long * short**2) ** (2.0 / 3.0)
 
 
 def _why(best: str, seconds: dict[str, float], usable: dict[str, float], forces: bool) -> str:

@@ -17,7 +17,6 @@ from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
-from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.determinants import Determinants
 
@@ -83,7 +82,7 @@ class Matsubara(Determinants):
         super().__init__(ensemble, group)
         self._blocks_weight: Blocks | None = None
         self.error = 2 * ensemble.sites * self.nodes.error
-        self._hopping, self._diagonal = _pattern(self.hamiltonian)
+        self._hopping, self._diagonal = self.hamiltonian.pattern
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
         self._factorisation = _Factorisation(
@@ -129,34 +128,6 @@ class Matsubara(Determinants):
         blocks = self.hamiltonian.site_blocks(spins.detach())
         blocks.diagonal(dim1=-2, dim2=-1).sub_(self.mu)
         return blocks.cpu().numpy()
-
-
-def _pattern(hamiltonian: Hamiltonian) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """Return the hopping matrix with room for the diagonal blocks, and where those lie.
-
-    The latter is (sites, 2, 2) int, indices into its data.
-    """
-    sites, bonds = np.arange(hamiltonian.lattice.sites), hamiltonian.hopping.tocoo()
-    graph = scipy.sparse.csr_matrix(
-        (
-            np.append(bonds.data, np.zeros(len(sites))),
-            (np.append(bonds.row, sites), np.append(bonds.col, sites)),
-        )
-    ).tocoo()
-    spins = np.arange(2)
-    # all four entries of each 2x2 block at first, to find them; off the diagonal blocks only equal
-    # spins couple
-    keep = (spins[:, None] == spins) | (graph.row == graph.col)[:, None, None]
-    entry_rows = np.broadcast_to(2 * graph.row[:, None, None] + spins[:, None], keep.shape)[keep]
-    entry_columns = np.broadcast_to(2 * graph.col[:, None, None] + spins, keep.shape)[keep]
-    values = np.broadcast_to(graph.data[:, None, None] * np.eye(2), keep.shape)[keep]
-    order = np.lexsort((entry_columns, entry_rows))
-    entry_rows, entry_columns = entry_rows[order], entry_columns[order]
-    hopping = scipy.sparse.csr_matrix((2 * len(sites), 2 * len(sites)), dtype=complex)
-    hopping.data, hopping.indices = values[order].astype(complex), entry_columns
-    hopping.indptr = np.concatenate(([0], np.cumsum(np.bincount(entry_rows))))
-    diagonal = np.flatnonzero(entry_rows // 2 == entry_columns // 2).reshape(-1, 2, 2)
-    return hopping, diagonal
 
 
 class _Factorisation:

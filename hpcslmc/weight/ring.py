@@ -76,10 +76,13 @@ class Factors:
         return log_det.view(self._shape[:-2])
 
     def solve(self, right: Tensor) -> Tensor:
-        """Multiply the inverse with matrices (..., n, n)."""
-        return torch.linalg.lu_solve(self._factors, self._pivots, right.flatten(0, -3)).view(
-            self._shape
-        )
+        """Multiply the inverse with matrices (..., n, m).
+
+        Keeps digits that an inverse that is multiplied afterwards loses, where parts of a lattice
+        have levels close to the chemical potential.
+        """
+        found = torch.linalg.lu_solve(self._factors, self._pivots, right.flatten(0, -3))
+        return found.view(right.shape)
 
     def inverse(self) -> Tensor:
         """Return the inverses (..., n, n)."""
@@ -124,7 +127,7 @@ class Halves:
         return torch.stack([part.log_det(arguments) for part in self._parts]).sum(0)
 
     def solve(self, right: Tensor) -> Tensor:
-        """Multiply the inverse with matrices (..., n, n)."""
+        """Multiply the inverse with matrices (..., n, m)."""
         return self._inverse @ right
 
     def inverse(self) -> Tensor:

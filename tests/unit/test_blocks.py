@@ -13,7 +13,7 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
-from hpcslmc.weight import density_sum, elimination, make_weight
+from hpcslmc.weight import density_sum, elimination, eliminations, make_weight
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.ring import Halves, Ring, solve_ring
 
@@ -21,6 +21,13 @@ SHAPES = [(2, 2), (2, 6), (6, 2), (3, 3), (3, 5), (4, 4), (4, 8), (5, 5), (6, 6)
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 DEVICES = ["cpu"] if ACCELERATOR is None else ["cpu", ACCELERATOR.type]
 PARAMETERS = list(itertools.product((0.0, 1.0, 16.0), (0.0, -1.5, 3.0), (1.0, 20.0, 100.0, 400.0)))
+
+
+@pytest.fixture(params=["rows", "fronts"])
+def kind(request, monkeypatch) -> str:
+    """One elimination and the other, whatever the lattice."""
+    monkeypatch.setattr(eliminations, "WIDEST_ROWS", {"rows": 1000, "fronts": 0}[request.param])
+    return request.param
 
 
 def ordered_and_random(shape: tuple[int, int]) -> torch.Tensor:
@@ -146,25 +153,25 @@ def test_a_job_away_from_half_filling_resumes_to_the_bit(method, tmp_path):
     ("J", "mu", "beta"),
     [(0.0, 0.0, 20.0), (1.0, 0.0, 400.0), (1.0, -1.5, 100.0), (16.0, 3.0, 20.0)],
 )
-def test_every_shape_against_diagonalisation(shape, J, mu, beta):
+def test_every_shape_against_diagonalisation(shape, J, mu, beta, kind):
     check_against_diagonalisation(shape, J, beta, mu)
 
 
 @pytest.mark.parametrize(("J", "mu", "beta"), PARAMETERS)
-def test_every_parameter_against_diagonalisation(J, mu, beta):
+def test_every_parameter_against_diagonalisation(J, mu, beta, kind):
     check_against_diagonalisation((4, 5), J, beta, mu)
 
 
-def test_largest_shape_against_diagonalisation():
+def test_largest_shape_against_diagonalisation(kind):
     check_against_diagonalisation((8, 8), 1.0, 400.0, 0.0)
 
 
-def test_hopping_of_either_sign_and_size():
+def test_hopping_of_either_sign_and_size(kind):
     check_against_diagonalisation((4, 6), 1.0, 20.0, 0.5, t=-0.7)
 
 
 @pytest.mark.parametrize("shape", [(2, 6), (5, 4), (6, 6)], ids=str)
-def test_forces_are_the_gradient(shape):
+def test_forces_are_the_gradient(shape, kind):
     weight, _ = make_pair(shape, 1.0, 20.0, -1.5)
     spins = random_spins(2, shape[0] * shape[1])
     _, forces = weight.log_weight_and_forces(spins)
@@ -181,7 +188,7 @@ def test_forces_are_the_gradient(shape):
         assert torch.allclose(forces[:, site, axis], difference, rtol=0, atol=1e-6)
 
 
-def test_batches_change_nothing(monkeypatch):
+def test_batches_change_nothing(monkeypatch, kind):
     weight, _ = make_pair((6, 4), 1.0, 20.0, 0.3)
     spins = random_spins(5, 24)
     together = weight.evaluate(spins, forces=True)
@@ -223,7 +230,7 @@ def test_inverses_by_halves_against_lapack(n):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_device_agrees_with_dense_on_the_cpu(device):
+def test_every_device_agrees_with_dense_on_the_cpu(device, kind):
     weight = Blocks(Ensemble(Hamiltonian(Lattice((6, 8)), 1.0, 1.0, device), 20.0, 0.0))
     dense, spins = make_diagonalise((6, 8), 1.0, 20.0, 0.0), random_spins(3, 48)
     here, there = dense.evaluate(spins, forces=True), weight.evaluate(spins.to(device), forces=True)
@@ -231,7 +238,7 @@ def test_every_device_agrees_with_dense_on_the_cpu(device):
     assert torch.allclose(here.forces, there.forces.cpu(), rtol=0, atol=1e-8)
 
 
-def test_wide_rows_of_ordered_spins_keep_their_digits():
+def test_wide_rows_of_ordered_spins_keep_their_digits(kind):
     length, J, beta, mu = 64, 4.0, 400.0, 3.0
     cosine = torch.cos(2.0 * torch.pi * torch.arange(length, dtype=torch.float64) / length)
     bands = -2.0 * (cosine[:, None] + cosine)

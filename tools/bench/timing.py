@@ -81,8 +81,8 @@ def median_ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=False))
 
 
-def matmul_rate(where: str = "cpu") -> float:
+def matmul_rate(where: str = "cpu", dtype: torch.dtype = torch.complex128) -> float:
     """Flop/s of a complex matrix product on a device."""
     n = 512 if where == "cpu" else 4096
-    a = torch.randn(n, n, dtype=torch.complex128, device=where)
+    a = torch.randn(n, n, dtype=dtype, device=where)
     return 8.0 * n**3 / medians({"product": lambda: a @ a})["product"]

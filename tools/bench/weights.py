@@ -11,9 +11,9 @@ speed-ups medians of ratios within a turn; J = 1, mu = 0. Dense diagonalisation 
 log W from dense diagonalisation; beyond it, of matsubara from blocks.
 
 Flops are real ones, a complex multiplication counting 6 and an addition 2: 16/3 n^3 for n
-eigenvalues, the leading term in the docstring of ``Blocks``, and for MUMPS the operations that it
-says it did (complex, each counted as 4). Memory is what the process grows by while a weight is made
-and evaluated once for one configuration.
+eigenvalues, the complex operations that an ``Elimination`` counts and those that MUMPS says it did,
+each counted as 4. Memory is what the process grows by while a weight is made and evaluated once for
+one configuration.
 """
 
 import argparse
@@ -53,10 +53,6 @@ COSTS_HEADER = """\
 # sites of a square lattice. Made by: python tools/bench/weights.py --costs
 """
 LARGEST_BLOCKS = 64 * 64
-BLOCKS_OPERATIONS = {
-    "blocks": 7.3,
-    "blocks + forces": 21.0,
-}  # times L n^3, complex, per shift: the docstring of Blocks
 MB = 2**20
 
 
@@ -172,11 +168,9 @@ def flops(
 ) -> tuple[dict[str, float], float]:
     """Real floating-point operations per configuration, and bytes that MUMPS used."""
     found, used = {"diagonalise": 16.0 / 3.0 * (2 * math.prod(shape)) ** 3}, 0.0
-    for method, factor in BLOCKS_OPERATIONS.items():
-        if "blocks" in weights:
-            found[method] = (
-                4.0 * factor * max(shape) * (2 * min(shape)) ** 3 * shifts(weights["blocks"])
-            )
+    if blocks := weights.get("blocks"):
+        for method, forces in (("blocks", False), ("blocks + forces", True)):
+            found[method] = 4.0 * blocks.elimination.operations(forces) * shifts(blocks)
     if "matsubara" in weights:
         mumps = weights["matsubara"].statistics()
         found["matsubara"] = 4.0 * mumps.operations * shifts(weights["matsubara"])
