@@ -19,6 +19,14 @@ LARGE = 64
 """
 
 
+def normalised(
+    functions: Callable[[tuple[int, int]], np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
+    """Return functions of momentum, scaled to a mean square of 1 on a large lattice."""
+    scale = np.sqrt(np.square(functions((LARGE, LARGE))).mean(1, keepdims=True))
+    return functions(shape) / np.where(scale > 0.0, scale, 1.0)
+
+
 @dataclass(frozen=True)
 class FreeElectrons:
     """Electrons without spins to scatter from.
@@ -57,7 +65,7 @@ class FreeElectrons:
 
         Scaled to a mean square of 1 on a large lattice, by factors that do not depend on this one.
         """
-        return self._normalised(self._propagators, shape)
+        return normalised(self._propagators, shape)
 
     def bubbles(self, shape: tuple[int, int]) -> np.ndarray:
         r"""Return the coupling of two spins in second order at each frequency, (5, sites) float64.
@@ -69,17 +77,15 @@ class FreeElectrons:
         with b_0 the part that acts between a spin and itself. The sum runs over the momenta of the
         lattice: how the coupling depends on its size is in it.
         """
-        return self._normalised(self._bubbles, shape)
+        return normalised(self._bubbles, shape)
 
-    def _normalised(
-        self, functions: Callable[[tuple[int, int]], np.ndarray], shape: tuple[int, int]
-    ) -> np.ndarray:
-        scale = np.sqrt(np.square(functions((LARGE, LARGE))).mean(1, keepdims=True))
-        return functions(shape) / np.where(scale > 0.0, scale, 1.0)
+    def bands(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return e_k at the momenta of a lattice, (Lx, Ly) float64."""
+        return Hamiltonian(Lattice(shape), self.t, 0.0).bands.reshape(shape)
 
     def _green(self, shape: tuple[int, int]) -> np.ndarray:
-        energies = Hamiltonian(Lattice(shape), self.t, 0.0).bands.reshape(shape)
-        return 1.0 / (1j * self.frequencies[:, None, None] + self.mu - energies)
+        frequencies = 1j * self.frequencies[:, None, None]
+        return 1.0 / (frequencies + self.mu - self.bands(shape))
 
     def _propagators(self, shape: tuple[int, int]) -> np.ndarray:
         green = self._green(shape).reshape(FREQUENCIES, -1)
@@ -109,6 +115,22 @@ class Physics:
     def of(cls, ensemble: Ensemble) -> "Physics":
         """Return the parameters of an ensemble."""
         return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
+
+    def massive_propagators(self, shape: tuple[int, int]) -> np.ndarray:
+        r"""Return propagators of electrons with a gap of J, (10, sites) float64, scaled likewise.
+
+        .. math:: 1 / D_w(k), \quad (e_k - \mu) / D_w(k), \quad
+            D_w(k) = w^2 + J^2 / 4 + (e_k - \mu)^2
+
+        What (h - mu)^2 + w^2 has on its diagonal, whatever the spins.
+        """
+        return normalised(self._massive, shape)
+
+    def _massive(self, shape: tuple[int, int]) -> np.ndarray:
+        levels, gap = self.electrons.bands(shape).flatten() - self.electrons.mu, 0.5 * self.J
+        frequencies = self.electrons.frequencies[:, None]
+        massive = 1.0 / (frequencies**2 + gap**2 + levels**2)
+        return np.concatenate((massive, levels * massive))
 
     def ensemble(self, lattice: Lattice, device: torch.device | str = "cpu") -> Ensemble:
         """Return the ensemble on a lattice."""

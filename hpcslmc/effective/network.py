@@ -1,0 +1,114 @@
+"""Networks of site energies on top of a linear model: what they share."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hpcslmc.effective.kernels import Kernels
+from hpcslmc.effective.model import Architecture, EffectiveModel
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.streams import Stream
+
+
+class SiteNetwork(EffectiveModel):
+    r"""Linear model plus energies of the sites, which a network finds for each.
+
+    .. math:: \log W_{\rm eff} = \log W_{\rm linear} + \sum_i e_i(S)
+
+    Sums over sites are not normalised, so that a site's energy does not know the size of the
+    lattice. The linear model has shells and bubbles; its couplings are fitted by least squares and
+    left alone by the training. A subclass defines ``energy`` and makes its parameters with
+    ``weights``.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    architecture : Architecture
+    massive : bool
+        As of `Kernels`.
+
+    Attributes
+    ----------
+    kernels : Kernels
+    gains : dict of str to float
+        Standard deviation of the starting parameters by name, times the root of their inputs'
+        number; 1 if it is not named.
+    precision : torch.dtype
+        Of everything but the linear part and the sums over sites. float32 costs half of float64;
+        log W_eff is a deterministic function all the same, which is what reversible moves need.
+    """
+
+    gains: ClassVar[Mapping[str, float]] = {"energy": 0.0, "bias": 0.0}
+    precision = torch.float32
+
+    def __init__(self, lattice: Lattice, architecture: Architecture, massive: bool = False) -> None:
+        kernels = Kernels(lattice, architecture, massive)
+        super().__init__(lattice, architecture, len(kernels.coupling_waves))
+        self.couplings.requires_grad_(False)
+        self.kernels = kernels
+
+    @abstractmethod
+    def energy(self, spins: Tensor) -> Tensor:
+        """Return the sum of all sites' energies, (chains,) float64.
+
+        ``spins`` are (3, chains, sites) in the network's precision.
+        """
+
+    def initialise(self, stream: Stream) -> None:
+        """Draw random weights, and no site energies: the model starts as the linear one."""
+        with torch.no_grad():
+            for block in self.modules():
+                if isinstance(block, nn.ParameterDict):
+                    for name, parameter in block.items():
+                        scale = self.gains.get(name, 1.0) / math.sqrt(parameter.shape[1])
+                        parameter.copy_(stream.normal(*parameter.shape)[0] * scale)
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        """Return the correlations that the couplings multiply, (chains, couplings).
+
+        Sums over pairs of sites, by shell and by bubble.
+        """
+        return 0.5 * self.kernels.power(spins) @ self.kernels.coupling_waves.T
+
+    @torch.no_grad()
+    def guide(self, spins: Tensor) -> Tensor:
+        """Return the forces of the linear model, (chains, sites, 3)."""
+        return self.kernels.field(self.couplings, spins)
+
+    def forward(self, spins: Tensor) -> Tensor:
+        """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
+        power = self.kernels.power(spins) * (self.couplings @ self.kernels.coupling_waves)
+        linear = 0.5 * power.sum(-1) + self.sites * self.constant
+        return linear + self.energy(spins.permute(2, 0, 1).to(self.precision))
+
+    def cast(self, block: nn.ParameterDict) -> dict[str, Tensor]:
+        """Return parameters in the network's precision."""
+        return {name: parameter.to(self.precision) for name, parameter in block.items()}
+
+
+def weights(**shapes: tuple[int, int]) -> nn.ParameterDict:
+    """Make a block of parameters, (outputs, inputs) each, at zero."""
+    return nn.ParameterDict(
+        {
+            name: nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+            for name, shape in shapes.items()
+        }
+    )
+
+
+def mix(weight: Tensor, fields: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Mix the channels of fields (in, ...) by weights (out, in); bias (out, 1) is added."""
+    inputs = fields.flatten(1)
+    mixed = weight @ inputs if bias is None else torch.addmm(bias, weight, inputs)
+    return mixed.view(len(weight), *fields.shape[1:])
+
+
+def total(weight: Tensor, hidden: Tensor) -> Tensor:
+    """Return the energy (chains,) float64 of hidden units (hidden, chains, sites)."""
+    # in an order of summation that no other chain can change
+    totals = hidden.sum(-1, dtype=torch.float64).T.contiguous()
+    return (weight * totals).sum(-1)
