@@ -158,6 +158,7 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
             ("attention", "attention:Attention", "BlockOptions"),
             ("cnn", "cnn:CNN", "BlockOptions"),
             ("messages", "messages:Messages", "MessageOptions"),
+            ("gatr", "gatr:GATr", "GATrOptions"),
             ("determinants", "determinants:Determinants", "DeterminantOptions"),
         )
     },

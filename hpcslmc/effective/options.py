@@ -120,6 +120,22 @@ class MessageOptions(ShellOptions):
     """Number of vectors of a site."""
 
 
+Heads = Annotated[int, Field(ge=1, le=64)]
+
+
+class GATrOptions(MessageOptions):
+    """Options of the geometric-algebra transformer."""
+
+    layers: Layers = 2
+    """Number of blocks."""
+    channels: Channels = 8
+    """Number of multivectors of a site."""
+    heads: Heads = 4
+    """Number of kernels with scores, a divisor of the channels."""
+    scores: bool = False
+    """Let content modulate the kernels: attention between all pairs in place of convolutions."""
+
+
 Acceptance = Annotated[float, Field(gt=0, lt=1)]
 Acceptances = Annotated[
     Annotated[Acceptance, Tag("one")]
