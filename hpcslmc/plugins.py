@@ -155,10 +155,15 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
         )
         for name, place, options in (
             ("linear", "linear:Linear", "ShellOptions"),
-            ("attention", "attention:Attention", "BlockOptions"),
+            ("attention", "attention:Attention", "AttentionOptions"),
             ("cnn", "cnn:CNN", "BlockOptions"),
             ("messages", "messages:Messages", "MessageOptions"),
+            ("lie_conv", "lie_conv:LieConv", "LieConvOptions"),
+            ("lie_transformer", "lie_transformer:LieTransformer", "LieTransformerOptions"),
+            ("torchmd_et", "torchmd_et:TorchMDET", "HeadOptions"),
+            ("equiformer", "equiformer:Equiformer", "HeadOptions"),
             ("gatr", "gatr:GATr", "GATrOptions"),
+            ("transformer", "transformer:Transformer", "TransformerOptions"),
             ("determinants", "determinants:Determinants", "DeterminantOptions"),
         )
     },

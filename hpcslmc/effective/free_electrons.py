@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from hpcslmc.physics.lattice import Lattice
 
 FREQUENCIES = 5
 """Number of imaginary frequencies that propagators are taken at."""
+MOST_ITERATIONS, CONVERGED = 1000, 1e-10
+"""Of the self-energy of electrons among random spins; how close is nothing that matters."""
 LARGE = 64
 """Side of the lattice that stands for an infinite one where functions of momentum are normalised.
 """
@@ -116,21 +119,43 @@ class Physics:
         """Return the parameters of an ensemble."""
         return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
 
-    def massive_propagators(self, shape: tuple[int, int]) -> np.ndarray:
-        r"""Return propagators of electrons with a gap of J, (10, sites) float64, scaled likewise.
+    def dressed_propagators(self, shape: tuple[int, int]) -> np.ndarray:
+        r"""Return Re g_w(k) and Im g_w(k) of electrons among random spins, (10, sites) float64.
 
-        .. math:: 1 / D_w(k), \quad (e_k - \mu) / D_w(k), \quad
-            D_w(k) = w^2 + J^2 / 4 + (e_k - \mu)^2
+        .. math:: g_w(k) = 1 / (i w + \mu - e_k - \Sigma(i w))
 
-        What (h - mu)^2 + w^2 has on its diagonal, whatever the spins.
+        Scaled as those of free electrons. What is left of the spins scatters less: an expansion in
+        the number of spins on a line converges faster, and at large J at all.
         """
-        return normalised(self._massive, shape)
+        return normalised(self._dressed, shape)
 
-    def _massive(self, shape: tuple[int, int]) -> np.ndarray:
-        levels, gap = self.electrons.bands(shape).flatten() - self.electrons.mu, 0.5 * self.J
-        frequencies = self.electrons.frequencies[:, None]
-        massive = 1.0 / (frequencies**2 + gap**2 + levels**2)
-        return np.concatenate((massive, levels * massive))
+    def _dressed(self, shape: tuple[int, int]) -> np.ndarray:
+        levels = self._levels[:, None] - self.electrons.bands(shape).flatten()
+        dressed = 1.0 / levels
+        return np.concatenate((dressed.real, dressed.imag))
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        r"""i w + \mu - \Sigma(i w), (5,) complex, in the coherent-potential approximation.
+
+        A site with a spin in the effective medium scatters nothing on average: with V = +-J/2
+
+        .. math:: \langle t \rangle = \left\langle \frac{V - \Sigma}{1 - (V - \Sigma) g}
+            \right\rangle = 0, \quad g = \frac1N \sum_k \frac{1}{i w + \mu - \Sigma - e_k}
+
+        Soven, Phys. Rev. 156, 809 (1967).
+        """
+        bands = self.electrons.bands((LARGE, LARGE)).flatten()
+        free = 1j * self.electrons.frequencies + self.electrons.mu
+        potentials = np.array([[0.5], [-0.5]]) * self.J
+        sigma = -0.25j * self.J * np.ones(len(free))
+        for _ in range(MOST_ITERATIONS):
+            local = np.mean(1.0 / ((free - sigma)[:, None] - bands), 1)
+            scattered = ((potentials - sigma) / (1.0 - (potentials - sigma) * local)).mean(0)
+            sigma = sigma + 0.5 * scattered / (1.0 + scattered * local)
+            if abs(scattered).max() < CONVERGED:
+                break
+        return free - sigma
 
     def ensemble(self, lattice: Lattice, device: torch.device | str = "cpu") -> Ensemble:
         """Return the ensemble on a lattice."""

@@ -48,7 +48,7 @@ class GATr(SiteNetwork):
     }
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
-        super().__init__(lattice, architecture, massive=True)
+        super().__init__(lattice, architecture, dressed=True)
         channels, functions = architecture.channels, len(self.kernels)
         hidden = 4 * channels
         self.site = weights(start=(channels, functions))

@@ -21,8 +21,8 @@ class Kernels(nn.Module):
     lattice : Lattice
     architecture : Architecture
         Its shells and its physics.
-    massive : bool
-        Whether there are propagators of electrons with the gap of the coupling J, too.
+    dressed : bool
+        Whether there are propagators of electrons among random spins, too.
 
     Attributes
     ----------
@@ -41,15 +41,15 @@ class Kernels(nn.Module):
     coupling_waves: Tensor
     _displacement: Tensor
 
-    def __init__(self, lattice: Lattice, architecture: Architecture, massive: bool = False) -> None:
+    def __init__(self, lattice: Lattice, architecture: Architecture, dressed: bool = False) -> None:
         super().__init__()
         electrons, shape = architecture.electrons, lattice.shape
         self.sites, self.transform = lattice.sites, Hartley(shape)
         shells = shell_waves(shape, (0, *architecture.shells))
         bubbles = electrons.bubbles(shape)
         propagators = [electrons.propagators(shape)]
-        if massive:
-            propagators.append(architecture.physics.massive_propagators(shape))
+        if dressed:
+            propagators.append(architecture.physics.dressed_propagators(shape))
         self._register("waves", np.concatenate((shells, *propagators, bubbles)))
         self._register("coupling_waves", np.concatenate((shells[1:], bubbles)))
         self.register_buffer(

@@ -69,8 +69,9 @@ class EffectiveModel(nn.Module, ABC):
 
     A subclass defines ``correlations(spins)`` and, unless it is linear in them, ``forward(spins) ->
     (chains,)``: twice differentiable, invariant under global O(3), translations and the lattice's
-    point group. Parameters belong to neighbour shells, named by their squared distance, or to
-    functions of momentum, never to sites, so they load on a lattice of any size.
+    point group unless it says that it is not. Parameters belong to neighbour shells, named by their
+    squared distance, or to functions of momentum, never to sites, so they load on a lattice of any
+    size.
 
     Parameters
     ----------
@@ -87,6 +88,9 @@ class EffectiveModel(nn.Module, ABC):
         Per site; irrelevant to sampling, kept so that errors of log W_eff can be read off.
     Options : type of Options
         Its keys of the job file's [effective].
+    invariant : bool
+        Whether log W_eff is invariant under rotations and reflections of all spins and under the
+        symmetries of the lattice. Sampling is exact without, too.
     shares_ranks : bool
         Whether it is made with the group of ranks that share an exact weight, and shares its own
         work among them.
@@ -96,6 +100,7 @@ class EffectiveModel(nn.Module, ABC):
     """
 
     Options: ClassVar[type[ModelOptions]] = GivenOptions
+    invariant: ClassVar[bool] = True
     shares_ranks: ClassVar[bool] = False
     guide: Callable[[Tensor], Tensor] | None = None
     constant: Tensor

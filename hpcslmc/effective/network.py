@@ -28,7 +28,7 @@ class SiteNetwork(EffectiveModel):
     ----------
     lattice : Lattice
     architecture : Architecture
-    massive : bool
+    dressed : bool
         As of `Kernels`.
 
     Attributes
@@ -45,8 +45,8 @@ class SiteNetwork(EffectiveModel):
     gains: ClassVar[Mapping[str, float]] = {"energy": 0.0, "bias": 0.0}
     precision = torch.float32
 
-    def __init__(self, lattice: Lattice, architecture: Architecture, massive: bool = False) -> None:
-        kernels = Kernels(lattice, architecture, massive)
+    def __init__(self, lattice: Lattice, architecture: Architecture, dressed: bool = False) -> None:
+        kernels = Kernels(lattice, architecture, dressed)
         super().__init__(lattice, architecture, len(kernels.coupling_waves))
         self.couplings.requires_grad_(False)
         self.kernels = kernels

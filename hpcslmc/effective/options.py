@@ -123,17 +123,65 @@ class MessageOptions(ShellOptions):
 Heads = Annotated[int, Field(ge=1, le=64)]
 
 
-class GATrOptions(MessageOptions):
-    """Options of the geometric-algebra transformer."""
+class AttentionOptions(BlockOptions):
+    """Options of the attention of spins."""
+
+    heads: Heads = 1
+    """Number of matrices of attention in a block, which add up."""
+    renormalise: bool = True
+    """Make spins of length one again after each block."""
+
+
+class HeadOptions(MessageOptions):
+    """Options of a model whose channels attend in groups."""
 
     layers: Layers = 2
     """Number of blocks."""
+    channels: Channels = 16
+    """Number of scalars, and of vectors of each kind, of a site."""
+    heads: Heads = 4
+    """Number of groups, a divisor of the channels."""
+
+    def settings(self, lattice: "Lattice") -> dict[str, Any]:
+        if self.channels % self.heads:
+            raise UserError(
+                f"[effective] heads = {self.heads} cannot share channels = {self.channels} equally."
+            )
+        return super().settings(lattice)
+
+
+class GATrOptions(HeadOptions):
+    """Options of the geometric-algebra transformer."""
+
     channels: Channels = 8
     """Number of multivectors of a site."""
-    heads: Heads = 4
-    """Number of kernels with scores, a divisor of the channels."""
     scores: bool = False
     """Let content modulate the kernels: attention between all pairs in place of convolutions."""
+
+
+class LieConvOptions(MessageOptions):
+    """Options of convolutions with zonal kernels."""
+
+    layers: Layers = 3
+    """Number of convolutions."""
+    channels: Channels = 16
+    """Number of scalars of a site."""
+
+
+class LieTransformerOptions(HeadOptions):
+    """Options of the LieTransformer."""
+
+    tangents: bool = False
+    """Fields of the irreps m = +-1 too: vectors orthogonal to each spin."""
+    softmax: bool = False
+    """Normalise the attention, with a sink."""
+
+
+class TransformerOptions(HeadOptions):
+    """Options of the plain transformer."""
+
+    average: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Number of group elements that log W_eff is averaged over."""
 
 
 Acceptance = Annotated[float, Field(gt=0, lt=1)]

@@ -255,6 +255,11 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
     ),
     "small budget": (GOOD + "[learning]\nbudget = 63\n", 1, ["budget = 63", "at least 64"]),
     "too many shells": (GOOD + "[effective]\nshells = 12\n", 1, ["shells = 12", "6x6", "only 9"]),
+    "heads of unequal size": (
+        GOOD + '[effective]\nmodel = "gatr"\nheads = 3\n',
+        1,
+        ["heads = 3", "channels = 8"],
+    ),
     "batch too small": (
         GOOD + "[learning]\nbatch_size = 8\n",
         1,

@@ -49,6 +49,12 @@ def test_the_programs_own_are_found_by_name():
         "attention",
         "cnn",
         "messages",
+        "lie_conv",
+        "lie_transformer",
+        "torchmd_et",
+        "equiformer",
+        "gatr",
+        "transformer",
         "determinants",
     ]
     assert len(WEIGHTS) == 4 and "auto" not in WEIGHTS and callable(WEIGHTS["scalapack"])
@@ -168,7 +174,10 @@ def test_a_model_of_ones_own_has_keys_of_its_own(cut, tmp_path):
     "changes, said",
     [
         ({"cutof": 3}, r"\[effective\] has no key 'cutof': did you mean 'cutoff'\?"),
-        ({"layers": 3}, r"\[effective\] layers belongs to attention, cnn and messages: remove it"),
+        (
+            {"layers": 3},
+            r"\[effective\] layers belongs to attention, cnn, messages, .* and transformer: remove it",
+        ),
         ({"filling": 3}, r"\[effective\] has no key 'filling': it belongs to \[ensemble\]"),
         ({"cutoff": "a"}, r"\[effective\] cutoff = 'a': input should be a valid integer\."),
         ({"ratios": [1.0, "b"]}, r"\[effective\] ratios \(entry 2\) = 'b'"),
@@ -242,7 +251,7 @@ def test_what_was_not_added_is_one_sentence():
         UserError,
         match=(
             r"^\[effective\] model = 'wide': known are auto, linear, attention, cnn, "
-            r"messages, determinants, and what --import adds\.$"
+            r"messages, lie_conv, .*, transformer, determinants, and what --import adds\.$"
         ),
     ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})

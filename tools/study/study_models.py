@@ -1,11 +1,11 @@
 """Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
 
     python tools/study/study_models.py [--length 6] [--chains 64] [--configurations 160]
-    [--steps 1500] [--designs linear ...]
+    [--steps 1500] [--designs linear ...] [--J 1] [--mu 0] [--T 0.05]
     python tools/study/study_models.py --length 16 --chains 16 --designs \
         --models out/curriculum/12x12    # learned models, unchanged
 
-T = 0.05, J = 1, half filling, one core. All designs see the same data: every point of exact HMC
+One core. All designs see the same data: every point of exact HMC
 trajectories, chains split into training and validation. Then each is sampled from: acceptance of
 the exact test of proposals of some trajectories under W_eff, and their memory: the correlation
 coefficient of |m(pi,pi)|^2 in a proposal and in what it started from, over all chains and tests.
@@ -26,7 +26,7 @@ from torch.utils.benchmark import Timer
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
-from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physics, make_model
+from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
@@ -41,21 +41,23 @@ from hpcslmc.sampling import SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
-BETA = 20.0
 TESTS = 30
-# model, layers, channels, weight of the forces
-DESIGNS = {
-    "linear": ("linear", 0, 0, 0.0),
-    "cnn 3": ("cnn", 3, 0, 0.0),
-    "attention 3": ("attention", 3, 0, 0.0),
-    "attention 3, forces": ("attention", 3, 0, 0.5),
-    "messages 0, 8": ("messages", 0, 8, 0.5),
-    "messages 1, 4": ("messages", 1, 4, 0.5),
-    "messages 1, 8, no forces": ("messages", 1, 8, 0.0),
-    "messages 1, 8": ("messages", 1, 8, 0.5),
-    "messages 2, 8": ("messages", 2, 8, 0.5),
-    "messages 1, 16": ("messages", 1, 16, 0.5),
-    "messages 2, 16": ("messages", 2, 16, 0.5),
+DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
+    # model, settings, weight of the forces
+    "linear": ("linear", {}, 0.0),
+    "cnn 3": ("cnn", {"layers": 3}, 0.0),
+    "attention 3": ("attention", {"layers": 3}, 0.0),
+    "attention 3, forces": ("attention", {"layers": 3}, 0.5),
+    "messages 0, 8": ("messages", {"layers": 0, "channels": 8}, 0.5),
+    "messages 1, 4": ("messages", {"layers": 1, "channels": 4}, 0.5),
+    "messages 1, 8, no forces": ("messages", {"layers": 1, "channels": 8}, 0.0),
+    "messages 1, 8": ("messages", {"layers": 1, "channels": 8}, 0.5),
+    "messages 2, 8": ("messages", {"layers": 2, "channels": 8}, 0.5),
+    "messages 1, 16": ("messages", {"layers": 1, "channels": 16}, 0.5),
+    "messages 2, 16": ("messages", {"layers": 2, "channels": 16}, 0.5),
+    "gatr 2, 8": ("gatr", {"layers": 2, "channels": 8, "scores": False, "heads": 4}, 0.5),
+    "gatr 3, 8": ("gatr", {"layers": 3, "channels": 8, "scores": False, "heads": 4}, 0.5),
+    "gatr 2, 8, scores": ("gatr", {"layers": 2, "channels": 8, "scores": True, "heads": 4}, 0.5),
 }
 
 
@@ -64,12 +66,12 @@ def median_s(call: Callable[[], object]) -> float:
     return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
-def fresh(design: str, lattice: Lattice, shells: int) -> EffectiveModel:
+def fresh(design: str, ensemble: Ensemble, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
-    name, layers, channels, _ = DESIGNS[design]
-    physics = Physics(FreeElectrons(1.0, 0.0, BETA), 1.0)
-    settings = {"shells": lattice.shells[:shells].tolist(), "layers": layers, "channels": channels}
-    model = make_model(Architecture(name, settings, physics), lattice)
+    name, settings, _ = DESIGNS[design]
+    lattice = ensemble.hamiltonian.lattice
+    settings = {**settings, "shells": lattice.shells[:shells].tolist()}
+    model = make_model(Architecture(name, settings, Physics.of(ensemble)), lattice)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
 
@@ -79,6 +81,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--length", type=int, default=6)
+    parser.add_argument("--J", type=float, default=1.0)
+    parser.add_argument("--mu", type=float, default=0.0)
+    parser.add_argument("--T", type=float, default=0.05)
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--configurations", type=int, default=160, help="of each chain")
     parser.add_argument("--steps", type=int, default=1500)
@@ -97,7 +102,7 @@ def main() -> None:
         World(),
         torch.arange(options.chains),
     )
-    ensemble = Ensemble(Hamiltonian(lattice, 1.0, 1.0), BETA, 0.0)
+    ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
     method, _ = choose_method(ensemble, "cpu", 1, True)
     weight = make_weight(method, ensemble, world)
     data = DataSet(ChainBlock.of(world, options.chains), 5)
@@ -117,7 +122,8 @@ def main() -> None:
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
     forces_s = median_s(lambda: weight.evaluate(start, forces=True)) / options.chains
     title = (
-        f"{options.length}x{options.length}, {len(data) * options.chains} exact configurations, "
+        f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
+        f"T = {options.T:g}, {len(data) * options.chains} exact configurations, "
         f"{options.steps} steps of 64; "
         f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms"
     )
@@ -141,7 +147,7 @@ def main() -> None:
         model = (
             learned_model(design, lattice)
             if design in options.models
-            else fresh(design, lattice, options.shells)
+            else fresh(design, ensemble, options.shells)
         )
         trainer = Trainer(
             model,
@@ -152,7 +158,7 @@ def main() -> None:
                 steps=options.steps,
                 batch_size=64,
                 rate=0.01,
-                force_weight=DESIGNS[design][3] if design in DESIGNS else 0.0,
+                force_weight=DESIGNS[design][2] if design in DESIGNS else 0.0,
             ),
         )
         began = time.perf_counter()

@@ -1,0 +1,133 @@
+"""Equiformer up to l = 1: attention by a small network, tensor products with the other spin."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from hpcslmc.effective.clifford import cross, dot
+from hpcslmc.effective.model import Architecture
+from hpcslmc.effective.network import SiteNetwork, mix, total, weights
+from hpcslmc.effective.options import HeadOptions
+from hpcslmc.effective.scores import from_heads, normed, sink_softmax, to_heads
+from hpcslmc.physics.lattice import Lattice
+
+UNITS = 4
+"""Hidden units of a head's score."""
+
+
+class Equiformer(SiteNetwork):
+    r"""Linear model plus site energies of irreps 0e, 1o and 1e: scalars x, vectors v, axial ones u.
+
+    Tensor products with a spin lead from one to the next, S the spin of the site that sends:
+
+    .. math:: x' = W_x [x, S \cdot v], \quad v' = W_v [v, x S, S \times u], \quad
+        u' = W_u [u, S \times v]
+
+    gated by scalars. What is sent (values) is such a product at the source; it is weighted by the
+    score of a network of one hidden layer, and normalised with a sink (`sink_softmax`):
+
+    .. math:: s_{hij} = a_h \cdot \sigma(U_h x_i + U'_h x_j + \kappa_h(r_{ij})),
+
+    sigma a smooth leaky ReLU. A second product, with the site's own spin, makes the feed-forward
+    part. Values are separable, hence sums over sites are products of matrices.
+
+    Notes
+    -----
+    O(layers (C^2 N + (C + heads units) N^2)). Liao and Smidt, arXiv:2206.11990.
+    """
+
+    Options = HeadOptions
+    gains: ClassVar[dict[str, float]] = {
+        "start": 0.3,
+        "kernel": 0.5,
+        "location": 0.5,
+        "energy": 0.0,
+        "bias": 0.0,
+        "out": 0.5,
+    }
+
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture, dressed=True)
+        channels, heads = architecture.channels, architecture.heads
+        functions = len(self.kernels)
+        self.site = weights(
+            start=(channels, functions), mix=(channels, 2 * channels), bias=(channels, 1)
+        )
+
+        def of_product(prefix: str) -> dict[str, tuple[int, int]]:
+            return {
+                f"{prefix}_scalar": (3 * channels, 2 * channels),
+                f"{prefix}_polar": (channels, 3 * channels),
+                f"{prefix}_axial": (channels, 2 * channels),
+            }
+
+        self.layers = nn.ModuleList(
+            weights(
+                kernel=(heads, functions),
+                location=(heads * UNITS, functions),
+                score=(2 * heads * UNITS, channels),
+                weigh=(heads, UNITS),
+                **of_product("value"),
+                **of_product("own"),
+                out=(3 * channels, channels),
+                mix=(2 * channels, channels),
+                bias=(2 * channels, 1),
+                energy=(1, 2 * channels),
+            )
+            for _ in range(architecture.layers)
+        )
+
+    def energy(self, spins: Tensor) -> Tensor:
+        """Return the sum of all sites' energies, (chains,) float64."""
+        channels, heads = self.architecture.channels, self.architecture.heads
+        spins, site = spins[None], self.cast(self.site)
+        v = self.kernels.convolve(site["start"], spins)
+        x = silu(mix(site["mix"], torch.cat((dot(v, v), dot(v, spins))), site["bias"]))
+        u = torch.zeros_like(v)
+        energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
+        for block in map(self.cast, self.layers):
+            state = normed(x), normed(v), normed(u)
+            values = torch.cat(tensor_product(block, "value", spins, *state), 1)
+            alpha = sink_softmax(
+                self.kernels.between(block["kernel"]), self._scores(block, state[0])
+            )
+            heard = from_heads(alpha @ to_heads(values, heads), 7).split((1, 3, 3), 1)
+            weight = block["out"].split(channels)
+            x, v, u = (
+                field + mix(one, part)
+                for field, one, part in zip((x, v, u), weight, heard, strict=True)
+            )
+            own = tensor_product(block, "own", spins, normed(x), normed(v), normed(u))
+            x, v, u = (field + part for field, part in zip((x, v, u), own, strict=True))
+            hidden = silu(mix(block["mix"], x[:, 0], block["bias"]))
+            energy = energy + total(block["energy"], hidden)
+        return energy
+
+    def _scores(self, block: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return scores (chains, heads, sites, sites) of scalars."""
+        heads = self.architecture.heads
+        here, there = (to_heads(one, heads) for one in mix(block["score"], x).split(heads * UNITS))
+        location = self.kernels.between(block["location"]).unflatten(0, (heads, UNITS))
+        scores = torch.zeros((), dtype=x.dtype, device=x.device)
+        for unit in range(UNITS):  # all at once they would not fit a cache
+            sums = here[..., unit, None] + there[..., None, :, unit] + location[:, unit]
+            scores = scores + block["weigh"][:, unit, None, None] * smooth_leaky(sums)
+        return scores
+
+
+def smooth_leaky(x: Tensor) -> Tensor:
+    """Return a ReLU with a slope of 0.2 below zero, smooth."""
+    return 0.2 * x + 0.8 * silu(x)
+
+
+def tensor_product(
+    block: dict[str, Tensor], name: str, spins: Tensor, x: Tensor, v: Tensor, u: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scalars, vectors and axial vectors, products of those given with spins, and gated."""
+    scalars = mix(block[f"{name}_scalar"], torch.cat((x, dot(spins, v))))
+    x_new, polar_gate, axial_gate = scalars.split(len(x))
+    polar = mix(block[f"{name}_polar"], torch.cat((v, x * spins, cross(spins, u))))
+    axial = mix(block[f"{name}_axial"], torch.cat((u, cross(spins, v))))
+    return silu(x_new), torch.sigmoid(polar_gate) * polar, torch.sigmoid(axial_gate) * axial

@@ -1,0 +1,116 @@
+"""A plain transformer, which knows no symmetry: what equivariance is measured against."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from hpcslmc.effective.model import Architecture
+from hpcslmc.effective.network import SiteNetwork, mix, total, weights
+from hpcslmc.effective.options import TransformerOptions
+from hpcslmc.effective.scores import dot_scores, from_heads, normed, to_heads
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.streams import Stream
+
+WAVES = 4
+"""Waves of the positions in each direction."""
+
+
+class Transformer(SiteNetwork):
+    r"""Linear model plus site energies of tokens that attend to each other by softmax.
+
+    A token starts as a linear map of the three components of a spin and of waves of its position,
+    cos and sin of 2 pi m x / L_x and of 2 pi m y / L_y with m up to 4. Neither rotations of the
+    spins nor translations are built in, and log W_eff is invariant under neither: proposals are
+    exact all the same, by the test. With ``average`` it is averaged over so many fixed elements of
+    the group, rotations and reflections of the spins with translations and symmetries of the
+    lattice, and costs so many times as much.
+
+    Notes
+    -----
+    O(average layers (C^2 N + C N^2)). Vaswani et al., arXiv:1706.03762, with layers normalised
+    before.
+    """
+
+    Options = TransformerOptions
+    invariant = False
+    gains: ClassVar[dict[str, float]] = {"energy": 0.0, "bias": 0.0, "out": 0.3, "back": 0.3}
+    _positions: Tensor
+    _rotations: Tensor
+    _images: Tensor
+
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture)
+        channels = architecture.channels
+        self.register_buffer("_positions", _waves(lattice), persistent=False)
+        rotations, images = _group_elements(lattice, architecture.average)
+        self.register_buffer("_rotations", rotations, persistent=False)
+        self.register_buffer("_images", images, persistent=False)
+        self.site = weights(start=(channels, 3), position=(channels, 4 * WAVES))
+        self.layers = nn.ModuleList(
+            weights(
+                attend=(3 * channels, channels),
+                out=(channels, channels),
+                mix=(2 * channels, channels),
+                bias=(2 * channels, 1),
+                back=(channels, 2 * channels),
+                energy=(1, 2 * channels),
+            )
+            for _ in range(architecture.layers)
+        )
+
+    def energy(self, spins: Tensor) -> Tensor:
+        """Return the sum of all sites' energies, (chains,) float64, averaged as asked for."""
+        energies = [
+            self._energy(torch.tensordot(rotation, spins[..., image], 1))
+            for rotation, image in zip(self._rotations.to(spins.dtype), self._images, strict=True)
+        ]
+        return torch.stack(energies).mean(0)
+
+    def _energy(self, spins: Tensor) -> Tensor:
+        heads, site = self.architecture.heads, self.cast(self.site)
+        places = site["position"] @ self._positions.to(spins.dtype)
+        f = mix(site["start"], spins)[:, None] + places[:, None, None]
+        energy = spins.new_zeros(spins.shape[1], dtype=torch.float64)
+        for block in map(self.cast, self.layers):
+            query, key, value = (
+                to_heads(one, heads) for one in mix(block["attend"], normed(f)).chunk(3)
+            )
+            attention = torch.softmax(dot_scores(query, key), -1)
+            f = f + mix(block["out"], from_heads(attention @ value, 1))
+            hidden = gelu(mix(block["mix"], normed(f), block["bias"]))
+            f = f + mix(block["back"], hidden)
+            energy = energy + total(block["energy"], hidden[:, 0])
+        return energy
+
+
+def _waves(lattice: Lattice) -> Tensor:
+    """Return cosines and sines of the positions, (4 waves, sites)."""
+    angle = 2.0 * math.pi * lattice.coordinates / np.array(lattice.shape)
+    waves = [
+        function(m * of)
+        for m in range(1, WAVES + 1)
+        for function in (np.cos, np.sin)
+        for of in angle.T
+    ]
+    return torch.as_tensor(np.stack(waves))
+
+
+def _group_elements(lattice: Lattice, number: int) -> tuple[Tensor, Tensor]:
+    """Return rotations (n, 3, 3) of the spins and images (n, sites) of the sites, fixed ones.
+
+    The identity comes first.
+    """
+    stream = Stream(1, torch.zeros(1, dtype=torch.int64), "group elements")
+    rotations, images = [torch.eye(3, dtype=torch.float64)], [torch.arange(lattice.sites)]
+    for _ in range(number - 1):
+        rotations.append(torch.linalg.qr(stream.normal(3, 3)[0]).Q)
+        turned, moved = (
+            group[int(stream.uniform(1)[0] * len(group))]
+            for group in (lattice.point_group, lattice.translations)
+        )
+        images.append(torch.as_tensor(turned[moved]))
+    return torch.stack(rotations), torch.stack(images)
