@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -130,13 +129,17 @@ class Physics:
         return normalised(self._dressed, shape)
 
     def _dressed(self, shape: tuple[int, int]) -> np.ndarray:
-        levels = self._levels[:, None] - self.electrons.bands(shape).flatten()
+        levels = (
+            self.levels_among_spins(self.electrons.frequencies)[:, None]
+            - self.electrons.bands(shape).flatten()
+        )
         dressed = 1.0 / levels
         return np.concatenate((dressed.real, dressed.imag))
 
-    @cached_property
-    def _levels(self) -> np.ndarray:
-        r"""i w + \mu - \Sigma(i w), (5,) complex, in the coherent-potential approximation.
+    def levels_among_spins(self, frequencies: np.ndarray) -> np.ndarray:
+        r"""Return i w + \mu - \Sigma(i w) at imaginary frequencies (n,) in units of energy.
+
+        In the coherent-potential approximation of electrons among random spins.
 
         A site with a spin in the effective medium scatters nothing on average: with V = +-J/2
 
@@ -146,7 +149,7 @@ class Physics:
         Soven, Phys. Rev. 156, 809 (1967).
         """
         bands = self.electrons.bands((LARGE, LARGE)).flatten()
-        free = 1j * self.electrons.frequencies + self.electrons.mu
+        free = 1j * frequencies + self.electrons.mu
         potentials = np.array([[0.5], [-0.5]]) * self.J
         sigma = -0.25j * self.J * np.ones(len(free))
         for _ in range(MOST_ITERATIONS):

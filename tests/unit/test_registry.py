@@ -176,7 +176,7 @@ def test_a_model_of_ones_own_has_keys_of_its_own(cut, tmp_path):
         ({"cutof": 3}, r"\[effective\] has no key 'cutof': did you mean 'cutoff'\?"),
         (
             {"layers": 3},
-            r"\[effective\] layers belongs to attention, cnn, messages, .* and transformer: remove it",
+            r"\[effective\] layers belongs to attention, .* and transformer: remove it",
         ),
         ({"filling": 3}, r"\[effective\] has no key 'filling': it belongs to \[ensemble\]"),
         ({"cutoff": "a"}, r"\[effective\] cutoff = 'a': input should be a valid integer\."),

@@ -22,11 +22,13 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.utils.benchmark import Timer
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
-from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model
+from hpcslmc.density import Evaluation
+from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
@@ -37,7 +39,7 @@ from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import SLMC, make_move
+from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
 from hpcslmc.weight import choose_method, make_weight
 
@@ -55,10 +57,30 @@ DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
     "messages 2, 8": ("messages", {"layers": 2, "channels": 8}, 0.5),
     "messages 1, 16": ("messages", {"layers": 1, "channels": 16}, 0.5),
     "messages 2, 16": ("messages", {"layers": 2, "channels": 16}, 0.5),
-    "gatr 2, 8": ("gatr", {"layers": 2, "channels": 8, "scores": False, "heads": 4}, 0.5),
-    "gatr 3, 8": ("gatr", {"layers": 3, "channels": 8, "scores": False, "heads": 4}, 0.5),
-    "gatr 2, 8, scores": ("gatr", {"layers": 2, "channels": 8, "scores": True, "heads": 4}, 0.5),
+    "attention 3, 4 heads": ("attention", {"layers": 3, "heads": 4}, 0.5),
+    "attention 3, free": ("attention", {"layers": 3, "renormalise": False}, 0.5),
+    "lie_conv": ("lie_conv", {}, 0.5),
+    "lie_transformer": ("lie_transformer", {}, 0.5),
+    "lie_transformer, tangents": ("lie_transformer", {"tangents": True}, 0.5),
+    "lie_transformer, softmax": ("lie_transformer", {"softmax": True}, 0.5),
+    "torchmd_et": ("torchmd_et", {}, 0.5),
+    "equiformer": ("equiformer", {}, 0.5),
+    "gatr": ("gatr", {}, 0.5),
+    "gatr, scores": ("gatr", {"scores": True}, 0.5),
+    "transformer": ("transformer", {}, 0.5),
 }
+ZOO = (
+    "messages 1, 16",
+    "lie_conv",
+    "lie_transformer",
+    "lie_transformer, tangents",
+    "torchmd_et",
+    "equiformer",
+    "gatr",
+    "gatr, scores",
+    "transformer",
+)
+"""Designs of about 10^4 parameters, for ``--zoo``."""
 
 
 def median_s(call: Callable[[], object]) -> float:
@@ -66,11 +88,33 @@ def median_s(call: Callable[[], object]) -> float:
     return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
+def exact_data(
+    ensemble: Ensemble, chains: int, configurations: int
+) -> tuple[DataSet, HMC, Tensor, Evaluation]:
+    """Every point of exact trajectories, the moves, and where the chains end."""
+    numbers, world = torch.arange(chains), World()
+    method, _ = choose_method(ensemble, "cpu", 1, True)
+    data = DataSet(ChainBlock.of(world, chains), 5)
+    exact = make_move("hmc", make_weight(method, ensemble, world), Stream(1, numbers, "exact"))
+    spins = Stream(1, numbers, "start").directions(ensemble.sites)
+    evaluation = exact.evaluate(spins)
+    for _ in range(30):
+        step = exact.move(spins, evaluation)
+        spins, evaluation = step.spins, step.evaluation
+        exact.tune(step.tuning.mean(0).tolist())
+    while len(data) < configurations:
+        step = exact.move(spins, evaluation, keep_visited=True)
+        for point in step.visited:
+            data.add(*point)
+        spins, evaluation = step.spins, step.evaluation
+    return data, exact, spins, evaluation
+
+
 def fresh(design: str, ensemble: Ensemble, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
-    name, settings, _ = DESIGNS[design]
-    lattice = ensemble.hamiltonian.lattice
-    settings = {**settings, "shells": lattice.shells[:shells].tolist()}
+    name, given, _ = DESIGNS[design]
+    lattice, options = ensemble.hamiltonian.lattice, MODELS[name].Options
+    settings = options(shells=min(shells, len(lattice.shells))).settings(lattice) | given
     model = make_model(Architecture(name, settings, Physics.of(ensemble)), lattice)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
@@ -87,6 +131,10 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--configurations", type=int, default=160, help="of each chain")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument(
+        "--seconds", type=float, help="of training each design, in place of the steps"
+    )
+    parser.add_argument("--zoo", action="store_true", help=f"designs {', '.join(ZOO)}")
     parser.add_argument("--shells", type=int, default=9)
     parser.add_argument("--trajectories", type=int, default=4, help="of a proposal")
     parser.add_argument(
@@ -96,6 +144,8 @@ def main() -> None:
         "--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN"
     )
     options = parser.parse_args()
+    if options.zoo:
+        options.designs = ZOO
     limit_threads()
     lattice, world, chains = (
         Lattice((options.length, options.length)),
@@ -103,32 +153,19 @@ def main() -> None:
         torch.arange(options.chains),
     )
     ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
-    method, _ = choose_method(ensemble, "cpu", 1, True)
-    weight = make_weight(method, ensemble, world)
-    data = DataSet(ChainBlock.of(world, options.chains), 5)
-    order = StaggeredMagnetisation2(lattice, "cpu")
-    exact = make_move("hmc", weight, Stream(1, chains, "exact"))
-    start = Stream(1, chains, "start").directions(lattice.sites)
-    evaluation = exact.evaluate(start)
-    for _ in range(30):
-        step = exact.move(start, evaluation)
-        start, evaluation = step.spins, step.evaluation
-        exact.tune(step.tuning.mean(0).tolist())
-    while len(data) < options.configurations:
-        step = exact.move(start, evaluation, keep_visited=True)
-        for point in step.visited:
-            data.add(*point)
-        start, evaluation = step.spins, step.evaluation
+    data, exact, start, evaluation = exact_data(ensemble, options.chains, options.configurations)
+    weight, order = exact.density, StaggeredMagnetisation2(lattice, "cpu")
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
     forces_s = median_s(lambda: weight.evaluate(start, forces=True)) / options.chains
     title = (
         f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
         f"T = {options.T:g}, {len(data) * options.chains} exact configurations, "
-        f"{options.steps} steps of 64; "
+        "64 of them a step; "
         f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms"
     )
     table = Table(
         "design",
+        "gradient steps",
         "parameters",
         "training, s",
         "MSE",
@@ -149,18 +186,20 @@ def main() -> None:
             if design in options.models
             else fresh(design, ensemble, options.shells)
         )
-        trainer = Trainer(
-            model,
-            data,
-            world,
-            Stream(1, chains, "batches"),
-            LearningSection(
-                steps=options.steps,
-                batch_size=64,
-                rate=0.01,
-                force_weight=DESIGNS[design][2] if design in DESIGNS else 0.0,
-            ),
-        )
+        force_weight = DESIGNS[design][2] if design in DESIGNS else 0.0
+
+        def made(model: EffectiveModel, steps: int, force_weight: float = force_weight) -> Trainer:
+            settings = LearningSection(
+                steps=steps, batch_size=64, rate=0.01, force_weight=force_weight
+            )
+            return Trainer(model, data, world, Stream(1, chains, "batches"), settings)
+
+        steps = options.steps
+        if options.seconds and design in DESIGNS:
+            trial = made(fresh(design, ensemble, options.shells), 1000)
+            trial.start_round(fit_linear=True)
+            steps = max(20, round(options.seconds / median_s(trial.train_step)))
+        trainer = made(model, steps)
         began = time.perf_counter()
         trainer.start_round(fit_linear=design in DESIGNS)
         while design in DESIGNS and not trainer.round_finished:
@@ -188,6 +227,7 @@ def main() -> None:
         s = math.sqrt(trainer.mse)
         table.add_row(
             design,
+            str(trainer.step),
             str(sum(p.numel() for p in model.parameters())),
             f"{training_s:.0f}",
             f"{trainer.mse:.4f}",

@@ -1,0 +1,173 @@
+"""How many spins an expansion of log W has to follow: rings of propagators, fitted to exact forces.
+
+    python tools/study/rings.py [--length 8] [--J 1] [--mu 0] [--T 0.05] [--orders 4 6 8 12 16]
+
+log W is a sum over closed lines that scatter from spins. The table says what acceptance a model
+reaches that has all lines of up to so many spins exactly, with free coefficients, beside couplings
+between pairs: traces of powers of g (S.sigma) at three imaginary frequencies, for
+
+    free     g = 1 / (i w + mu - h_0), the hopping alone
+    massive  lines of bonds, (h - mu)^2 + w^2 = D + V, D = w^2 + J^2/4 + (h_0 - mu)^2
+    dressed  g between different sites in the coherent-potential approximation of random spins,
+             times what one spin scatters there
+
+and the largest modulus of an eigenvalue of g (S.sigma) at the lowest frequency: below 1 the series
+converges. Fits use forces alone, errors and acceptances (erfc(s/2), s^2 the variance) are those of
+log W in other chains.
+"""
+
+import argparse
+import math
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from study_models import exact_data
+from torch import Tensor
+
+from hpcslmc.effective import Architecture, Physics
+from hpcslmc.effective.determinants import Determinants
+from hpcslmc.effective.model import ForceFitted
+from hpcslmc.effective.options import DeterminantOptions
+from hpcslmc.learning.least_squares import fit_to_forces
+from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
+from hpcslmc.physics.lattice import Lattice
+
+FREQUENCIES = np.array([1.2, 3.0, 9.0])
+KINDS = ("free", "massive", "dressed")
+TOGETHER = 16
+
+
+class Rings(ForceFitted):
+    """Pairs of spins, and traces of even powers of what an electron goes through between spins."""
+
+    def __init__(self, lattice: Lattice, pairs: Determinants, kind: str, order: int) -> None:
+        terms = len(FREQUENCIES) * (order // 2) * 2 if order else 0
+        super().__init__(lattice, pairs.architecture, len(pairs.architecture.shells) + terms)
+        self.register_buffer("guiding", torch.zeros_like(pairs.guiding), persistent=False)
+        self.pairs, self.kind, self.order = pairs, kind, order
+        physics = pairs.architecture.physics
+        self.hamiltonian = physics.ensemble(lattice).hamiltonian
+        self.unit_spins = Hamiltonian(lattice, 0.0, 2.0)
+        self.levels, self.waves = np.linalg.eigh(self.hamiltonian.hopping.toarray())
+        self.lines = [self._line(w * math.pi / physics.electrons.beta) for w in FREQUENCIES]
+
+    def _function(self, values: np.ndarray) -> Tensor:
+        """A function of the hopping, for either spin, from its values at the levels."""
+        matrix = torch.as_tensor((self.waves * values) @ self.waves.T)
+        return torch.kron(matrix, torch.eye(2)).to(torch.complex128)
+
+    def _line(self, frequency: float) -> tuple[Tensor, Tensor]:
+        """What comes before a spin, and what comes after it in half of the cases."""
+        physics = self.architecture.physics
+        levels = self.levels - physics.electrons.mu
+        one = self._function(np.ones_like(levels))
+        if self.kind == "massive":
+            mass = frequency**2 + 0.25 * physics.J**2 + levels**2
+            return 0.5 * physics.J * self._function(1.0 / mass), self._function(levels)
+        if self.kind == "free":
+            return 0.5 * physics.J * self._function(1.0 / (1j * frequency - levels)), 0.0 * one
+        (medium,) = physics.levels_among_spins(np.array([frequency]))
+        green = self._function(1.0 / (medium - self.levels))
+        local = complex(green[0, 0])
+        # what a spin adds to the effective medium, V - Sigma, scatters repeatedly on its site
+        adds = 0.5 * physics.J * np.array([1.0, -1.0]) - (
+            1j * frequency + physics.electrons.mu - medium
+        )
+        up, down = adds / (1.0 - adds * local)
+        return 0.5 * (up - down) * (green - torch.diag(green.diagonal())), 0.0 * one
+
+    def between_spins(self, spins: Tensor, line: tuple[Tensor, Tensor]) -> Tensor:
+        """The matrices whose traces of powers are the rings, (chains, 2 sites, 2 sites)."""
+        before, bond = line
+        scattering = torch.zeros(len(spins), *before.shape, dtype=before.dtype)
+        spin_blocks(scattering).add_(self.unit_spins.site_blocks(spins))
+        if self.kind == "massive":
+            scattering = bond @ scattering + scattering @ bond
+        return before @ scattering
+
+    def correlations(self, spins: Tensor) -> Tensor:
+        columns = [self.pairs.correlations(spins)[:, self.pairs.cheap_terms]]
+        for line in self.lines if self.order else ():
+            matrix = self.between_spins(spins, line)
+            square = power = matrix @ matrix
+            for _ in range(self.order // 2):
+                trace = power.diagonal(dim1=1, dim2=2).sum(1)
+                columns.append(torch.stack((trace.real, trace.imag), 1))
+                power = power @ square
+        return torch.cat(columns, 1)
+
+    def correlation_forces(self, spins: Tensor) -> Tensor:
+        parts = []
+        for some in spins.split(TOGETHER):
+            with torch.enable_grad():
+                some = some.clone().requires_grad_()
+                terms = self.correlations(some).sum(0)
+                parts.append(
+                    torch.stack(
+                        [torch.autograd.grad(one, some, retain_graph=True)[0] for one in terms], 1
+                    )
+                )
+        return torch.cat(parts)
+
+    @property
+    def selections(self) -> list[list[np.ndarray]]:
+        return [[np.arange(len(self.couplings))]]
+
+    @property
+    def wanted_acceptances(self) -> list[float]:
+        return [1.0]
+
+    @property
+    def cheap_terms(self) -> np.ndarray:
+        return np.arange(len(self.guiding))
+
+    @property
+    def chosen_in_words(self) -> str:
+        return f"rings of up to {self.order} spins"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--length", type=int, default=8)
+    parser.add_argument("--J", type=float, default=1.0)
+    parser.add_argument("--mu", type=float, default=0.0)
+    parser.add_argument("--T", type=float, default=0.05)
+    parser.add_argument("--orders", type=int, nargs="+", default=[4, 6, 8, 12, 16])
+    options = parser.parse_args()
+    limit_threads()
+    lattice = Lattice((options.length, options.length))
+    ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
+    data, *_ = exact_data(ensemble, chains=25, configurations=40)
+    training, validation = (
+        data.spread(data.train_chains, 5),
+        data.spread(data.validation_chains, 40),
+    )
+    given = DeterminantOptions(frequencies=(1.0,)).settings(lattice)
+    pairs = Determinants(lattice, Architecture("determinants", given, Physics.of(ensemble)))
+    table = Table("lines", "|eigenvalue|", "pairs alone", *(f"order {n}" for n in options.orders))
+    table.title = (
+        f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
+        f"T = {options.T:g}, {len(training[0])} configurations: MSE/N; acceptance"
+    )
+    for kind in KINDS:
+        cells = []
+        for order in (0, *options.orders):
+            model = Rings(lattice, pairs, kind, order)
+            found = fit_to_forces(model, [(model, training)], validation, World())
+            cells.append(f"{found.mse / lattice.sites:.1e}; {found.acceptance:.3f}")
+        matrices = model.between_spins(validation[0][:8], model.lines[0])
+        radius = torch.linalg.eigvals(matrices).abs().amax(1).mean().item()
+        table.add_row(kind, f"{radius:.2f}", *cells)
+        print(f"{kind}: done", flush=True)
+    Console(width=140, force_terminal=False).print(table)
+
+
+if __name__ == "__main__":
+    main()
