@@ -67,6 +67,12 @@ class SiteNetwork(EffectiveModel):
                         scale = self.gains.get(name, 1.0) / math.sqrt(parameter.shape[1])
                         parameter.copy_(stream.normal(*parameter.shape)[0] * scale)
 
+    def rescale(self, factor: float) -> None:
+        """Multiply all sites' energies by a factor."""
+        for block in self.modules():
+            if isinstance(block, nn.ParameterDict) and "energy" in block:
+                block["energy"].data.mul_(factor)
+
     def correlations(self, spins: Tensor) -> Tensor:
         """Return the correlations that the couplings multiply, (chains, couplings).
 

@@ -322,6 +322,10 @@ def check_validation(job: Job) -> None:
             f"{sampling.chains} chains "
             f"is less than one chain: use at least {1.0 / sampling.chains:.3g}."
         )
+    if learning.energy_weight == learning.force_weight == 0.0:
+        raise UserError(
+            "[learning] energy_weight = 0 and force_weight = 0: nothing is left to learn from."
+        )
     if learning.batch_size < sampling.chains - validation:
         raise UserError(
             f"[learning] batch_size = {learning.batch_size}: every training chain gives at least "

@@ -50,6 +50,22 @@ class Selection:
         return math.erfc(0.5 * math.sqrt(self.mse))
 
 
+def moments(columns: Tensor, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Return covariance (n, n) and mean (n,) of columns (rows, n), over all ranks. Collective."""
+    rows = torch.cat((columns, torch.ones_like(columns[:, :1])), 1)
+    sums = world.sum(rows.sum(0).cpu().numpy())
+    mean = sums[:-1] / sums[-1]
+    centred = columns - torch.as_tensor(mean, device=columns.device)
+    return world.sum((centred.T @ centred).cpu().numpy()) / sums[-1], mean
+
+
+def regression(covariance: np.ndarray) -> np.ndarray:
+    """Return the coefficients (n,) that fit the last of n + 1 columns of this covariance."""
+    scale = np.sqrt(np.maximum(np.diag(covariance)[:-1], np.finfo(float).tiny))
+    normal, target = covariance[:-1, :-1] / np.outer(scale, scale), covariance[:-1, -1] / scale
+    return np.linalg.lstsq(normal, target, rcond=1e-9)[0] / scale
+
+
 def fitted_configurations(sites: int) -> int:
     """Return how many configurations of a lattice couplings are fitted to by their forces."""
     return max(FITTED_CONFIGURATIONS, FITTED_FORCES // (2 * sites))

@@ -1,5 +1,6 @@
-"""SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner."""
+"""SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner; the rate of steps."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -93,3 +94,15 @@ class SOAP(torch.optim.Optimizer):
                 ).Q.contiguous()  # as it comes back from a checkpoint
                 state["square"] = state["square"].index_select(axis, order)
         return update
+
+
+def schedule(progress: float) -> float:
+    """Return the share of the peak learning rate at a progress in [0, 1].
+
+    Linear warm-up over a tenth, then a cosine to zero.
+    """
+    return (
+        progress / 0.1
+        if progress < 0.1
+        else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
+    )

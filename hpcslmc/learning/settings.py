@@ -31,6 +31,11 @@ class LearningSection(Section):
     """Configurations of a gradient step, over all ranks."""
     rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Peak learning rate of the optimiser (SOAP)."""
+    energy_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of log W's squared error in the loss; 0 learns from the forces alone.
+
+    A network's scale and the linear part beside it are then fitted to log W in the end.
+    """
     force_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2

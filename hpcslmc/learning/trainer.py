@@ -11,10 +11,11 @@ from torch.nn.utils import parameters_to_vector
 
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.effective.model import ForceFitted
+from hpcslmc.effective.network import SiteNetwork
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.least_squares import fit_to_forces, fitted_configurations
-from hpcslmc.learning.optimiser import SOAP
+from hpcslmc.learning.least_squares import fit_to_forces, fitted_configurations, moments, regression
+from hpcslmc.learning.optimiser import SOAP, schedule
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.parallel.memory import Batches
@@ -36,18 +37,6 @@ FITTED_ROWS = 2048
 """Configurations of a replay that the least squares and the constant see."""
 RECOVERIES = 3
 """Divergences of a round after which it ends with the best parameters so far."""
-
-
-def schedule(progress: float) -> float:
-    """Return the share of the peak learning rate at a progress in [0, 1].
-
-    Linear warm-up over a tenth, then a cosine to zero.
-    """
-    return (
-        progress / 0.1
-        if progress < 0.1
-        else 0.5 * (1.0 + math.cos(math.pi * (progress - 0.1) / 0.9))
-    )
 
 
 def check_identical(model: EffectiveModel, world: World) -> None:
@@ -78,7 +67,7 @@ def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Ten
 class Trainer:
     r"""SOAP on the squared error of log W and of the forces, one flat allreduce a step.
 
-    .. math:: {\rm loss} = \langle (\log W - \log W_{\rm eff})^2 \rangle
+    .. math:: {\rm loss} = \epsilon \langle (\log W - \log W_{\rm eff})^2 \rangle
               + \lambda \langle \textstyle\sum_i |F_i - F^{\rm eff}_i|^2 \rangle
 
     with F the tangential forces; configurations without forces teach log W alone. Every training
@@ -102,7 +91,8 @@ class Trainer:
     settings : LearningSection
         The rate warms up and decays to zero over the steps of a round; the batch size is rounded
         down to the same number of configurations from each training chain; a ``force_weight``
-        (lambda) of 0 needs no second derivatives.
+        (lambda) of 0 needs no second derivatives, an ``energy_weight`` (epsilon) of 0 learns from
+        forces alone.
     replays : list of (Replay, EffectiveModel)
         Data of other lattices, each with the model on that lattice, which shares its parameters
         with ``model``. Every step takes as many configurations of each as of the run's own data,
@@ -173,15 +163,15 @@ class Trainer:
             return
         with torch.no_grad():
             self.model.couplings.zero_()
-        covariance, mean = self._moments(self.model, *self._configurations(self.data.train_chains))
+        covariance, mean = moments(
+            self._columns(self.model, *self._configurations(self.data.train_chains)), self.world
+        )
         for replay, model in self.replays:
             spins, log_weight, _ = self._sample_of(replay)
-            covariance = covariance + self._moments(model, spins, log_weight)[0] * (
-                self.model.sites / model.sites
-            )
-        scale = np.sqrt(np.maximum(np.diag(covariance)[:-1], np.finfo(float).tiny))
-        normal, target = covariance[:-1, :-1] / np.outer(scale, scale), covariance[:-1, -1] / scale
-        solution = np.linalg.lstsq(normal, target, rcond=1e-9)[0] / scale
+            columns = self._columns(model, spins, log_weight)
+            theirs, _ = moments(columns, self.world)
+            covariance = covariance + theirs * (self.model.sites / model.sites)
+        solution = regression(covariance)
         with torch.no_grad():
             self.model.couplings.copy_(torch.as_tensor(solution))
             self.model.constant += (mean[-1] - mean[:-1] @ solution) / self.model.sites
@@ -201,25 +191,32 @@ class Trainer:
         """Configurations of each training chain that couplings are fitted to."""
         return -(-fitted_configurations(self.model.sites) // self.data.train_chains_total)
 
-    def _moments(
-        self, model: EffectiveModel, spins: Tensor, log_weight: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return covariance and mean of (correlations, log W - log W_eff), of all ranks.
-
-        Collective.
-        """
+    def _columns(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> Tensor:
+        """Return correlations and log W - log W_eff of configurations, (rows, couplings + 1)."""
         features = torch.cat(
             [model.correlations(chunk) for chunk in self._chunks(model, spins)]
             or [spins.new_zeros(0, len(model.couplings))]
         )
-        errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)[
-            :, None
-        ]
-        rows = torch.cat((features, errors, torch.ones_like(errors)), 1)
-        sums = self.world.sum(rows.sum(0).cpu().numpy())
-        mean = sums[:-1] / sums[-1]
-        centred = rows[:, :-1] - torch.as_tensor(mean, device=rows.device)
-        return self.world.sum((centred.T @ centred).cpu().numpy()) / sums[-1], mean
+        errors = torch.as_tensor(self._errors(model, spins, log_weight), device=spins.device)
+        return torch.cat((features, errors[:, None]), 1)
+
+    def fit_scale(self) -> None:
+        """Fit a network's scale, and the linear part beside it, to log W. Collective.
+
+        Other models have their constant fitted alone.
+        """
+        if not isinstance(self.model, SiteNetwork):
+            return
+        spins, log_weight = self._configurations(self.data.train_chains)
+        with torch.no_grad():
+            self.model.couplings.zero_()
+        columns = self._columns(self.model, spins, log_weight)
+        network = log_weight[:, None] - columns[:, -1:]
+        columns = torch.cat((network, columns[:, :-1], log_weight[:, None]), 1)
+        scale, *couplings = regression(moments(columns, self.world)[0])
+        with torch.no_grad():
+            self.model.rescale(scale)
+            self.model.couplings.copy_(torch.as_tensor(np.array(couplings)))
 
     def _sample_of(self, replay: Replay, most: int = FITTED_ROWS) -> tuple[Tensor, Tensor, Tensor]:
         """Read this rank's share of configurations spread evenly over a replay."""
@@ -361,8 +358,6 @@ class Trainer:
         """Return the mean squared error of log W on the validation chains, its mean removed.
 
         Collective.
-
-        The mean error is removed.
         """
         error = self._errors(self.model, *self._configurations(self.data.validation_chains))
         count, total = self.world.sum(np.array([len(error), error.sum()]))
@@ -375,7 +370,11 @@ class Trainer:
         Collective.
         """
         self.model.load_state_dict(self._best)
+        if not self.settings.energy_weight and self.parameters:
+            self.fit_scale()
         self._centre()
+        if not self.settings.energy_weight:
+            self.mse = self.validate()
         check_identical(self.model, self.world)
 
     def _centre(self) -> None:
@@ -429,7 +428,8 @@ class Trainer:
             model_log_weight = model(spins)
             force_error = torch.zeros((), dtype=torch.float64, device=spins.device)
         error = log_weight - model_log_weight
-        loss = error.square().sum() + self.settings.force_weight * force_error
+        loss = self.settings.energy_weight * error.square().sum()
+        loss = loss + self.settings.force_weight * force_error
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return torch.cat([g.flatten() for g in gradients]), torch.stack(
             (loss, error.sum())

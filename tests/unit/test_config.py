@@ -260,6 +260,7 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
         1,
         ["heads = 3", "channels = 8"],
     ),
+    "nothing to learn from": (GOOD + "[learning]\nenergy_weight = 0\n", 1, ["force_weight = 0"]),
     "batch too small": (
         GOOD + "[learning]\nbatch_size = 8\n",
         1,

@@ -296,3 +296,31 @@ def test_least_squares_find_the_couplings_of_a_linear_target():
     train(trainer)
     assert torch.allclose(model.couplings, target.couplings, atol=1e-9)
     assert trainer.mse < 1e-15 and trainer.state_dict()["moments"] == {}
+
+
+def test_forces_alone_teach_a_network_and_energies_its_scale():
+    """Of energies, of which nothing is learned but one scale, the couplings and the constant."""
+    model = make_effective("messages", Lattice((4, 4)), 3, 1)
+    teacher = make_effective("messages", Lattice((4, 4)), 3, 1)
+    numbers = Stream(5, torch.zeros(1, dtype=torch.int64), "teacher")
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.copy_(0.3 * numbers.normal(*parameter.shape)[0])
+        model.load_state_dict(teacher.state_dict())
+        model.rescale(0.25)
+        model.couplings.zero_()
+        model.constant.fill_(3.0)
+    data = DataSet(ChainBlock.of(World(), 10), 5)
+    for seed in range(8):
+        spins = random_spins(10, 16, seed=seed)
+        data.add(spins, teacher.evaluate(spins, forces=True))
+    settings = LearningSection(steps=1, energy_weight=0.0, force_weight=1.0, rate=1e-9)
+    streams = Stream(1, torch.arange(10), "batches")
+    trainer = Trainer(model, data, World(), streams, settings)
+    trainer.start_round()
+    before = trainer.mse
+    trainer.train_step()
+    trainer.finish_round()
+    assert before > 1e-3 and trainer.mse < 1e-12
+    spins = random_spins(5, 16, seed=99)
+    assert torch.allclose(model(spins), teacher(spins), rtol=0, atol=1e-5)

@@ -25,8 +25,8 @@ from rich.table import Table
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physics, make_model
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.optimiser import SOAP
-from hpcslmc.learning.trainer import schedule, tangential_forces
+from hpcslmc.learning.optimiser import SOAP, schedule
+from hpcslmc.learning.trainer import tangential_forces
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.physics.ensemble import Ensemble
