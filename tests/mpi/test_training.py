@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
 
-from hpcslmc.effective import FreeElectrons, Physics, on_lattice
+from hpcslmc.effective import MODELS, FreeElectrons, Physics, on_lattice
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.replay import Replay, write_data
 from hpcslmc.learning.settings import LearningSection
@@ -63,9 +63,16 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("name", ["attention", "messages"])
-def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name):
-    together, alone = trained(name, world, 100), trained(name, World(), 100)
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("attention", 100),
+        ("messages", 100),
+        *((name, 20) for name in MODELS if name not in ("attention", "messages", "determinants")),
+    ],
+)
+def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name, steps):
+    together, alone = trained(name, world, steps), trained(name, World(), steps)
     agree((together - alone).abs().max() < 1e-10, f"{(together - alone).abs().max():.1e}")
 
 

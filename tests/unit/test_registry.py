@@ -222,7 +222,7 @@ def test_a_job_of_the_programs_own_is_checked_without_torch(tmp_path):
         assert result.stdout.split() == [str(refused), "False"], result.stderr
 
 
-@pytest.mark.parametrize("name", ["linear", "attention", "cnn", "messages", "determinants"])
+@pytest.mark.parametrize("name", MODELS)
 def test_the_registry_says_of_models_what_their_classes_say(name):
     assert "Options" in MODELS._declared[name]
     assert MODELS.declared(name, "Options") is MODELS[name].Options

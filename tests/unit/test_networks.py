@@ -1,0 +1,48 @@
+"""Jobs with every network of site energies: resumed, as one of several levels, taken up again."""
+
+import numpy as np
+import pytest
+import torch
+from small_jobs import make_job, run
+
+from hpcslmc.effective import MODELS
+from hpcslmc.effective.network import SiteNetwork
+from hpcslmc.parallel.world import World
+from hpcslmc.simulation.simulation import Simulation
+from hpcslmc.storage.models import load_model
+
+NETWORKS = [name for name in MODELS if issubclass(MODELS[name], SiteNetwork)]
+
+
+def section(name: str) -> dict:
+    return {"model": name, "shells": 3, "layers": 1, "channels": 4}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_job_resumes_to_the_bit(name, tmp_path):
+    job = make_job(
+        effective=section(name), learning={"force_weight": 0.5, "steps": 10, "rounds": 2}
+    )
+    whole, first = Simulation(job), Simulation(job)
+    whole.run()
+    first.run(lambda: first.phase.name == "train" and first.phase.done == 5)
+    first.save(tmp_path / "checkpoint.h5", {})
+    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
+    resumed.run()
+    assert np.array_equal(resumed.rungs[0].bins.draws, whole.rungs[0].bins.draws)
+    assert whole.rungs[0].learning.history[-1]["acceptance"] > 0.0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_one_of_several_levels_and_is_taken_up_again(name, tmp_path):
+    levels = [section(name), {"model": "determinants", "determinants": 1}]
+    first = run(make_job(effective=levels, learning={"steps": 10}), World())
+    first.keep_learned(tmp_path, {})
+    assert load_model(str(tmp_path / "level_0.h5")).architecture.name == name
+    given = {"start_from": str(tmp_path / "level_0.h5")}
+    again = Simulation(make_job(effective=given, learning={"rounds": 0}))
+    ((mine,), (theirs, _)) = (simulation.rungs[0].learning.models for simulation in (again, first))
+    for parameter, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+    again.run()
+    assert np.isfinite(again.rungs[0].bins.draws).all()
