@@ -62,56 +62,60 @@ class Rings(ForceFitted):
         return torch.kron(matrix, torch.eye(2)).to(torch.complex128)
 
     def _line(self, frequency: float) -> tuple[Tensor, Tensor]:
-        """What comes before a spin, and what comes after it in half of the cases."""
+        """What comes before a spin, and its bond to the next; g and 1/2 where there are none."""
         physics = self.architecture.physics
         levels = self.levels - physics.electrons.mu
-        one = self._function(np.ones_like(levels))
+        half = self._function(0.5 * np.ones_like(levels))
         if self.kind == "massive":
             mass = frequency**2 + 0.25 * physics.J**2 + levels**2
             return 0.5 * physics.J * self._function(1.0 / mass), self._function(levels)
         if self.kind == "free":
-            return 0.5 * physics.J * self._function(1.0 / (1j * frequency - levels)), 0.0 * one
+            return 0.5 * physics.J * self._function(1.0 / (1j * frequency - levels)), half
         (medium,) = physics.levels_among_spins(np.array([frequency]))
         green = self._function(1.0 / (medium - self.levels))
         local = complex(green[0, 0])
         # what a spin adds to the effective medium, V - Sigma, scatters repeatedly on its site
-        adds = 0.5 * physics.J * np.array([1.0, -1.0]) - (
-            1j * frequency + physics.electrons.mu - medium
-        )
+        sigma = 1j * frequency + physics.electrons.mu - medium
+        adds = 0.5 * physics.J * np.array([1.0, -1.0]) - sigma
         up, down = adds / (1.0 - adds * local)
-        return 0.5 * (up - down) * (green - torch.diag(green.diagonal())), 0.0 * one
+        return 0.5 * (up - down) * (green - torch.diag(green.diagonal())), half
 
     def between_spins(self, spins: Tensor, line: tuple[Tensor, Tensor]) -> Tensor:
-        """The matrices whose traces of powers are the rings, (chains, 2 sites, 2 sites)."""
+        """The matrices M whose traces of powers are the rings, (chains, 2 sites, 2 sites)."""
         before, bond = line
         scattering = torch.zeros(len(spins), *before.shape, dtype=before.dtype)
         spin_blocks(scattering).add_(self.unit_spins.site_blocks(spins))
-        if self.kind == "massive":
-            scattering = bond @ scattering + scattering @ bond
-        return before @ scattering
+        return before @ (bond @ scattering + scattering @ bond)
 
     def correlations(self, spins: Tensor) -> Tensor:
         columns = [self.pairs.correlations(spins)[:, self.pairs.cheap_terms]]
         for line in self.lines if self.order else ():
             matrix = self.between_spins(spins, line)
-            square = power = matrix @ matrix
-            for _ in range(self.order // 2):
-                trace = power.diagonal(dim1=1, dim2=2).sum(1)
-                columns.append(torch.stack((trace.real, trace.imag), 1))
-                power = power @ square
+            power = matrix
+            for m in range(2, self.order + 1):
+                power = power @ matrix
+                if m % 2 == 0:
+                    trace = power.diagonal(dim1=1, dim2=2).sum(1)
+                    columns.append(torch.stack((trace.real, trace.imag), 1))
         return torch.cat(columns, 1)
 
     def correlation_forces(self, spins: Tensor) -> Tensor:
+        """d tr M^m = m tr M^(m-1) dM, of which each site's block remains."""
         parts = []
         for some in spins.split(TOGETHER):
-            with torch.enable_grad():
-                some = some.clone().requires_grad_()
-                terms = self.correlations(some).sum(0)
-                parts.append(
-                    torch.stack(
-                        [torch.autograd.grad(one, some, retain_graph=True)[0] for one in terms], 1
-                    )
-                )
+            forces = [self.pairs.correlation_forces(some)[:, self.pairs.cheap_terms]]
+            for before, bond in self.lines if self.order else ():
+                matrix = self.between_spins(some, (before, bond))
+                power = matrix
+                for m in range(2, self.order + 1):
+                    if m % 2 == 0:
+                        rest = m * (power @ before)
+                        blocks = spin_blocks(rest @ bond + bond @ rest)
+                        halves = blocks + blocks.mH, (blocks - blocks.mH) / 1j
+                        both = [self.unit_spins.site_forces(half, 0.5) for half in halves]
+                        forces.append(torch.stack(both, 1))
+                    power = power @ matrix
+            parts.append(torch.cat(forces, 1))
         return torch.cat(parts)
 
     @property
