@@ -91,9 +91,9 @@ class SiteNetwork(EffectiveModel):
         linear = 0.5 * power.sum(-1) + self.sites * self.constant
         return linear + self.energy(spins.permute(2, 0, 1).to(self.precision))
 
-    def cast(self, block: nn.ParameterDict) -> dict[str, Tensor]:
-        """Return parameters in the network's precision."""
-        return {name: parameter.to(self.precision) for name, parameter in block.items()}
+    def cast(self, block: nn.Module) -> dict[str, Tensor]:
+        """Return a block's parameters by name, in the network's precision."""
+        return {name: parameter.to(self.precision) for name, parameter in block.named_parameters()}
 
 
 def weights(**shapes: tuple[int, int]) -> nn.ParameterDict:

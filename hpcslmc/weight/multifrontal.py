@@ -88,6 +88,7 @@ class Multifrontal(Elimination):
         blocks = entries.new_empty(len(entries), sites + 1, 2, 2)
         above = None
         for fronts, left in zip(reversed(self._fronts), reversed(eliminated), strict=True):
+            assert left is not None, "it was wanted"
             above = fronts.invert(left, above, blocks)
         return log_det, blocks[:, :sites]
 
