@@ -150,8 +150,8 @@ class Physics:
         """
         bands = self.electrons.bands((LARGE, LARGE)).flatten()
         free = 1j * frequencies + self.electrons.mu
-        potentials = np.array([[0.5], [-0.5]]) * self.J
-        sigma = -0.25j * self.J * np.ones(len(free))
+        potentials = Hamiltonian(Lattice((2, 2)), self.electrons.t, self.J).site_levels[:, None]
+        sigma = np.full(len(free), -0.5j * abs(potentials).max())
         for _ in range(MOST_ITERATIONS):
             local = np.mean(1.0 / ((free - sigma)[:, None] - bands), 1)
             scattered = ((potentials - sigma) / (1.0 - (potentials - sigma) * local)).mean(0)

@@ -201,6 +201,11 @@ class Hamiltonian:
         blocks = torch.stack((up, torch.complex(x, -y), torch.complex(x, y), -up), -1)
         return blocks.unflatten(-1, (2, 2))
 
+    @property
+    def site_levels(self) -> np.ndarray:
+        """(2,) float64, energies of an electron on one site, with its spin and against it."""
+        return np.array([0.5, -0.5]) * self.J
+
     def site_forces(self, blocks: Tensor, scale: float = 1.0) -> Tensor:
         r"""Return forces on spins from each site's block of f(h): the adjoint of ``site_blocks``.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hpcslmc.physics.ensemble import Ensemble
 
 TABLE = "costs.toml"
-WIDEST_ROWS = 16
+WIDEST_ROWS = 15
 """Longest rows of the lattice, in sites, that block elimination takes as they are.
 
 Longer ones are dissected (tools/bench/eliminations.py).

@@ -114,6 +114,7 @@ class Elimination(ABC):
         With ``arguments`` log det A_k, complex128, imaginary parts modulo 2 pi. Collective over the
         group.
         """
+        self.hamiltonian.check_spins(spins)
         log_dets = _new_log_dets(spins, frequencies, arguments)
         for chain, shift, found, _ in self._eliminated(spins, frequencies, False, arguments):
             log_dets[chain, shift] = found
@@ -131,6 +132,7 @@ class Elimination(ABC):
 
         ``x`` and ``y`` (K,) are the weights of blocks and of traces. Collective over the group.
         """
+        self.hamiltonian.check_spins(spins)
         chains, sites = spins.shape[:2]
         of_blocks, of_traces = self.on_device(x), self.on_device(y)
         log_dets = _new_log_dets(spins, frequencies, arguments)
@@ -154,7 +156,6 @@ class Elimination(ABC):
 
         Their numbers, and what ``eliminate`` finds.
         """
-        self.hamiltonian.check_spins(spins)
         matrices = self.matrices(spins)
         pairs = torch.cartesian_prod(
             *(torch.arange(n, device=spins.device) for n in (len(spins), len(frequencies)))
