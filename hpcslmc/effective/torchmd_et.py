@@ -17,7 +17,7 @@ from hpcslmc.physics.lattice import Lattice
 class TorchMDET(SiteNetwork):
     r"""Linear model plus site energies of scalars x, polar vectors v and axial vectors u.
 
-    A layer, with heads h, capital letters linear maps of channels and o gates made of y:
+    A layer, with heads h, capital letters linear maps of channels, and o linear in y:
 
     .. math::
         \alpha_{hij} &= \kappa_h(r_{ij}) \, {\rm silu}(Q x_i \cdot K x_j + b_h(r_{ij})) \\
@@ -25,8 +25,8 @@ class TorchMDET(SiteNetwork):
         w_i = \sum_j \alpha_{hij} (A v_j + a_j S_j), \quad
         z_i = \sum_j \alpha_{hij} (B u_j + S_j \times C v_j) \\
         x_i &\leftarrow x_i + o_1 + o_2 (D v_i \cdot E w_i) + o_3 (F u_i \cdot G z_i), \quad
-        v_i \leftarrow v_i + o_4 w_i + S_i \times H z_i, \quad
-        u_i \leftarrow u_i + o_5 z_i + S_i \times I w_i
+        v_i \leftarrow v_i + \tanh(o_4) w_i + S_i \times H z_i, \quad
+        u_i \leftarrow u_i + \tanh(o_5) z_i + S_i \times I w_i
 
     The spin of the other site takes the place of the direction to it. All sums carry the weights
     alpha, those of vectors too, so that nothing jumps.

@@ -68,7 +68,7 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
     [
         ("attention", 100),
         ("messages", 100),
-        *((name, 20) for name in MODELS if name not in ("attention", "messages", "determinants")),
+        *((name, 5) for name in MODELS if name not in ("attention", "messages", "determinants")),
     ],
 )
 def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name, steps):
