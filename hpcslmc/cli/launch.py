@@ -13,7 +13,8 @@ from hpcslmc import environment
 from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.results_file import read
 from hpcslmc.job.rules import resolve
-from hpcslmc.job.schema import Job
+from hpcslmc.job.schema import EffectiveSection, Job
+from hpcslmc.plugins import MODELS
 from hpcslmc.storage import names
 
 MPI = {
@@ -35,6 +36,8 @@ def command(ranks: int, *arguments: str) -> list[str]:
 def variant(base: Job, changes: Mapping[str, Mapping], directory: Path) -> Job:
     """Copy a job with other values in some sections, and with an output directory of its own.
 
+    Another effective model takes over the options that it has too.
+
     Raises
     ------
     UserError
@@ -43,6 +46,13 @@ def variant(base: Job, changes: Mapping[str, Mapping], directory: Path) -> Job:
     tables = base.model_dump()
     for section, keys in changes.items():
         tables[section] |= keys
+    effective = changes.get("effective", {})
+    model = str(effective.get("model"))
+    if model in MODELS:
+        known = {*EffectiveSection.model_fields, *effective}
+        known |= MODELS.declared(model, "Options").model_fields.keys()
+        kept = {key: value for key, value in tables["effective"].items() if key in known}
+        tables["effective"] = kept
     tables["output"]["directory"] = str(directory)
     return resolve(Job.model_validate(tables))
 

@@ -1,6 +1,9 @@
 import pytest
 from helpers import make_effective
+from small_jobs import make_job
 
+from hpcslmc.cli.launch import variant
+from hpcslmc.effective import MODELS
 from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.load import load_job
@@ -395,3 +398,10 @@ def test_changes_that_a_resume_takes_and_refuses(tmp_path):
         ["sampling.samples (was 1000, is 4)"],
         ["ensemble.temperature (was 0.05, is 0.06)", "sampling.seed (was 1, is 3)"],
     )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_variant_of_a_job_may_have_any_other_model(name, tmp_path):
+    base = make_job(effective={"model": "attention", "layers": 1, "shells": 3, "heads": 2})
+    job = variant(base, {"effective": {"model": name}}, tmp_path)
+    assert job.effective.model == name and job.effective.shells == 3

@@ -136,7 +136,7 @@ def changes(method: str, length: int, base: Job) -> dict[str, dict]:
         }
     if method == LINEAR:
         return {
-            "effective": {"model": "linear", "layers": None, "shells": shells},
+            "effective": {"model": "linear", "shells": shells},
             "learning": learning | {"steps": 100},
         }
     if method == ATTENTION and length > 8:

@@ -43,7 +43,7 @@ SAMPLERS = {
         16,
         {"effective": {"model": "attention", "layers": 3, "shells": 6}},
     ),
-    "12x12, SLMC, linear": (12, 8, {"effective": {"model": "linear", "layers": None, "shells": 6}}),
+    "12x12, SLMC, linear": (12, 8, {"effective": {"model": "linear", "shells": 6}}),
     "12x12, exact HMC": (12, 8, {"sampling": {"method": "exact", "moves": 1}}),
     "12x12, exact Metropolis": (
         12,

@@ -48,7 +48,7 @@ TEMPERATURES = (0.05, 0.08, 0.12, 0.2, 0.4)
 
 # sections of the job that differ from the benchmark, by name
 MODELS = {
-    "linear": {"effective": {"model": "linear", "layers": None}},
+    "linear": {"effective": {"model": "linear"}},
     **{
         f"{name} {layers}": {"effective": {"model": name, "layers": layers}}
         for name in ("attention", "cnn")

@@ -28,14 +28,14 @@ REFERENCE = ROOT / "jobs/benchmark_6x6_reference.csv"
 """By exact HMC of an independent program: 76,800 configurations."""
 VARIANTS = {  # name: (sections of the job that differ, samples per chain)
     "attention": ({}, 1000),
-    "linear": ({"effective": {"model": "linear", "layers": None}}, 1500),
+    "linear": ({"effective": {"model": "linear"}}, 1500),
     "exact HMC": ({"sampling": {"method": "exact"}}, 800),
     "exact Metropolis": ({"sampling": {"method": "exact", "exact_move": "metropolis"}}, 150),
 }
 NETWORKS = {
     name: (
         {
-            "effective": {"model": name, "layers": None, "shells": 9},
+            "effective": {"model": name, "shells": 9},
             "learning": {"rounds": 2, "steps": 600, "batch_size": 64, "force_weight": 0.5},
         },
         200,
