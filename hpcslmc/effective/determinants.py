@@ -14,7 +14,7 @@ from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.elimination import Elimination
-from hpcslmc.weight.eliminations import make_elimination
+from hpcslmc.weight.elimination_choice import make_elimination
 from hpcslmc.weight.nodes import model_nodes
 
 FORCES_COST = 2.9

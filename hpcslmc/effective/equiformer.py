@@ -8,7 +8,7 @@ from torch.nn.functional import silu
 
 from hpcslmc.effective.clifford import cross, dot
 from hpcslmc.effective.model import Architecture
-from hpcslmc.effective.network import SiteNetwork, mix, total, weights
+from hpcslmc.effective.network import VectorNetwork, mix, total, weights
 from hpcslmc.effective.options import HeadOptions
 from hpcslmc.effective.scores import from_heads, normed, sink_softmax, to_heads
 from hpcslmc.physics.lattice import Lattice
@@ -17,7 +17,7 @@ UNITS = 4
 """Hidden units of a head's score."""
 
 
-class Equiformer(SiteNetwork):
+class Equiformer(VectorNetwork):
     r"""Linear model plus site energies of irreps 0e, 1o and 1e: scalars x, vectors v, axial ones u.
 
     Tensor products with a spin lead from one to the next, S the spin of the site that sends:
@@ -49,12 +49,9 @@ class Equiformer(SiteNetwork):
     }
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
-        super().__init__(lattice, architecture, dressed=True)
+        super().__init__(lattice, architecture)
         channels, heads = architecture.channels, architecture.heads
         functions = len(self.kernels)
-        self.site = weights(
-            start=(channels, functions), mix=(channels, 2 * channels), bias=(channels, 1)
-        )
 
         def of_product(prefix: str) -> dict[str, tuple[int, int]]:
             return {
@@ -82,10 +79,8 @@ class Equiformer(SiteNetwork):
     def energy(self, spins: Tensor) -> Tensor:
         """Return the sum of all sites' energies, (chains,) float64."""
         channels, heads = self.architecture.channels, self.architecture.heads
-        spins, site = spins[None], self.cast(self.site)
-        v = self.kernels.convolve(site["start"], spins)
-        x = silu(mix(site["mix"], torch.cat((dot(v, v), dot(v, spins))), site["bias"]))
-        u = torch.zeros_like(v)
+        spins = spins[None]
+        x, v, u = self.start(spins)
         energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
         for block in map(self.cast, self.layers):
             state = normed(x), normed(v), normed(u)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from hpcslmc.effective.clifford import cross
 from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import SiteNetwork, mix, total, weights
 from hpcslmc.effective.options import MessageOptions
@@ -16,11 +17,6 @@ from hpcslmc.physics.lattice import Lattice
 
 HIDDEN = 4
 """Number of hidden units of a site for each channel."""
-
-
-def cross(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cross product along axis 1, its components in the order (z, x, y)."""
-    return a * b.roll(-1, 1) - a.roll(-1, 1) * b
 
 
 class Messages(SiteNetwork):

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
+from hpcslmc.effective.clifford import dot
 from hpcslmc.effective.kernels import Kernels
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.physics.lattice import Lattice
@@ -94,6 +96,29 @@ class SiteNetwork(EffectiveModel):
     def cast(self, block: nn.Module) -> dict[str, Tensor]:
         """Return a block's parameters by name, in the network's precision."""
         return {name: parameter.to(self.precision) for name, parameter in block.named_parameters()}
+
+
+class VectorNetwork(SiteNetwork):
+    r"""A network of scalars x, vectors v and axial vectors u, C channels each.
+
+    .. math:: v = K * S, \quad x = {\rm silu}(W [|v|^2, S \cdot v] + b), \quad u = 0
+
+    to begin with, and electrons among random spins in its kernels.
+    """
+
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture, dressed=True)
+        channels = architecture.channels
+        self.site = weights(
+            start=(channels, len(self.kernels)), mix=(channels, 2 * channels), bias=(channels, 1)
+        )
+
+    def start(self, spins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x, v and u, (channels, components, chains, sites), of spins (1, 3, ...)."""
+        site = self.cast(self.site)
+        v = self.kernels.convolve(site["start"], spins)
+        x = mix(site["mix"], torch.cat((dot(v, v), dot(v, spins))), site["bias"])
+        return silu(x), v, torch.zeros_like(v)
 
 
 def weights(**shapes: tuple[int, int]) -> nn.ParameterDict:

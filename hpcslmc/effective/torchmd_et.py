@@ -8,13 +8,13 @@ from torch.nn.functional import silu
 
 from hpcslmc.effective.clifford import cross, dot
 from hpcslmc.effective.model import Architecture
-from hpcslmc.effective.network import SiteNetwork, mix, total, weights
+from hpcslmc.effective.network import VectorNetwork, mix, total, weights
 from hpcslmc.effective.options import HeadOptions
 from hpcslmc.effective.scores import dot_scores, from_heads, normed, to_heads
 from hpcslmc.physics.lattice import Lattice
 
 
-class TorchMDET(SiteNetwork):
+class TorchMDET(VectorNetwork):
     r"""Linear model plus site energies of scalars x, polar vectors v and axial vectors u.
 
     A layer, with heads h, capital letters linear maps of channels, and o linear in y:
@@ -49,12 +49,9 @@ class TorchMDET(SiteNetwork):
     }
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
-        super().__init__(lattice, architecture, dressed=True)
+        super().__init__(lattice, architecture)
         channels, heads = architecture.channels, architecture.heads
         functions = len(self.kernels)
-        self.site = weights(
-            start=(channels, functions), mix=(channels, 2 * channels), bias=(channels, 1)
-        )
         self.layers = nn.ModuleList(
             weights(
                 kernel=(heads, functions),
@@ -75,11 +72,8 @@ class TorchMDET(SiteNetwork):
     def energy(self, spins: Tensor) -> Tensor:
         """Return the sum of all sites' energies, (chains,) float64."""
         channels, heads = self.architecture.channels, self.architecture.heads
-        spins, site = spins[None], self.cast(self.site)
-        v = self.kernels.convolve(site["start"], spins)
-        x = torch.cat((dot(v, v), dot(v, spins)))
-        x = silu(mix(site["mix"], x, site["bias"]))
-        u = torch.zeros_like(v)
+        spins = spins[None]
+        x, v, u = self.start(spins)
         energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
         for block in map(self.cast, self.layers):
             query, key, value, amplitude = mix(block["scalar"], normed(x)).split(channels)

@@ -17,7 +17,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.weight.determinants import Determinants
-from hpcslmc.weight.eliminations import make_elimination
+from hpcslmc.weight.elimination_choice import make_elimination
 
 
 class Blocks(Determinants):

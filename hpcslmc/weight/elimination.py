@@ -62,6 +62,11 @@ class Elimination(ABC):
     ) -> None:
         self.hamiltonian, self.mu, self.group, self.dtype = hamiltonian, mu, group, dtype
         self._copied: dict[bytes, Tensor] = {}
+        self.prepare()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Prepare what all evaluations share; called once, when the rest is set."""
 
     @abstractmethod
     def matrices(self, spins: Tensor) -> Tensor:

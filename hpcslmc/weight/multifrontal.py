@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.dissection import Level, dissect
 from hpcslmc.weight.elimination import Elimination
@@ -34,20 +33,15 @@ class Multifrontal(Elimination):
     Serves every graph of bonds. Work and memory grow as N^1.5 and N log N in two dimensions.
     """
 
-    def __init__(
-        self,
-        hamiltonian: Hamiltonian,
-        mu: float,
-        group: World,
-        dtype: torch.dtype = torch.complex128,
-    ) -> None:
-        super().__init__(hamiltonian, mu, group, dtype)
+    def prepare(self) -> None:
+        """Prepare what all evaluations share."""
+        hamiltonian = self.hamiltonian
         static, blocks = hamiltonian.pattern
         order, self._lengths, self._fronts = _tree(hamiltonian)
         blocks = order.argsort()[blocks]
         diagonal = blocks[:, SPINS, SPINS].flatten()
         values = static.data[order]
-        values[diagonal] -= mu
+        values[diagonal] -= self.mu
         self._static, self._blocks, self._diagonal = (
             torch.as_tensor(numbers, device=hamiltonian.device)
             for numbers in (values, blocks, diagonal)
@@ -94,7 +88,7 @@ class Multifrontal(Elimination):
 
 
 class _Eliminated(NamedTuple):
-    """What is kept for the way down: S^-1, S^-1 B and C S^-1, (batch nodes, rows, columns)."""
+    """Kept for the way down: S^-1, S^-1 B and C S^-1, (batch nodes, rows, columns)."""
 
     inverse: Tensor
     to_right: Tensor

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.ring import DENSE_ROWS, Ring, factorise, interleave, solve_ring
@@ -92,21 +91,16 @@ class Rows(Elimination):
     magnitude for ordered spins at low temperature.
     """
 
-    def __init__(
-        self,
-        hamiltonian: Hamiltonian,
-        mu: float,
-        group: World,
-        dtype: torch.dtype = torch.complex128,
-    ) -> None:
-        super().__init__(hamiltonian, mu, group, dtype)
+    def prepare(self) -> None:
+        """Prepare what all evaluations share."""
+        hamiltonian = self.hamiltonian
         width = min(hamiltonian.lattice.shape)
         one = torch.eye(width, dtype=torch.complex128)
         fold = torch.tensor([width - 1 - x // 2 if x % 2 else x // 2 for x in range(width)])
         bonds, self._between = _row_bonds(hamiltonian, width)
         ring = torch.as_tensor(bonds, dtype=torch.complex128)[fold][:, fold]
-        row = torch.kron(ring - mu * one, torch.eye(2, dtype=torch.complex128))
-        self._row = row.to(hamiltonian.device, dtype)
+        row = torch.kron(ring - self.mu * one, torch.eye(2, dtype=torch.complex128))
+        self._row = row.to(hamiltonian.device, self.dtype)
         sites = torch.arange(hamiltonian.lattice.sites).view(hamiltonian.lattice.shape)
         if _direction_across(hamiltonian) == 1:
             sites = sites.T

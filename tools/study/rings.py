@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from study_models import exact_data
+from study_models import add_point, ensemble_of, exact_data
 from torch import Tensor
 
 from hpcslmc.effective import Architecture, Physics
@@ -33,7 +33,6 @@ from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.learning.least_squares import fit_to_forces
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.physics.lattice import Lattice
 
@@ -139,15 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--length", type=int, default=8)
-    parser.add_argument("--J", type=float, default=1.0)
-    parser.add_argument("--mu", type=float, default=0.0)
-    parser.add_argument("--T", type=float, default=0.05)
+    add_point(parser, 8)
     parser.add_argument("--orders", type=int, nargs="+", default=[4, 6, 8, 12, 16])
     options = parser.parse_args()
     limit_threads()
-    lattice = Lattice((options.length, options.length))
-    ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
+    ensemble = ensemble_of(options)
+    lattice = ensemble.hamiltonian.lattice
     data, *_ = exact_data(ensemble, chains=25, configurations=40)
     training, validation = (
         data.spread(data.train_chains, 5),

@@ -88,6 +88,20 @@ def median_s(call: Callable[[], object]) -> float:
     return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
+def add_point(parser: argparse.ArgumentParser, length: int) -> None:
+    """Options of a square lattice, its couplings and the temperature."""
+    parser.add_argument("--length", type=int, default=length)
+    parser.add_argument("--J", type=float, default=1.0)
+    parser.add_argument("--mu", type=float, default=0.0)
+    parser.add_argument("--T", type=float, default=0.05)
+
+
+def ensemble_of(options: argparse.Namespace) -> Ensemble:
+    """The ensemble that these options name."""
+    lattice = Lattice((options.length, options.length))
+    return Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
+
+
 def exact_data(
     ensemble: Ensemble, chains: int, configurations: int
 ) -> tuple[DataSet, HMC, Tensor, Evaluation]:
@@ -124,10 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--length", type=int, default=6)
-    parser.add_argument("--J", type=float, default=1.0)
-    parser.add_argument("--mu", type=float, default=0.0)
-    parser.add_argument("--T", type=float, default=0.05)
+    add_point(parser, 6)
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--configurations", type=int, default=160, help="of each chain")
     parser.add_argument("--steps", type=int, default=1500)
@@ -147,12 +158,8 @@ def main() -> None:
     if options.zoo:
         options.designs = ZOO
     limit_threads()
-    lattice, world, chains = (
-        Lattice((options.length, options.length)),
-        World(),
-        torch.arange(options.chains),
-    )
-    ensemble = Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
+    ensemble, world, chains = ensemble_of(options), World(), torch.arange(options.chains)
+    lattice = ensemble.hamiltonian.lattice
     data, exact, start, evaluation = exact_data(ensemble, options.chains, options.configurations)
     weight, order = exact.density, StaggeredMagnetisation2(lattice, "cpu")
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
