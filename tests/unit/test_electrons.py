@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpcslmc.effective import FreeElectrons
+from hpcslmc.effective import FreeElectrons, Physics
 
 SHAPE = (4, 6)
 
@@ -51,3 +51,21 @@ def test_frequencies():
     hot = FreeElectrons(1.0, 0.0, 0.1).frequencies
     assert hot[0] == pytest.approx(10.0 * math.pi) and (np.diff(hot) > 0).all()
     assert np.isfinite(FreeElectrons(0.0, 0.0, 1.0).propagators(SHAPE)).all()
+
+
+@pytest.mark.parametrize(
+    ("J", "mu", "beta"),
+    [(1.0, 0.0, 20.0), (4.0, -2.0, 20.0), (16.0, -8.5, 50.0), (2.0, 3.0, 400.0)],
+)
+def test_a_spin_among_random_spins_scatters_nothing_on_average(J, mu, beta):
+    physics = Physics(FreeElectrons(1.0, mu, beta), J)
+    frequencies = physics.electrons.frequencies
+    levels = physics.levels_among_spins(frequencies)
+    sigma = 1j * frequencies + mu - levels
+    bands = physics.electrons.bands((64, 64)).flatten()
+    local = np.array([np.mean(1.0 / (level - bands)) for level in levels])
+    adds = np.array([[0.5 * J], [-0.5 * J]]) - sigma
+    assert abs((adds / (1.0 - adds * local)).mean(0)).max() < 1e-9
+    assert (sigma.imag < 0.0).all()  # a finite lifetime
+    free = Physics(FreeElectrons(1.0, mu, beta), 0.0).levels_among_spins(frequencies)
+    assert np.allclose(free, 1j * frequencies + mu, rtol=0, atol=1e-12)
