@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hpcslmc.physics.bounds import spectral_bound
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -22,7 +21,7 @@ LARGE = 64
 
 
 def normalised(
-    functions: Callable[[tuple[int, int]], np.ndarray], shape: tuple[int, int]
+    functions: Callable[[tuple[int, ...]], np.ndarray], shape: tuple[int, ...]
 ) -> np.ndarray:
     """Return functions of momentum, scaled to a mean square of 1 on a large lattice."""
     scale = np.sqrt(np.square(functions((LARGE, LARGE))).mean(1, keepdims=True))
@@ -48,7 +47,8 @@ class FreeElectrons:
     @classmethod
     def of(cls, ensemble: Ensemble) -> "FreeElectrons":
         """Return the electrons of an ensemble without their spins."""
-        return cls(ensemble.hamiltonian.t, ensemble.mu, ensemble.beta)
+        (first, *_) = ensemble.hamiltonian.couplings.hops
+        return cls(first.amplitude.real, ensemble.mu, ensemble.beta)
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -57,10 +57,10 @@ class FreeElectrons:
         They run from the lowest Matsubara frequency pi / beta to 4 t, where the bands end.
         """
         lowest = math.pi / self.beta
-        widest = max(spectral_bound(self.t, 0.0), 2.0 * lowest)
+        widest = max(4.0 * abs(self.t), 2.0 * lowest)
         return np.geomspace(lowest, widest, FREQUENCIES)
 
-    def propagators(self, shape: tuple[int, int]) -> np.ndarray:
+    def propagators(self, shape: tuple[int, ...]) -> np.ndarray:
         r"""Return Re g_w(k) and Im g_w(k) at the momenta of a lattice, (10, sites) float64.
 
         .. math:: g_w(k) = 1 / (i w + \mu - e_k)
@@ -69,7 +69,7 @@ class FreeElectrons:
         """
         return normalised(self._propagators, shape)
 
-    def bubbles(self, shape: tuple[int, int]) -> np.ndarray:
+    def bubbles(self, shape: tuple[int, ...]) -> np.ndarray:
         r"""Return the coupling of two spins in second order at each frequency, (5, sites) float64.
 
         Scaled as ``propagators``.
@@ -81,19 +81,19 @@ class FreeElectrons:
         """
         return normalised(self._bubbles, shape)
 
-    def bands(self, shape: tuple[int, int]) -> np.ndarray:
+    def bands(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return e_k at the momenta of a lattice, (Lx, Ly) float64."""
         return Hamiltonian(Lattice(shape), self.t, 0.0).bands.reshape(shape)
 
-    def _green(self, shape: tuple[int, int]) -> np.ndarray:
+    def _green(self, shape: tuple[int, ...]) -> np.ndarray:
         frequencies = 1j * self.frequencies[:, None, None]
         return 1.0 / (frequencies + self.mu - self.bands(shape))
 
-    def _propagators(self, shape: tuple[int, int]) -> np.ndarray:
+    def _propagators(self, shape: tuple[int, ...]) -> np.ndarray:
         green = self._green(shape).reshape(FREQUENCIES, -1)
         return np.concatenate((green.real, green.imag))
 
-    def _bubbles(self, shape: tuple[int, int]) -> np.ndarray:
+    def _bubbles(self, shape: tuple[int, ...]) -> np.ndarray:
         hops = np.fft.ifft2(self._green(shape))  # even in r: g(k) = g(-k)
         bubbles = np.fft.fft2(hops**2).real.reshape(FREQUENCIES, -1)
         return bubbles - bubbles.mean(1, keepdims=True)
@@ -116,9 +116,9 @@ class Physics:
     @classmethod
     def of(cls, ensemble: Ensemble) -> "Physics":
         """Return the parameters of an ensemble."""
-        return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.J)
+        return cls(FreeElectrons.of(ensemble), ensemble.hamiltonian.couplings.J[0])
 
-    def dressed_propagators(self, shape: tuple[int, int]) -> np.ndarray:
+    def dressed_propagators(self, shape: tuple[int, ...]) -> np.ndarray:
         r"""Return Re g_w(k) and Im g_w(k) of electrons among random spins, (10, sites) float64.
 
         .. math:: g_w(k) = 1 / (i w + \mu - e_k - \Sigma(i w))
@@ -128,7 +128,7 @@ class Physics:
         """
         return normalised(self._dressed, shape)
 
-    def _dressed(self, shape: tuple[int, int]) -> np.ndarray:
+    def _dressed(self, shape: tuple[int, ...]) -> np.ndarray:
         levels = (
             self.levels_among_spins(self.electrons.frequencies)[:, None]
             - self.electrons.bands(shape).flatten()
@@ -150,7 +150,7 @@ class Physics:
         """
         bands = self.electrons.bands((LARGE, LARGE)).flatten()
         free = 1j * frequencies + self.electrons.mu
-        potentials = Hamiltonian(Lattice((2, 2)), self.electrons.t, self.J).site_levels[:, None]
+        potentials = Hamiltonian(Lattice((2, 2)), self.electrons.t, self.J).site_levels[:, :1]
         sigma = np.full(len(free), -0.5j * abs(potentials).max())
         for _ in range(MOST_ITERATIONS):
             local = np.mean(1.0 / ((free - sigma)[:, None] - bands), 1)

@@ -16,7 +16,7 @@ def hartley(length: int) -> np.ndarray:
     return (np.cos(angle) + np.sin(angle)) / math.sqrt(length)
 
 
-def shell_waves(shape: tuple[int, int], shells: tuple[int, ...]) -> np.ndarray:
+def shell_waves(shape: tuple[int, ...], shells: tuple[int, ...]) -> np.ndarray:
     r"""Return the structure factors of shells at the momenta of a lattice, (shells, sites).
 
     The shells are those of the infinite lattice:
@@ -51,7 +51,7 @@ class Hartley(nn.Module):
     _first: Tensor
     _second: Tensor
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
         first, second = (hartley(length) for length in shape)

@@ -11,7 +11,7 @@ from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.job.schema import EffectiveSection, EnsembleSection, Job, MeasureSection
 from hpcslmc.job.sentences import check_name, sentence, unknown_key
-from hpcslmc.physics.bounds import spectral_bound
+from hpcslmc.physics.couplings import Couplings
 from hpcslmc.plugins import MODELS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
 
 def _largest_energy(job: Job) -> float:
     """Bound the electrons' energies, measured from the chemical potential."""
-    return spectral_bound(job.hamiltonian.t, job.hamiltonian.J) + abs(job.hamiltonian.mu)
+    couplings = Couplings.make(t=job.hamiltonian.t, J=job.hamiltonian.J)
+    return couplings.bound + abs(job.hamiltonian.mu)
 
 
 def automatic_model(job: Job) -> str:

@@ -28,7 +28,7 @@ PIECE = 2**24
 def write_data(
     path: Path,
     data: DataSet,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     physics: Physics,
     versions: dict[str, str],
     world: World,

@@ -132,7 +132,7 @@ class SelfLearning:
         exact: Move,
         slmc: SLMC,
         *,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         moves: int,
         balances: bool = False,
         settling: int = 0,

@@ -146,7 +146,7 @@ def derived_quantities(
     ]
 
 
-def missing_observables(name: str, shape: tuple[int, int]) -> list[str]:
+def missing_observables(name: str, shape: tuple[int, ...]) -> list[str]:
     """Return the observables that an observable or a derived quantity lacks.
 
     They are itself or its inputs, as far as they are not registered or do not exist on a lattice of

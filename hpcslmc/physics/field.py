@@ -9,7 +9,7 @@ def tangential(vectors: Tensor, spins: Tensor) -> Tensor:
     return vectors - (vectors * spins).sum(-1, keepdim=True) * spins
 
 
-def structure_factor(spins: Tensor, shape: tuple[int, int]) -> Tensor:
+def structure_factor(spins: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return |sum_i exp(i q.r_i) S_i|^2 / N at all q, (..., qx, qy), of spins (..., sites, 3)."""
     modes = torch.fft.fftn(spins.unflatten(-2, shape), dim=(-3, -2), norm="ortho")
     return (modes.real.square() + modes.imag.square()).sum(-1)

@@ -1,68 +1,125 @@
-"""Periodic square lattice: sites, neighbour shells, point group, momenta.
+"""Periodic lattices: sites, neighbour shells, symmetries, momenta.
 
-Site ``i = x * Ly + y``. Everything here is a pure function of the shape, computed once and
+Cells are counted with the last direction fastest, the sites of a cell one after the other: site
+``x * Ly + y`` of a square lattice, ``(x * Ly + y) * sublattices + sublattice`` of every other one
+in two dimensions. Everything here is a pure function of crystal and shape, computed once and
 serially.
 
-A direction of length 2 has double bonds: site x and its neighbour x + 1 = x - 1 are joined by two
-bonds, one through the boundary, and the hopping between them counts twice. The free bands are then
-``-2t (cos kx + cos ky)`` for every shape.
+On a lattice so short that a bond wraps onto a pair that is already joined, the bonds add up: the
+hopping between site x and its neighbour x + 1 = x - 1 counts twice in a direction of length 2. The
+free bands are then those of the infinite crystal at the lattice's momenta, for every shape.
 """
 
 from functools import cached_property
 
 import numpy as np
 
-STEPS = ((1, 0), (0, 1))
-"""Steps to the nearest neighbours +x and +y, in lattice constants."""
+from hpcslmc.physics.catalogue import SQUARE
+from hpcslmc.physics.crystal import Crystal, Link
+from hpcslmc.physics.symmetry import Operation
 
 
 class Lattice:
-    """Periodic Lx x Ly square lattice.
+    """Periodic lattice of unit cells.
 
     Parameters
     ----------
-    shape : (Lx, Ly)
-        Both at least 2.
+    shape : tuple of int
+        Cells in the direction of each lattice vector. Of a crystal with one site a cell at least 2.
+    crystal : Crystal, optional
+        The square lattice if not given.
+
+    Raises
+    ------
+    ValueError
+        If the shape is too short, or of another dimension.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        if min(shape) < 2:
+    def __init__(self, shape: tuple[int, ...], crystal: Crystal = SQUARE) -> None:
+        if len(shape) != crystal.dimension:
             raise ValueError(
-                f"a lattice needs at least 2 sites in each direction, not {tuple(shape)}"
+                f"a lattice of {crystal.dimension} directions needs as many sides, not "
+                f"{tuple(shape)}"
             )
-        self.shape = (int(shape[0]), int(shape[1]))
-        self.sites = self.shape[0] * self.shape[1]
+        least = 1 if len(crystal.names) > 1 else 2
+        if min(shape) < least:
+            raise ValueError(
+                f"a lattice needs at least {least} {'cells' if least == 1 else 'sites'} in each "
+                f"direction, not {tuple(shape)}"
+            )
+        self.shape, self.crystal = tuple(int(side) for side in shape), crystal
+        self.sublattices = len(crystal.names)
+        self.cells = int(np.prod(self.shape))
+        self.sites = self.cells * self.sublattices
+
+    @property
+    def dimension(self) -> int:
+        """Number of directions."""
+        return len(self.shape)
+
+    @cached_property
+    def cell_coordinates(self) -> np.ndarray:
+        """(cells, d) int, coordinates of the cells in units of the lattice vectors."""
+        return np.stack(np.unravel_index(np.arange(self.cells), self.shape), axis=1)
 
     @cached_property
     def coordinates(self) -> np.ndarray:
-        """(sites, 2) int, coordinates (x, y) of each site."""
-        return np.stack(np.unravel_index(np.arange(self.sites), self.shape), axis=1)
+        """(sites, d) int, coordinates of each site's cell."""
+        return np.repeat(self.cell_coordinates, self.sublattices, axis=0)
+
+    @cached_property
+    def sublattice(self) -> np.ndarray:
+        """(sites,) int, the sublattice of each site."""
+        return np.tile(np.arange(self.sublattices), self.cells)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """(sites, d) float64, Cartesian positions."""
+        places = np.array(self.crystal.places)[self.sublattice]
+        return places + self.coordinates @ np.array(self.crystal.vectors)
 
     def _index(self, coordinates: np.ndarray) -> np.ndarray:
-        x, y = np.moveaxis(np.mod(coordinates, self.shape), -1, 0)
-        return x * self.shape[1] + y
+        """Return the number of the cells at coordinates (..., d), which may be outside."""
+        return np.ravel_multi_index(
+            tuple(np.moveaxis(np.mod(coordinates, self.shape), -1, 0)), self.shape
+        )
+
+    def ends(self, link: Link) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sites (cells,) int at the starts and at the ends of all images of a link."""
+        start = np.arange(self.cells)
+        end = self._index(self.cell_coordinates + np.array(link.cell))
+        return start * self.sublattices + link.start, end * self.sublattices + link.end
 
     @cached_property
     def displacement(self) -> np.ndarray:
-        """(sites, sites) int, the site at r_j - r_i: row i, column j."""
-        return self._index(self.coordinates[None, :] - self.coordinates[:, None])
+        """(cells, cells) int, the cell at r_j - r_i: row i, column j."""
+        return self._index(self.cell_coordinates[None, :] - self.cell_coordinates[:, None])
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """(sites, 4) int, the sites at +x, +y, -x, -y.
+        """(sites, 4) int, the sites at +x, +y, -x, -y of a square lattice.
 
         Each bond is met once in the first two columns.
         """
-        forward = np.array(STEPS)
+        forward = np.eye(2, dtype=int)
         return self._index(self.coordinates[:, None] + np.concatenate((forward, -forward)))
 
     @cached_property
-    def momenta(self) -> np.ndarray:
-        """(sites, 2) float64, the momenta (kx, ky) of the Brillouin zone in the order of the sites.
+    def phases(self) -> np.ndarray:
+        """(cells, d) float64, k . a_i of the momenta of the lattice, from 0 to below 2 pi.
 
-        Each component runs from 0 to below 2 pi.
+        In the order of the cells.
         """
-        return 2.0 * np.pi * self.coordinates / np.array(self.shape)
+        return 2.0 * np.pi * self.cell_coordinates / np.array(self.shape)
+
+    @cached_property
+    def momenta(self) -> np.ndarray:
+        """(cells, d) float64, the momenta of the lattice in Cartesian coordinates.
+
+        They fill the cell that the reciprocal vectors span, in the order of the cells; each
+        component runs from 0 to below 2 pi on a square lattice.
+        """
+        return self.phases @ (self.crystal.reciprocal / (2.0 * np.pi))
 
     @cached_property
     def adjacency(self) -> np.ndarray:
@@ -77,7 +134,10 @@ class Lattice:
 
     @cached_property
     def distance2(self) -> np.ndarray:
-        """(sites,) int, squared distance of each site from site 0 on the torus (nearest image)."""
+        """(sites,) int, squared distance of each site from site 0 on the torus (nearest image).
+
+        Of a square lattice.
+        """
         shape = np.array(self.shape)
         return np.sum(np.minimum(self.coordinates, shape - self.coordinates) ** 2, axis=1)
 
@@ -114,11 +174,21 @@ class Lattice:
 
     @cached_property
     def translations(self) -> np.ndarray:
-        """(sites, sites) int, site permutations.
+        """(cells, sites) int, site permutations.
 
-        Row d moves every site by the coordinates of site d.
+        Row d moves every site by the coordinates of cell d.
         """
-        return self._index(self.coordinates[:, None] + self.coordinates[None, :])
+        cells = self._index(self.cell_coordinates[:, None] + self.coordinates[None, :])
+        return cells * self.sublattices + self.sublattice
+
+    def image(self, operation: Operation) -> np.ndarray:
+        """Return where an operation of the space group takes each site, (sites,) int.
+
+        A permutation if the operation maps the lattice onto itself, as it does where all sides that
+        it exchanges are equal.
+        """
+        cells = self.coordinates @ operation.rotation.T + operation.cells[self.sublattice]
+        return self._index(cells) * self.sublattices + operation.images[self.sublattice]
 
     @property
     def has_staggered_momentum(self) -> bool:

@@ -55,7 +55,7 @@ class Blocks(Determinants):
         sites = self.ensemble.sites
         trace = found.blocks.diagonal(dim1=-2, dim2=-1).real.sum((1, 2))
         density = 1.0 + 2.0 / (self.beta * sites) * trace
-        energy = self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * found.trace
+        energy = self._mean + self.mu * (density - 1.0) - 2.0 / (self.beta * sites) * found.trace
         return replace(
             self._evaluation(found.log_dets),
             forces=self.hamiltonian.site_forces(found.blocks, -2.0),

@@ -20,15 +20,16 @@ class Determinants(ExactWeight):
     r"""Exact weight from det A_k of A_k = 1 + i (h - mu) / w_k at any frequencies w_k.
 
     .. math::
-        \log W &= \beta\mu N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
-        n &= 1 + b_0 \beta\mu - \frac{1}{2N} \sum_k b_k \arg\det A_k \\
-        e &= \mu (n - 1) - \frac{2}{\beta N} \sum_k c_k \log|\det A_k|
+        \log W &= \beta (\mu - \bar e) N + 2N \log 2 + 2 \sum_k a_k \log|\det A_k| \\
+        n &= 1 + b_0 \beta (\mu - \bar e) - \frac{1}{2N} \sum_k b_k \arg\det A_k \\
+        e &= \bar e + \mu (n - 1) - \frac{2}{\beta N} \sum_k c_k \log|\det A_k|
 
-    because tr h = 0 and det A_k is the product of 1 + i (E_n - mu) / w_k over all eigenvalues.
-    Energy and density take four more frequencies than log W. Lattices of more than 800 sites take a
-    few more for the density; where there would be too many, both come with the forces. At half
-    filling (`Ensemble.is_half_filled`: mu = 0 on a bipartite lattice) E_n and -E_n come in pairs,
-    the density is 1, no arguments are needed, and the energy takes five frequencies.
+    because tr h = 2 N \bar e, with the mean on-site energy \bar e, and det A_k is the product
+    of 1 + i (E_n - mu) / w_k over all eigenvalues. Energy and density take four more
+    frequencies than log W. Lattices of more than 800 sites take a few more for the density;
+    where there would be too many, both come with the forces. At half filling
+    (`Ensemble.is_half_filled`: mu = 0 on a bipartite lattice) E_n and -E_n come in pairs, the
+    density is 1, no arguments are needed, and the energy takes five frequencies.
 
     Attributes
     ----------
@@ -44,6 +45,7 @@ class Determinants(ExactWeight):
         super().__init__(ensemble, group)
         self.nodes: MatsubaraNodes = model_nodes(ensemble)
         self._copied: dict[bytes, Tensor] = {}
+        self._mean = ensemble.hamiltonian.mean_level
         self.energies: EnergySum | None = None
         self.densities: DensitySum | None = None
         beta, bound = ensemble.beta, ensemble.bound
@@ -94,14 +96,14 @@ class Determinants(ExactWeight):
             return replace(known, energy=energy, density=torch.ones_like(energy))
         assert arguments is not None, "evaluations have them where there is a sum for the density"
         sites = self.ensemble.sites
-        density = self.densities.density(
-            torch.cat((arguments, more.imag), 1), -2.0 * sites * self.beta * self.mu, sites
-        )
-        return replace(known, energy=energy + self.mu * (density - 1.0), density=density)
+        trace = -2.0 * sites * self.beta * (self.mu - self._mean)  # of beta (h - mu)
+        density = self.densities.density(torch.cat((arguments, more.imag), 1), trace, sites)
+        energy = energy + (self._mean + self.mu * (density - 1.0))
+        return replace(known, energy=energy, density=density)
 
     def _evaluation(self, log_dets: Tensor) -> Evaluation:
         """Return the evaluation that follows from log det A_k (chains, K) at the nodes."""
-        constant = self.ensemble.sites * (self.beta * self.mu + 2.0 * math.log(2.0))
+        constant = self.ensemble.sites * (self.beta * (self.mu - self._mean) + 2.0 * math.log(2.0))
         moduli, part = log_dets.real, None
         if self.energies is not None:
             part = self._energy(moduli, self.energies.node_weights)

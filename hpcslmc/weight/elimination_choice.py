@@ -7,7 +7,7 @@ from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.weight.choice import WIDEST_ROWS
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.multifrontal import Multifrontal
-from hpcslmc.weight.rows import Rows
+from hpcslmc.weight.rows import Rows, serves
 
 
 def make_elimination(
@@ -17,5 +17,6 @@ def make_elimination(
     dtype: torch.dtype = torch.complex128,
 ) -> Elimination:
     """Make the elimination that is faster on this lattice; arguments as of `Elimination`."""
-    kind = Rows if min(hamiltonian.lattice.shape) <= WIDEST_ROWS else Multifrontal
+    narrow = serves(hamiltonian) and min(hamiltonian.lattice.shape) <= WIDEST_ROWS
+    kind = Rows if narrow else Multifrontal
     return kind(hamiltonian, mu, group, dtype)

@@ -144,7 +144,7 @@ class GreensFunctions:
     ) -> tuple[Tensor, Tensor, Tensor]:
         place = order[..., None].expand(-1, -1, 3)
         old = spins.gather(1, place)
-        sweep = _Sweep(self, proposals - old, thresholds)
+        sweep = _Sweep(self, proposals - old, thresholds, order)
         det_before, det_after = sweep.run(self._matrices(spins, order), 0)
         assert det_after is not None, "the sweep ended with the last site"
         tracked, before, after = (
@@ -160,11 +160,10 @@ class GreensFunctions:
         kept = torch.where(sweep.accepted[..., None] > 0.0, proposals, old)
         return spins.scatter(1, place, kept), after, sweep.accepted
 
-    def turned(self, turns: Tensor) -> Tensor:
-        """Return X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3)."""
-        return (
-            self._scale[:, None, None, None] * self.ensemble.hamiltonian.site_blocks(turns)[:, None]
-        )
+    def turned(self, turns: Tensor, sites: Tensor) -> Tensor:
+        """Return X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3) of sites."""
+        blocks = self.ensemble.hamiltonian.site_blocks(turns, sites)
+        return self._scale[:, None, None, None] * blocks[:, None]
 
     def change(self, log_det: Tensor) -> Tensor:
         """Return 2 sum_k a_k log|det| (chains,) of log|det| (chains, K).
@@ -174,7 +173,8 @@ class GreensFunctions:
         return 2.0 * self.group.sum_tensor(log_det @ self._weights)
 
     def _log_weight(self, log_det: Tensor) -> Tensor:
-        constant = self.ensemble.beta * self.ensemble.mu + 2.0 * math.log(2.0)
+        centre = self.ensemble.mu - self.ensemble.hamiltonian.mean_level
+        constant = self.ensemble.beta * centre + 2.0 * math.log(2.0)
         return self.ensemble.sites * constant + self.change(log_det)
 
     def _matrices(self, spins: Tensor, order: Tensor) -> Tensor:
@@ -248,8 +248,11 @@ class _Sweep:
     ``accepted`` (chains, sites) and the changes of log|det A_k|, ``log_det`` (chains, K), so far.
     """
 
-    def __init__(self, functions: GreensFunctions, turns: Tensor, thresholds: Tensor) -> None:
+    def __init__(
+        self, functions: GreensFunctions, turns: Tensor, thresholds: Tensor, order: Tensor
+    ) -> None:
         self._functions, self._turns, self._thresholds = functions, turns, thresholds
+        self._order = order
         self.accepted, self.log_det = (
             torch.zeros_like(thresholds),
             torch.zeros_like(thresholds[:, :1]),
@@ -272,7 +275,9 @@ class _Sweep:
         before, _ = self.run(reduced, first)
         mine = slice(first, first + half)
         spin_blocks(a).add_(
-            self._functions.turned(self._turns[:, mine] * self.accepted[:, mine, None])
+            self._functions.turned(
+                self._turns[:, mine] * self.accepted[:, mine, None], self._order[:, mine]
+            )
         )
         reduced, inside = _eliminate(d, c, b, a)
         _, after = self.run(reduced, first + half)
@@ -283,7 +288,7 @@ class _Sweep:
         greens, before = _invert(matrix)
         patch = Patch(self._functions, greens)
         mine = slice(first, first + matrix.shape[-1] // 2)
-        blocks = self._functions.turned(self._turns[:, mine])
+        blocks = self._functions.turned(self._turns[:, mine], self._order[:, mine])
         thresholds, accepted = self._thresholds[:, mine], self.accepted[:, mine]
         for site, threshold in enumerate(thresholds.unbind(1)):
             accepted[:, site], log_det = patch.visit(site, blocks[:, :, site], threshold)

@@ -82,20 +82,21 @@ class Matsubara(Determinants):
         super().__init__(ensemble, group)
         self._blocks_weight: Blocks | None = None
         self.error = 2 * ensemble.sites * self.nodes.error
-        self._hopping, self._diagonal = self.hamiltonian.pattern
+        self._static, self._diagonal = self.hamiltonian.pattern
         self._teams = min(self.group.size, len(self.nodes.frequencies))
         self._team = self.group.rank * self._teams // self.group.size
         self._factorisation = _Factorisation(
-            self._hopping, self.hamiltonian.row_entries, self.group.teams(self._teams)
+            self._static, self.hamiltonian.row_entries, self.group.teams(self._teams)
         )
 
     def log_dets(self, spins: Tensor, frequencies: np.ndarray) -> Tensor:
         """Return log det A_k (chains, K) as every `Determinants`. Collective over the group."""
-        blocks, values = self._blocks(spins), self._hopping.data.copy()
+        blocks, values = self._blocks(spins), self._static.data.copy()
+        static = values[self._diagonal]
         log_dets = np.zeros((len(spins), len(frequencies)), complex)
         pairs = itertools.product(range(len(spins)), enumerate(frequencies))
         for chain, (k, w) in itertools.islice(pairs, self._team, None, self._teams):
-            values[self._diagonal] = blocks[chain]
+            values[self._diagonal] = static + blocks[chain]
             shifted = values * (1j / w)
             shifted[self._diagonal[:, [0, 1], [0, 1]]] += 1.0
             log_dets[chain, k] = self._factorisation.log_det(shifted)

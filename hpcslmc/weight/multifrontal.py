@@ -208,7 +208,7 @@ def _tree(hamiltonian: Hamiltonian) -> tuple[np.ndarray, list[int], list[_Fronts
 
     The first are indices into the data of the Hamiltonian's pattern.
     """
-    levels = dissect(hamiltonian.hopping, hamiltonian.lattice.coordinates)
+    levels = dissect(hamiltonian.graph, hamiltonian.lattice.coordinates)
     level_of, node_of = np.empty((2, hamiltonian.lattice.sites), int)
     for number, level in enumerate(levels):
         node, place = (level.own >= 0).nonzero()

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcslmc.physics.catalogue import SQUARE
+from hpcslmc.physics.crystal import Link
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.ring import DENSE_ROWS, Ring, factorise, interleave, solve_ring
@@ -63,14 +65,26 @@ def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]
     row, between = np.zeros((width, width)), 0.0
     for bonds in hamiltonian.bonds:
         if bonds.displacement[across]:
-            between = -bonds.amplitude
+            between = -bonds.amplitude.real
         else:
             first = coordinates[bonds.start, across] == 0
             start = coordinates[bonds.start[first], 1 - across]
             end = coordinates[bonds.end[first], 1 - across]
-            np.add.at(row, (start, end), -bonds.amplitude)
-            np.add.at(row, (end, start), -bonds.amplitude)
+            np.add.at(row, (start, end), -bonds.amplitude.real)
+            np.add.at(row, (end, start), -bonds.amplitude.real)
     return row, between
+
+
+def serves(hamiltonian: Hamiltonian) -> bool:
+    """Tell whether all that joins a row to the next is one real hop from each site."""
+    couplings = hamiltonian.couplings
+    return (
+        couplings.crystal == SQUARE
+        and couplings.is_scalar
+        and couplings.is_real
+        and not hamiltonian.site_potential.any()
+        and all(hop.link in (Link(0, 0, (1, 0)), Link(0, 0, (0, 1))) for hop in couplings.hops)
+    )
 
 
 def _direction_across(hamiltonian: Hamiltonian) -> int:
@@ -110,7 +124,7 @@ class Rows(Elimination):
     def matrices(self, spins: Tensor) -> Tensor:
         """Return the diagonal blocks of h - mu of rows of folded sites, (chains, rows, n, n)."""
         rows = self._row.repeat(len(spins), len(self._sites), 1, 1)
-        blocks = self.hamiltonian.site_blocks(spins[:, self._sites])
+        blocks = self.hamiltonian.site_blocks(spins[:, self._sites], self._sites)
         spin_blocks(rows).add_(blocks.to(rows.dtype))
         return rows
 

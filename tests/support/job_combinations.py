@@ -257,8 +257,8 @@ def _problems(rung: Rung) -> Iterator[str]:
             model = (
                 spins[chain].numpy(),
                 hamiltonian.lattice.shape,
-                hamiltonian.t,
-                hamiltonian.J,
+                hamiltonian.couplings.hops[0].amplitude,
+                hamiltonian.couplings.J[0],
                 1.0 / rung.temperature,
                 rung.mu,
             )

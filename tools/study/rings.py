@@ -52,7 +52,7 @@ class Rings(ForceFitted):
         physics = pairs.architecture.physics
         self.hamiltonian = physics.ensemble(lattice).hamiltonian
         self.unit_spins = Hamiltonian(lattice, 0.0, 2.0)
-        self.levels, self.waves = np.linalg.eigh(self.hamiltonian.hopping.toarray())
+        self.levels, self.waves = np.linalg.eigh(self.hamiltonian.static[::2, ::2].toarray().real)
         self.lines = [self._line(w * math.pi / physics.electrons.beta) for w in FREQUENCIES]
 
     def _function(self, values: np.ndarray) -> Tensor:

@@ -173,7 +173,10 @@ class Spectrum:
             torch.cos(2.0 * math.pi * torch.arange(length, dtype=torch.float64) / length)
             for length in hamiltonian.lattice.shape
         )
-        bands, half = -2.0 * hamiltonian.t * (x[:, None] + y).flatten(), 0.5 * hamiltonian.J
+        bands, half = (
+            -2.0 * hamiltonian.couplings.hops[0].amplitude * (x[:, None] + y).flatten(),
+            0.5 * hamiltonian.couplings.J[0],
+        )
         upper, lower = (
             (bands + half, bands - half)
             if kind == "ferromagnet"
@@ -196,7 +199,7 @@ class Spectrum:
         return (
             -0.5
             * beta
-            * self.hamiltonian.J
+            * self.hamiltonian.couplings.J[0]
             * (self.local @ torch.special.expit(-beta * (self.levels - mu)))
         )
 
