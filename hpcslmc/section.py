@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
+PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 

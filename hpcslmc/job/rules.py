@@ -9,9 +9,9 @@ import pydantic
 
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
+from hpcslmc.job.model import site_values
 from hpcslmc.job.schema import EffectiveSection, EnsembleSection, Job, MeasureSection
 from hpcslmc.job.sentences import check_name, sentence, unknown_key
-from hpcslmc.physics.couplings import Couplings
 from hpcslmc.plugins import MODELS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def resolve(job: Job) -> Job:
     check_name("[weight] method", job.weight.method, ("auto", *WEIGHTS))
     for section in job.levels:
         check_name("[effective] model", section.model, ("auto", *MODELS))
+    check_system(job)
     check_ensemble(job.ensemble, job.sampling.samples)
     check_thermalisation(job)
     check_weight(job)
@@ -58,6 +59,24 @@ def resolve(job: Job) -> Job:
     check_temperature(job)
     check_measurements(job)
     return job
+
+
+def check_system(job: Job) -> None:
+    """Check that there is such a lattice, and that it is long enough for the bonds."""
+    lattice = job.lattice.make()
+    for section, bonds in (
+        ("hamiltonian", job.couplings.hops),
+        ("classical", job.classical_couplings.bonds),
+    ):
+        for bond in bonds:
+            try:
+                lattice.ends(bond.link)
+            except ValueError as error:
+                raise UserError(
+                    f"[lattice] shape = {list(job.lattice.shape)}: of the bonds of [{section}], "
+                    f"{error}."
+                ) from None
+    site_values(job.hamiltonian, lattice.sites)
 
 
 def check_ensemble(ensemble: EnsembleSection, samples: int) -> None:
@@ -194,8 +213,7 @@ def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
 
 def _largest_energy(job: Job) -> float:
     """Bound the electrons' energies, measured from the chemical potential."""
-    couplings = Couplings.make(t=job.hamiltonian.t, J=job.hamiltonian.J)
-    return couplings.bound + abs(job.hamiltonian.mu)
+    return job.couplings.bound + abs(job.hamiltonian.mu)
 
 
 def automatic_model(job: Job) -> str:
@@ -301,11 +319,9 @@ def check_learning(job: Job) -> None:
 
 def check_model(job: Job) -> None:
     """Check that the lattice has what a new model is to see of it."""
-    from hpcslmc.physics.lattice import Lattice
-
     for section in job.levels:
         if section.start_from is None:
-            section.options.settings(Lattice(job.lattice.shape))
+            section.options.settings(job.lattice.make())
 
 
 def check_validation(job: Job) -> None:

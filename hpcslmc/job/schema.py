@@ -7,37 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
 from hpcslmc.environment import expanded
+from hpcslmc.job.model import ClassicalSection, HamiltonianSection, LatticeSection
+from hpcslmc.job.model import classical as classical_of
+from hpcslmc.job.model import couplings as couplings_of
 from hpcslmc.learning.settings import LearningSection
+from hpcslmc.physics.classical_couplings import ClassicalCouplings
+from hpcslmc.physics.couplings import Couplings
 from hpcslmc.plugins import MODELS
-from hpcslmc.section import Count, Positive, Section, one_or_several
+from hpcslmc.section import Count, PathName, Positive, Section, one_or_several
 
 if TYPE_CHECKING:
     from hpcslmc.effective.options import Options
 
-Side = Annotated[int, Strict(), Field(ge=2, le=1024)]
-PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
-
 
 MOVES = 4
 """Moves between two samples if the job names no number."""
-
-
-class LatticeSection(Section):
-    """The lattice of classical spins."""
-
-    shape: Annotated[tuple[Side, Side], Strict(False)]
-    """Sites in x and y of the periodic lattice, each from 2 to 1024."""
-
-
-class HamiltonianSection(Section):
-    """Parameters of the one-body Hamiltonian."""
-
-    t: float = 1.0
-    """Hopping; the unit of energy."""
-    J: float = 1.0
-    """Coupling of the classical spins to the electrons."""
-    mu: float = 0.0
-    """Chemical potential."""
 
 
 class EnsembleSection(Section):
@@ -304,6 +288,7 @@ class Job(Section):
 
     lattice: LatticeSection
     hamiltonian: HamiltonianSection = HamiltonianSection()
+    classical: ClassicalSection = ClassicalSection()
     ensemble: EnsembleSection
     weight: WeightSection = WeightSection()
     effective: Levels = EffectiveSection()
@@ -324,6 +309,16 @@ class Job(Section):
         """The effective model whose proposals the exact weight tests."""
         return self.levels[-1]
 
+    @property
+    def couplings(self) -> Couplings:
+        """The electrons' couplings; UserError if they make no sense."""
+        return couplings_of(self.lattice, self.hamiltonian)
+
+    @property
+    def classical_couplings(self) -> ClassicalCouplings:
+        """The classical spins' own couplings; UserError if they make no sense."""
+        return classical_of(self.lattice, self.classical)
+
     def keys(self) -> dict[str, object]:
         """Return all keys and values, named ``section.key``, ``effective.1.key`` of several."""
         found: dict[str, object] = {}
@@ -342,7 +337,18 @@ class Job(Section):
             for table in section if several else [section]:
                 lines += [
                     f"[[{name}]]" if several else f"[{name}]",
-                    *(f"{key} = {json.dumps(value)}" for key, value in table.items()),
+                    *(f"{key} = {_toml(value)}" for key, value in table.items()),
                     "",
                 ]
         return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML does."""
+    if isinstance(value, dict):
+        return (
+            f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
+        )
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)

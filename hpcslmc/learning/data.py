@@ -7,6 +7,7 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.physics.field import tangential
+from hpcslmc.sampling.classical import ClassicalWeight
 
 NAMES = ("spins", "log_weight", "forces")
 """Names of the arrays, in order."""
@@ -24,11 +25,18 @@ class DataSet:
     validation_interval : int
         k, where every k-th chain validates. Of fewer chains, which nothing is learned from, all do
         both.
+    classical : ClassicalWeight, optional
+        Part of the weight that is known, and not to be learned.
     """
 
     def __init__(
-        self, block: ChainBlock, validation_interval: int, device: torch.device | str = "cpu"
+        self,
+        block: ChainBlock,
+        validation_interval: int,
+        device: torch.device | str = "cpu",
+        classical: ClassicalWeight | None = None,
     ) -> None:
+        self._classical = classical
         self.chains_total = block.total
         chains = np.arange(block.total)
         is_validation = chains % validation_interval == validation_interval - 1
@@ -50,8 +58,10 @@ class DataSet:
     def add(self, spins: Tensor, evaluation: Evaluation) -> None:
         """Add one configuration of every chain, (chains, sites, 3), with its exact evaluation.
 
-        Of this log W and the tangential forces are kept (zero if unknown).
+        Of this the electrons' log W and tangential forces are kept (zero if unknown).
         """
+        if self._classical is not None:
+            evaluation = self._classical.added(spins, evaluation, sign=-1.0)
         forces = torch.zeros_like(spins) if evaluation.forces is None else evaluation.forces
         new_forces = tangential(forces, spins)
         for parts, new in zip(self._parts, (spins, evaluation.log_weight, new_forces), strict=True):

@@ -16,6 +16,7 @@ from hpcslmc.effective.model import Costs, ForceFitted
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.physics.field import structure_factor
 from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step
+from hpcslmc.sampling.classical import WithClassical
 
 STAGES = ("explore", "train", "collect", "finished")
 CONFIGURATIONS = 80
@@ -30,6 +31,8 @@ ENOUGH = 0.9
 
 def _costs(density: Density) -> Costs | None:
     """Return the costs of a model's evaluations, where they are known."""
+    if isinstance(density, WithClassical):
+        density = density.electrons
     return density.relative_costs if isinstance(density, EffectiveModel) else None
 
 

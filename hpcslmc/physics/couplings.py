@@ -82,13 +82,15 @@ class Couplings:
     hops : tuple of Hop
         Each bond of the unit cell once.
     J : tuple of float
-        Coupling to the classical spin, for each sublattice; 0 where there is none.
+        Coupling to the classical spin, for each sublattice.
     potential : tuple of float
         On-site energy, for each sublattice.
     field : (3,) tuple of float
         B, a Zeeman field on the electrons.
     twist : tuple of float
         Phases of the boundary over 2 pi, for each direction.
+    spins : tuple of bool
+        Whether there is a classical spin, for each sublattice.
     """
 
     crystal: Crystal
@@ -97,6 +99,7 @@ class Couplings:
     potential: tuple[float, ...]
     field: tuple[float, float, float]
     twist: tuple[float, ...]
+    spins: tuple[bool, ...]
 
     @classmethod
     def make(
@@ -108,6 +111,7 @@ class Couplings:
         potential: Sequence[float] | None = None,
         field: Sequence[float] = (0.0, 0.0, 0.0),
         twist: Sequence[float] | None = None,
+        spins: Sequence[bool] | None = None,
     ) -> "Couplings":
         """Make couplings from amplitudes by shell and from single bonds.
 
@@ -122,6 +126,8 @@ class Couplings:
             Besides the shells.
         potential, field, twist : sequences, optional
             0 if not given.
+        spins : sequence of bool, optional
+            For each sublattice; all true if not given. J is 0 where there is no spin.
 
         Raises
         ------
@@ -139,15 +145,18 @@ class Couplings:
         hops += bonds
         known: set[Link] = set()
         for hop in hops:
-            _check_link(crystal, hop.link, known)
+            check_link(crystal, hop.link, known)
         count = len(crystal.names)
+        there = tuple(map(bool, spins)) if spins is not None else (True,) * count
+        strengths = (float(J),) * count if isinstance(J, float | int) else tuple(map(float, J))
         return cls(
             crystal,
             tuple(hops),
-            (float(J),) * count if isinstance(J, float | int) else tuple(map(float, J)),
+            tuple(strength if spin else 0.0 for strength, spin in zip(strengths, there)),
             tuple(map(float, potential)) if potential is not None else (0.0,) * count,
             (float(field[0]), float(field[1]), float(field[2])),
             tuple(map(float, twist)) if twist is not None else (0.0,) * crystal.dimension,
+            there,
         )
 
     @property
@@ -181,9 +190,9 @@ class Couplings:
         return self.hopping_bound + 0.5 * max(map(abs, self.J))
 
     @property
-    def mean_potential(self) -> float:
-        """The trace of h over the number of levels, whatever the spins."""
-        return float(np.mean(self.potential))
+    def reach(self) -> int:
+        """The most cells that a hop leads to, counted along the lattice vectors."""
+        return max((sum(map(abs, hop.link.cell)) for hop in self.hops), default=0)
 
     @cached_property
     def symmetries(self) -> list[Operation]:
@@ -225,7 +234,7 @@ class Couplings:
         return h.reshape(len(phases), 2 * count, 2 * count)
 
 
-def _check_link(crystal: Crystal, link: Link, known: set[Link]) -> None:
+def check_link(crystal: Crystal, link: Link, known: set[Link]) -> None:
     """Raise ValueError for a bond that is known or joins a site with itself."""
     name = (
         f"the bond from {crystal.names[link.start]} to {crystal.names[link.end]} in cell "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hpcslmc.physics.classical import ClassicalEnergy
 from hpcslmc.physics.hamiltonian import Hamiltonian
 
 
@@ -12,9 +13,11 @@ from hpcslmc.physics.hamiltonian import Hamiltonian
 class Ensemble:
     r"""Grand canonical ensemble of electrons among classical spins.
 
-    It is all that log W of a configuration depends on,
+    It is all that the weight of a configuration depends on, the electrons' part
 
     .. math:: \log W(S) = \log \mathrm{tr}\, e^{-\beta (H(S) - \mu N)}
+
+    and -beta E_cl(S).
 
     Attributes
     ----------
@@ -23,11 +26,14 @@ class Ensemble:
         Inverse temperature in units of 1/t.
     mu : float
         Chemical potential in units of t.
+    classical : ClassicalEnergy or None
+        The spins' own energy.
     """
 
     hamiltonian: Hamiltonian
     beta: float
     mu: float
+    classical: ClassicalEnergy | None = None
 
     @property
     def sites(self) -> int:

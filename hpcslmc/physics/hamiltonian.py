@@ -81,6 +81,8 @@ class Hamiltonian:
     device : torch.device or str
     site_J, site_potential : (sites,) float64, optional
         J and on-site energy of each site, in place of those of its sublattice.
+    site_spins : (sites,) bool, optional
+        Where there are classical spins, in place of the sublattices that have some.
 
     Raises
     ------
@@ -96,10 +98,12 @@ class Hamiltonian:
         device: torch.device | str = "cpu",
         site_J: np.ndarray | None = None,
         site_potential: np.ndarray | None = None,
+        site_spins: np.ndarray | None = None,
     ) -> None:
         self.lattice, self.device = lattice, device
         self.couplings = t if isinstance(t, Couplings) else Couplings.make(lattice.crystal, t, J)
         self._given_J, self._given_potential = site_J, site_potential
+        self._given_spins = site_spins
 
     def on_lattice(self, lattice: Lattice) -> "Hamiltonian":
         """Return the Hamiltonian of another lattice with the same couplings, on the CPU.
@@ -111,18 +115,21 @@ class Hamiltonian:
     @property
     def is_uniform(self) -> bool:
         """True if translations by lattice vectors leave J and the on-site energies as they are."""
-        return self._given_J is None and self._given_potential is None
+        given = (self._given_J, self._given_potential, self._given_spins)
+        return all(values is None for values in given)
 
     @cached_property
     def site_J(self) -> np.ndarray:
-        """(sites,) float64, coupling of each site's spin."""
-        of_sublattices = np.array(self.couplings.J)[self.lattice.sublattice]
-        return of_sublattices if self._given_J is None else np.asarray(self._given_J, float)
+        """(sites,) float64, coupling of each site's spin, 0 where there is none."""
+        given = self._given_J
+        values = np.array(self.couplings.J)[self.lattice.sublattice] if given is None else given
+        return np.where(self.magnetic, values, 0.0)
 
     @cached_property
     def magnetic(self) -> np.ndarray:
-        """(sites,) bool, the sites whose spin the electrons see."""
-        return self.site_J != 0.0
+        """(sites,) bool, the sites that have a classical spin."""
+        given = self._given_spins
+        return np.array(self.couplings.spins)[self.lattice.sublattice] if given is None else given
 
     @cached_property
     def site_potential(self) -> np.ndarray:
@@ -190,13 +197,6 @@ class Hamiltonian:
         kinds, crystal = [], self.lattice.crystal
         for hop in self.couplings.hops:
             start, end = self.lattice.ends(hop.link)
-            if (start == end).any():
-                names = crystal.names
-                raise ValueError(
-                    f"shape = {list(self.lattice.shape)} is too short: the bond from "
-                    f"{names[hop.link.start]} to {names[hop.link.end]} in cell "
-                    f"{list(hop.link.cell)} joins a site with itself"
-                )
             amplitude = hop.amplitude
             if any(self.couplings.twist):
                 turns = np.array(self.couplings.twist) / np.array(self.lattice.shape)

@@ -38,14 +38,14 @@ class Lattice:
     def __init__(self, shape: tuple[int, ...], crystal: Crystal = SQUARE) -> None:
         if len(shape) != crystal.dimension:
             raise ValueError(
-                f"a lattice of {crystal.dimension} directions needs as many sides, not "
-                f"{tuple(shape)}"
+                f"a lattice of {crystal.dimension} lattice vectors needs as many sides, not "
+                f"{len(shape)}"
             )
         least = 1 if len(crystal.names) > 1 else 2
         if min(shape) < least:
             raise ValueError(
-                f"a lattice needs at least {least} {'cells' if least == 1 else 'sites'} in each "
-                f"direction, not {tuple(shape)}"
+                f"a lattice needs at least {least} {'cell' if least == 1 else 'sites'} in each "
+                "direction"
             )
         self.shape, self.crystal = tuple(int(side) for side in shape), crystal
         self.sublattices = len(crystal.names)
@@ -85,9 +85,21 @@ class Lattice:
         )
 
     def ends(self, link: Link) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sites (cells,) int at the starts and at the ends of all images of a link."""
+        """Return the sites (cells,) int at the starts and at the ends of all images of a link.
+
+        Raises
+        ------
+        ValueError
+            The lattice is so short that they are the same.
+        """
         start = np.arange(self.cells)
         end = self._index(self.cell_coordinates + np.array(link.cell))
+        if link.start == link.end and (start == end).any():
+            name = self.crystal.names[link.start]
+            raise ValueError(
+                f"the lattice is too short: the bond from {name} to {name} in cell "
+                f"{list(link.cell)} joins a site with itself"
+            )
         return start * self.sublattices + link.start, end * self.sublattices + link.end
 
     @cached_property

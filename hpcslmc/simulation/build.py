@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hpcslmc.density import Density
 from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model, on_lattice
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.job.schema import Job
@@ -28,11 +29,18 @@ from hpcslmc.measure.registry import (
     observable_intervals,
 )
 from hpcslmc.parallel.ranks import Ranks
+from hpcslmc.physics.classical import ClassicalEnergy
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS
 from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.sampling.classical import (
+    ClassicalWeight,
+    ExactDensity,
+    ExactWithClassical,
+    WithClassical,
+)
 from hpcslmc.sampling.hmc import SHORT
 from hpcslmc.storage.models import check_parameters, load_model
 from hpcslmc.streams import Stream
@@ -85,6 +93,8 @@ class Setting:
     job : Job
     ranks : Ranks
     hamiltonian : Hamiltonian
+    classical : ClassicalEnergy or None
+        The spins' own energy.
     method : str
         Of the exact weight.
     directory : Path
@@ -96,6 +106,7 @@ class Setting:
     job: Job
     ranks: Ranks
     hamiltonian: Hamiltonian
+    classical: ClassicalEnergy | None
     method: str
     directory: Path
     settings: list[dict[str, Any]] | None = None
@@ -133,7 +144,18 @@ class Place:
     @property
     def ensemble(self) -> Ensemble:
         """Everything that log W depends on."""
-        return Ensemble(self.setting.hamiltonian, 1.0 / self.temperature, self.mu)
+        setting = self.setting
+        return Ensemble(setting.hamiltonian, 1.0 / self.temperature, self.mu, setting.classical)
+
+    @property
+    def classical(self) -> ClassicalWeight | None:
+        """The classical energy's part of the weight, where there is one."""
+        energy = self.setting.classical
+        return ClassicalWeight(energy, 1.0 / self.temperature) if energy is not None else None
+
+    def density(self, model: EffectiveModel) -> Density:
+        """Return what moves under a model sample: with the classical part of the weight."""
+        return model if self.classical is None else WithClassical(model, self.classical)
 
     @property
     def physics(self) -> Physics:
@@ -162,7 +184,7 @@ class Parts:
 
     Attributes
     ----------
-    weight : Guarded
+    weight : ExactDensity
         Exact weight.
     exact : Move
         Under the exact weight.
@@ -176,7 +198,7 @@ class Parts:
     profiles : list of Profile
     """
 
-    weight: Guarded
+    weight: ExactDensity
     exact: Move
     guided: HMC | None
     learning: SelfLearning | None
@@ -198,8 +220,11 @@ def build(place: Place) -> Parts:
     """
     job = place.setting.job
     sampling = job.sampling
-    weight = _weight(place)
-    sweeps = _sweeps(place, weight) if sampling.exact_move == "metropolis" else None
+    guarded = _weight(place)
+    weight: ExactDensity = guarded
+    if place.classical is not None:
+        weight = ExactWithClassical(guarded, place.classical)
+    sweeps = _sweeps(place, guarded) if sampling.exact_move == "metropolis" else None
     measurements = _measurements(place)
     stream = place.stream("exact")
     if sampling.method == "exact":
@@ -208,11 +233,11 @@ def build(place: Place) -> Parts:
     learned = [_model(place, level) for level in range(len(job.levels))]
     models, starts = [model for model, _ in learned], [remark for _, remark in learned]
     # a model that has been learned before is fixed until the exact moves are over
-    guide = _cheap_forces(models[-1]) if job.finest.start_from is not None else None
+    guide = _cheap_forces(place, models[-1]) if job.finest.start_from is not None else None
     exact = make_move(sampling.exact_move, weight, stream, sampling.trajectory, sweeps, guide)
     guided = None
     if sampling.method == "guided":
-        forces = _forces(models[-1])
+        forces = _forces(place.density(models[-1]))
         guided = HMC(weight, place.stream("guided"), sampling.trajectory, guide=forces)
     learning = _learning(place, weight, exact, models, [start for start in starts if start])
     return Parts(weight, exact, guided, learning, *measurements)
@@ -250,16 +275,23 @@ def _measurements(place: Place) -> tuple[Electrons, list[Observable], list[Profi
     )
 
 
-def _forces(model: EffectiveModel) -> Callable[[Tensor], Tensor]:
-    """Return the forces of a model as a guide of trajectories."""
-    return lambda spins: model.evaluate(spins, forces=True).known_forces
+def _forces(density: Density) -> Callable[[Tensor], Tensor]:
+    """Return the forces of a density as a guide of trajectories."""
+    return lambda spins: density.evaluate(spins, forces=True).known_forces
 
 
-def _cheap_forces(model: EffectiveModel) -> Callable[[Tensor], Tensor]:
+def _guide(place: Place, model: EffectiveModel) -> Callable[[Tensor], Tensor] | None:
+    """Return the cheap forces that a model has to guide its own trajectories, if it has some."""
+    guide, classical = model.guide, place.classical
+    if guide is None or classical is None:
+        return guide
+    return lambda spins: guide(spins) + classical.forces(spins)
+
+
+def _cheap_forces(place: Place, model: EffectiveModel) -> Callable[[Tensor], Tensor]:
     """Return forces that cost little beside exact ones: a model's own, or those it has for that."""
-    if isinstance(model, ForceFitted) and model.guide is not None:
-        return model.guide
-    return _forces(model)
+    guide = _guide(place, model) if isinstance(model, ForceFitted) else None
+    return guide or _forces(place.density(model))
 
 
 def _name(purpose: str, level: int, levels: int) -> str:
@@ -300,10 +332,11 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
     """Return the moves under the finest model, from those under the cheapest one up."""
     sampling, levels = place.setting.job.sampling, place.setting.job.levels
     first = int(bool(levels[0].guides))
-    guide = _forces(models[0]) if levels[0].guides else models[0].guide
+    first_density = place.density(models[0])
+    guide = _forces(first_density) if levels[0].guides else _guide(place, models[0])
     inner: Move = make_move(
         sampling.inner_move,
-        models[first],
+        place.density(models[first]),
         place.stream("inner"),
         sampling.trajectory,
         guide=guide,
@@ -311,7 +344,7 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
     )
     for level in range(first + 1, len(models)):
         stream = place.stream(f"test of level {level}")
-        inner = SLMC(models[level], inner, stream, sampling.first_moves)
+        inner = SLMC(place.density(models[level]), inner, stream, sampling.first_moves)
     return inner
 
 
@@ -334,12 +367,16 @@ def _trainer(place: Place, model: EffectiveModel, level: int, data: DataSet) -> 
 
 
 def _learning(
-    place: Place, weight: Guarded, exact: Move, models: list[EffectiveModel], remarks: list[str]
+    place: Place,
+    weight: ExactDensity,
+    exact: Move,
+    models: list[EffectiveModel],
+    remarks: list[str],
 ) -> SelfLearning:
     ranks, job = place.setting.ranks, place.setting.job
     sampling = job.sampling
     inner = _inner_moves(place, models)
-    data = DataSet(ranks.block, job.learning.validation_interval, ranks.device)
+    data = DataSet(ranks.block, job.learning.validation_interval, ranks.device, place.classical)
     return SelfLearning(
         [_trainer(place, model, level, data) for level, model in enumerate(models)],
         exact,

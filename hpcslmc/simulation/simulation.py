@@ -15,13 +15,14 @@ import torch
 
 from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
+from hpcslmc.job.model import site_values
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.replay import write_data
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.classical import ClassicalEnergy
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
-from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import Exchange
 from hpcslmc.simulation.build import Setting, exact_moves, required
 from hpcslmc.simulation.ladder import Ladder
@@ -80,7 +81,7 @@ class Simulation:
     ) -> None:
         self.job = job
         self.ranks = ranks or Ranks.of(World(), job.sampling.chains)
-        self.lattice = Lattice(job.lattice.shape)
+        self.lattice = job.lattice.make()
         self.resumed_from: Path | None = None
         self.resume_remarks: list[str] = []
         if resume:
@@ -95,11 +96,16 @@ class Simulation:
         The method and the models' settings are a checkpoint's, if there is one.
         """
         job, ranks, ensemble = self.job, self.ranks, self.job.ensemble
-        hamiltonian = Hamiltonian(self.lattice, job.hamiltonian.t, job.hamiltonian.J, ranks.device)
+        hamiltonian = self._hamiltonian()
+        classical = None
+        if not job.classical_couplings.is_nothing:
+            classical = ClassicalEnergy(
+                self.lattice, job.classical_couplings, hamiltonian.magnetic, ranks.device
+            )
         self.method, self.method_reason = self._choose(hamiltonian, method)
         # by one rank of all, as ranks on other nodes may have another environment
         directory = ranks.job.on_root(lambda: job.output.folder)
-        setting = Setting(job, ranks, hamiltonian, self.method, directory, settings)
+        setting = Setting(job, ranks, hamiltonian, classical, self.method, directory, settings)
         self.tuning = EnsembleTuning(job, ranks, hamiltonian, exact_moves(job))
         rungs = [
             Rung(setting, k, temperature, self.tuning.first_potential(temperature))
@@ -117,6 +123,19 @@ class Simulation:
         self.phases = phases_of(job, self.ladder, self.tuning)
         self.phase = self.phases[0]
         self._cpu_seconds = np.zeros(len(PHASES))
+
+    def _hamiltonian(self) -> Hamiltonian:
+        """Return h, with the values of single sites that a file has. Collective."""
+        job = self.job
+        values = self.ranks.job.on_root(lambda: site_values(job.hamiltonian, self.lattice.sites))
+        return Hamiltonian(
+            self.lattice,
+            job.couplings,
+            device=self.ranks.device,
+            site_J=values.get("J"),
+            site_potential=values.get("potential"),
+            site_spins=values.get("spin"),
+        )
 
     def _choose(self, hamiltonian: Hamiltonian, before: str | None) -> tuple[str, str]:
         """Choose the method of the exact weight, and tell why.

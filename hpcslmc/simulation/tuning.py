@@ -95,7 +95,8 @@ def _distances(acceptance: Sequence[float]) -> np.ndarray:
 def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
     """Return eigenvalues of h(S) for random spins.
 
-    The lattice has at most ``MODEL_SIDE`` x ``MODEL_SIDE`` sites.
+    The lattice has at most ``MODEL_SIDE`` x ``MODEL_SIDE`` cells, or about as many in other
+    dimensions.
 
     Their density of states is close enough to that of the job's own lattice to start a chemical
     potential from.
@@ -104,8 +105,9 @@ def random_spin_levels(hamiltonian: Hamiltonian, seed: int) -> np.ndarray:
     -------
     (levels,) float64
     """
-    length, width = hamiltonian.lattice.shape
-    lattice = Lattice((min(length, MODEL_SIDE), min(width, MODEL_SIDE)))
+    own = hamiltonian.lattice
+    most = round(MODEL_SIDE ** (2.0 / own.dimension))
+    lattice = Lattice(tuple(min(side, most) for side in own.shape), own.crystal)
     spins = Stream(seed, torch.arange(MODEL_COPIES), "filling").directions(lattice.sites)
     return torch.linalg.eigvalsh(hamiltonian.on_lattice(lattice).dense(spins)).flatten().numpy()
 

@@ -11,12 +11,17 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse
 
 from hpcslmc.errors import UserError
+from hpcslmc.physics.catalogue import SQUARE
+from hpcslmc.physics.lattice import Lattice
+from hpcslmc.weight.dissection import dissect, operations
 from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
     from hpcslmc.physics.ensemble import Ensemble
+    from hpcslmc.physics.hamiltonian import Hamiltonian
 
 TABLE = "costs.toml"
 WIDEST_ROWS = 15
@@ -94,12 +99,13 @@ def choose_method(
 
     Notes
     -----
-    Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). Block
-    elimination by rows depends on the longer and the shorter side as L l^3, by dissection as L l^2:
-    a rectangle counts as the square of which this is as large.
+    Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). The
+    times of square lattices stand for those of every other one: of eliminations, by the square on
+    which they take as many operations. Block elimination by rows depends on the longer and the
+    shorter side as L l^3, by dissection as L l^2; for other lattices and hops the operations of
+    their dissection are counted.
     """
-    shape = ensemble.hamiltonian.lattice.shape
-    long, short = max(shape), min(shape)
+    sites = ensemble.sites
     try:
         shifts = len(model_nodes(ensemble).weights)
     except ValueError as error:
@@ -112,14 +118,14 @@ def choose_method(
         return "diagonalise", "too cold for the others"
     table = cost_table().get(device)
     if table is None:
-        dense = long * short < UNMEASURED_SITES and ranks_per_chain == 1
+        dense = sites < UNMEASURED_SITES and ranks_per_chain == 1
         return "diagonalise" if dense else "blocks", f"no times were measured on {device}"
     seconds = {}
     for method, costs in table.items():
         if not isinstance(costs, dict) or (method == "diagonalise" and ranks_per_chain > 1):
             continue
-        sites = _square(long, short) if method == "blocks" else long * short
-        seconds[method] = predict(costs, sites, forces) * (
+        alike = sites if method == "diagonalise" else _square(ensemble.hamiltonian, method)
+        seconds[method] = predict(costs, alike, forces) * (
             math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1
         )
     usable = {
@@ -129,11 +135,40 @@ def choose_method(
     return best, _why(best, seconds, usable, forces)
 
 
-def _square(long: int, short: int) -> float:
-    """Return the number of sites of the square whose elimination takes as long."""
-    if short <= WIDEST_ROWS:
-        return math.sqrt(long * short**3)
-    return (long * short**2) ** (2.0 / 3.0)
+def _square(hamiltonian: "Hamiltonian", method: str) -> float:
+    """Return the number of sites of the square on which a method takes as long."""
+    lattice, couplings = hamiltonian.lattice, hamiltonian.couplings
+    if lattice.crystal == SQUARE and couplings.reach <= 1:
+        long, short = max(lattice.shape), min(lattice.shape)
+        if method != "blocks":
+            return long * short
+        if short <= WIDEST_ROWS:
+            return math.sqrt(long * short**3)
+        return (long * short**2) ** (2.0 / 3.0)
+    sites, counts = zip(*_dissected_squares(), strict=True)
+    count = _operations(hamiltonian.graph, lattice.coordinates)
+    x, y, at = np.log(counts), np.log(sites), math.log(max(count, 1.0))
+    i = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
+    return math.exp(y[i] + (y[i + 1] - y[i]) * (at - x[i]) / (x[i + 1] - x[i]))
+
+
+@functools.cache
+def _dissected_squares() -> list[tuple[int, float]]:
+    """Return sites of squares and the operations of their dissection."""
+    found = []
+    for side in (4, 8, 16, 32):
+        lattice = Lattice((side, side))
+        graph = scipy.sparse.csr_matrix(lattice.adjacency)
+        found.append((lattice.sites, _operations(graph, lattice.coordinates)))
+    return found
+
+
+def _operations(graph: scipy.sparse.csr_matrix, coordinates: np.ndarray) -> float:
+    """Count the operations of a determinant by dissection."""
+    return sum(
+        operations(len(level.own), 2 * level.own.shape[1], 2 * level.edge.shape[1], False)
+        for level in dissect(graph, coordinates)
+    )
 
 
 def _why(best: str, seconds: dict[str, float], usable: dict[str, float], forces: bool) -> str:

@@ -95,6 +95,22 @@ def dissect(graph: scipy.sparse.csr_matrix, coordinates: np.ndarray) -> list[Lev
     ]
 
 
+def operations(nodes: int, own: int, edge: int, wanted: bool) -> float:
+    """Count the complex multiplications and additions of nodes of one level, to leading order.
+
+    Parameters
+    ----------
+    nodes : int
+    own, edge : int
+        Rows that are eliminated, and those that they are joined to.
+    wanted : bool
+        Whether blocks of the inverse are.
+    """
+    up = own**3 / 3.0 + edge * own * (own + edge)
+    down = own**3 * 2.0 / 3.0 + 2.0 * edge * own * (own + edge) if wanted else 0.0
+    return 2.0 * nodes * (up + down)
+
+
 def _nodes(
     graph: scipy.sparse.csr_matrix, coordinates: np.ndarray, sites: np.ndarray
 ) -> Iterator[Node]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import spin_blocks
+from hpcslmc.sampling.classical import ClassicalWeight, SweepChanges
 from hpcslmc.weight.nodes import model_nodes
 
 PATCH_SITES = 8
@@ -61,6 +62,9 @@ class GreensFunctions:
     def __init__(self, ensemble: Ensemble, group: World | None = None) -> None:
         self.ensemble = ensemble
         self.group = group or World()
+        self._classical = (
+            ClassicalWeight(ensemble.classical, ensemble.beta) if ensemble.classical else None
+        )
         nodes, device = model_nodes(ensemble), ensemble.hamiltonian.device
         mine = slice(self.group.rank, None, self.group.size)
         self._scale = 1j / torch.as_tensor(nodes.frequencies[mine], device=device)
@@ -144,7 +148,11 @@ class GreensFunctions:
     ) -> tuple[Tensor, Tensor, Tensor]:
         place = order[..., None].expand(-1, -1, 3)
         old = spins.gather(1, place)
-        sweep = _Sweep(self, proposals - old, thresholds, order)
+        changes = None
+        if self._classical is not None:
+            changes = SweepChanges(self._classical, spins, order, proposals)
+            log_weight = log_weight - self._classical.log_weight(spins)
+        sweep = _Sweep(self, proposals - old, thresholds, order, changes)
         det_before, det_after = sweep.run(self._matrices(spins, order), 0)
         assert det_after is not None, "the sweep ended with the last site"
         tracked, before, after = (
@@ -158,7 +166,10 @@ class GreensFunctions:
                 "Green's functions have lost their precision, or belong to another weight"
             )
         kept = torch.where(sweep.accepted[..., None] > 0.0, proposals, old)
-        return spins.scatter(1, place, kept), after, sweep.accepted
+        spins = spins.scatter(1, place, kept)
+        if self._classical is not None:
+            after = after + self._classical.log_weight(spins)
+        return spins, after, sweep.accepted
 
     def turned(self, turns: Tensor, sites: Tensor) -> Tensor:
         """Return X_k, (chains, K, p, 2, 2) complex128, of turns S' - S (chains, p, 3) of sites."""
@@ -249,10 +260,15 @@ class _Sweep:
     """
 
     def __init__(
-        self, functions: GreensFunctions, turns: Tensor, thresholds: Tensor, order: Tensor
+        self,
+        functions: GreensFunctions,
+        turns: Tensor,
+        thresholds: Tensor,
+        order: Tensor,
+        changes: SweepChanges | None,
     ) -> None:
         self._functions, self._turns, self._thresholds = functions, turns, thresholds
-        self._order = order
+        self._order, self._changes = order, changes
         self.accepted, self.log_det = (
             torch.zeros_like(thresholds),
             torch.zeros_like(thresholds[:, :1]),
@@ -291,7 +307,11 @@ class _Sweep:
         blocks = self._functions.turned(self._turns[:, mine], self._order[:, mine])
         thresholds, accepted = self._thresholds[:, mine], self.accepted[:, mine]
         for site, threshold in enumerate(thresholds.unbind(1)):
+            if self._changes is not None:
+                threshold = threshold - self._changes.change(first + site)
             accepted[:, site], log_det = patch.visit(site, blocks[:, :, site], threshold)
+            if self._changes is not None:
+                self._changes.turn(first + site, accepted[:, site])
             self.log_det = self.log_det + log_det
         if mine.stop < self.accepted.shape[1]:
             return before, None

@@ -26,8 +26,12 @@ OPTIONS_PREFIX = "hpcslmc_"
 The database has room for 512 entries.
 """
 
-PORD = 4
-"""Number of the ordering PORD of the unknowns in MUMPS."""
+AMD, PORD = 0, 4
+"""Numbers of orderings of the unknowns in MUMPS.
+
+PORD fills in least, but ends the program where it finds no separators: where nearly all sites are
+neighbours of each other.
+"""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,9 @@ class _Factorisation:
         factor = self._solver.getFactorMatrix()
         # PETSc overwrites the control of the ordering, 7, when it analyses the pattern, unless its
         # options have it too
-        petsc.Options(OPTIONS_PREFIX)["mat_mumps_icntl_7"] = PORD
+        petsc.Options(OPTIONS_PREFIX)["mat_mumps_icntl_7"] = (
+            PORD if 2 * row_entries <= pattern.shape[0] else AMD
+        )
         factor.setOptionsPrefix(OPTIONS_PREFIX)
         # keep the determinant, not the factors; no permutation, scaling or pivoting
         for number, value in {33: 1, 31: 1, 14: 50, 6: 0, 8: 0}.items():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
-from hpcslmc.weight.dissection import Level, dissect
+from hpcslmc.weight.dissection import Level, dissect, operations
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.ring import factorise
 
@@ -143,10 +143,7 @@ class _Fronts:
 
     def operations(self, wanted: bool) -> float:
         """Count the complex multiplications and additions, to leading order."""
-        own, edge = self.own, self.edge
-        up = own**3 / 3.0 + edge * own * (own + edge)
-        down = own**3 * 2.0 / 3.0 + 2.0 * edge * own * (own + edge) if wanted else 0.0
-        return 2.0 * self.nodes * (up + down)
+        return operations(self.nodes, self.own, self.edge, wanted)
 
     def assemble(self, below: Tensor | None, entries: Tensor) -> Tensor:
         """Return the fronts (batch, nodes, size, size) before their own rows are eliminated.
@@ -193,7 +190,8 @@ class _Fronts:
             found = inverse
         else:
             found = inverse.new_empty(len(inverse), self.size - 1, self.size - 1)
-            edge = _take(above.flatten(1), self._neighbours[-1]).view(-1, self.edge, self.edge)
+            edge = _take(above.flatten(1), self._neighbours[-1])
+            edge = edge.view(len(inverse), self.edge, self.edge)
             down, up = to_right.neg() @ edge, edge @ to_left.neg()
             found[:, : self.own, : self.own] = inverse - down @ to_left
             found[:, : self.own, self.own :], found[:, self.own :, : self.own] = down, up

@@ -155,12 +155,12 @@ BAD = {  # what is wrong: (job file, ranks, what the sentence has to say)
     "shape below 2": (
         GOOD.replace("[6, 6]", "[6, 1]"),
         1,
-        ["[lattice] shape (entry 2)", "greater than or equal to 2"],
+        ["[lattice] shape = [6, 1]", "at least 2 sites"],
     ),
     "shape of three": (
         GOOD.replace("[6, 6]", "[6, 6, 6]"),
         1,
-        ["[lattice] shape = [6, 6, 6]", "two integers"],
+        ["[lattice] shape = [6, 6, 6]", "2 lattice vectors"],
     ),
     "shape is a number": (GOOD.replace("[6, 6]", "6"), 1, ["[lattice] shape = 6", "two integers"]),
     "fractional shape": (

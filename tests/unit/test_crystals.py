@@ -228,7 +228,7 @@ def test_space_group_of_the_couplings_leaves_h_as_it_is(name):
         (lambda: couplings("square", bonds=[Hop(Link(0, 0, (-1, 0)), 1.0)]), "given twice"),
         (lambda: couplings("square", bonds=[Hop(Link(0, 0, (0, 0)), 1.0)]), "with itself"),
         (lambda: couplings("checkerboard", [1.0, 0.5]), "one by one"),
-        (lambda: Lattice((2, 2), CATALOGUE["cubic"].crystal), "3 directions"),
+        (lambda: Lattice((2, 2), CATALOGUE["cubic"].crystal), "3 lattice vectors"),
         (lambda: Lattice((1, 4), CATALOGUE["triangular"].crystal), "at least 2"),
         (lambda: Lattice((0, 4), CATALOGUE["kagome"].crystal), "at least 1"),
         (
@@ -237,7 +237,7 @@ def test_space_group_of_the_couplings_leaves_h_as_it_is(name):
                     Lattice((2, 4), CATALOGUE["square"].crystal), couplings("square", [1, 0, 0.2])
                 ).bonds
             ),
-            "too short",
+            "too short: the bond from A to A",
         ),
     ],
 )

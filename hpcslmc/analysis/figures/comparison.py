@@ -20,6 +20,7 @@ from hpcslmc.analysis.figures.style import (
 from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import fluctuates
 from hpcslmc.autocorrelation import autocorrelation_function
+from hpcslmc.job.words import values
 
 SHOWN = {  # observables against temperature or size, and their axes' labels
     "energy": r"energy $\langle e\rangle$ [$t$]",
@@ -61,7 +62,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
                 if against == "L"
                 else "×".join(map(str, job.lattice.shape))
             )
-            key = (other, f"$J={job.hamiltonian.J:g}$", electrons, how)
+            key = (other, f"$J={values(job.hamiltonian.J)}$", electrons, how)
             points.setdefault(key, []).append((temperature if against == "T" else length, run, at))
     curves = {key: sorted(curve, key=lambda point: point[0]) for key, curve in points.items()}
     xs = sorted({x for curve in curves.values() for x, *_ in curve})

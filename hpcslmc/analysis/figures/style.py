@@ -13,6 +13,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from hpcslmc.analysis.results import Results
+from hpcslmc.job.words import values
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths of figures in one column and across the page, in inches."""
@@ -71,7 +72,7 @@ def run_titles(runs: Mapping[str, Results]) -> dict[str, str]:
         return {
             "lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}",
             "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
-            "J": f"$J={job.hamiltonian.J:g}$",
+            "J": f"$J={values(job.hamiltonian.J)}$",
             "electrons": filling_or_mu(run, ...),
             "how": method + learned,
         }
