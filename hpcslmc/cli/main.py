@@ -21,6 +21,7 @@ from hpcslmc import environment
 from hpcslmc.cli import commands, folder, launched
 from hpcslmc.cli.commands import ALONE
 from hpcslmc.cli.console import lasting_streams, say
+from hpcslmc.cli.system import expansion
 from hpcslmc.errors import Failure, UserError, tell
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
@@ -161,6 +162,7 @@ def _validate(options: argparse.Namespace, world: World) -> int:
     _, job = _load(options, world)
     if world.is_root:
         print(job.toml(), end="")
+        print(expansion(job), end="")
     return 0
 
 
