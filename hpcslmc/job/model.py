@@ -129,7 +129,7 @@ class HamiltonianSection(Section):
 
     ``value`` may be complex, and be multiplied by a 2x2 ``matrix`` that acts on the spin.
     """
-    J: float | dict[str, float] = 1.0
+    J: float | Annotated[dict[str, float], Field(min_length=1)] = 1.0
     """Coupling of the classical spins to the electrons, or a table of couplings by site."""
     potential: dict[str, float] | None = None
     """On-site energies of the sites of the unit cell."""
@@ -172,6 +172,14 @@ def number(value: object, key: str) -> complex:
     raise UserError(f'{key} = {value!r}: use a number, or a complex one as in "0.5+0.3i".')
 
 
+def _real(value: object, key: str) -> float:
+    """Read a real number of a job file; UserError if it is none."""
+    found = complex(number(value, key))
+    if found.imag:
+        raise UserError(f"{key} = {value!r}: use a real number.")
+    return found.real
+
+
 def couplings(lattice: LatticeSection, hamiltonian: HamiltonianSection) -> Couplings:
     """Return the electrons' couplings; UserError if the sections make no sense."""
     crystal = lattice.crystal
@@ -202,7 +210,8 @@ def couplings(lattice: LatticeSection, hamiltonian: HamiltonianSection) -> Coupl
             _known_sites(lattice.spins, crystal),
         )
     except ValueError as error:
-        raise UserError(f"[hamiltonian]: {error}.") from None
+        key = "bonds" if bonds else "t"
+        raise UserError(f"[hamiltonian] {key}: {error}.") from None
 
 
 def classical(lattice: LatticeSection, section: ClassicalSection) -> ClassicalCouplings:
@@ -215,8 +224,8 @@ def classical(lattice: LatticeSection, section: ClassicalSection) -> ClassicalCo
         dm = bond.get("dm", (0.0, 0.0, 0.0))
         if not isinstance(dm, list | tuple) or len(dm) != 3:
             raise UserError(f"{key} dm = {dm!r}: use a vector of three numbers.")
-        real = [number(value, f"{key} dm").real for value in dm]
-        strength = number(bond.get("exchange", 0.0), f"{key} exchange").real
+        real = [_real(value, f"{key} dm") for value in dm]
+        strength = _real(bond.get("exchange", 0.0), f"{key} exchange")
         bonds.append(ClassicalBond(link, strength, (real[0], real[1], real[2])))
     try:
         return ClassicalCouplings.make(
@@ -227,7 +236,8 @@ def classical(lattice: LatticeSection, section: ClassicalSection) -> ClassicalCo
             section.easy_axis,
         )
     except ValueError as error:
-        raise UserError(f"[classical]: {error}.") from None
+        key = "bonds" if bonds else "exchange"
+        raise UserError(f"[classical] {key}: {error}.") from None
 
 
 def _by_site(values: Mapping[str, float], crystal: Crystal, key: str) -> list[float]:

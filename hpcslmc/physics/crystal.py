@@ -68,7 +68,7 @@ class Crystal:
 
     def __post_init__(self) -> None:
         size = np.linalg.norm(self.vectors, axis=1)
-        if abs(np.linalg.det(self.vectors)) < TOLERANCE * np.prod(size):
+        if abs(np.linalg.det(self.vectors)) <= TOLERANCE * np.prod(size):
             raise ValueError("the lattice vectors are linearly dependent")
         for a, b in itertools.combinations(range(len(self.places)), 2):
             steps = np.linalg.solve(np.array(self.vectors).T, self.offset(Link(a, b, self._origin)))
