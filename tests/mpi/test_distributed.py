@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import random_spins
+from random_models import COUNT, random_model
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import MPIWorld, World
@@ -49,6 +50,17 @@ def test_all_eigenvalues_are_those_of_lapack(group, agree, shape, J, solver):
     agree(error < 1e-11, f"levels differ by {error}")
     first = group.broadcast(levels)
     agree(levels.tobytes() == first.tobytes(), "ranks of a group differ")
+
+
+@pytest.mark.parametrize("seed", range(COUNT))
+def test_couplings_of_every_kind(world, agree, seed):
+    hamiltonian, mu = random_model(seed)
+    ensemble, spins = Ensemble(hamiltonian, 8.0, mu), random_spins(2, hamiltonian.lattice.sites)
+    found = Distributed(ensemble, world).evaluate(spins)
+    expected = Diagonalise(ensemble).evaluate(spins)
+    for name in ("log_weight", "energy", "density"):
+        error = float((getattr(found, name) - getattr(expected, name)).abs().max())
+        agree(error < 1e-9, f"{name} differs by {error}")
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
