@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from small_jobs import make_job, ranks_of, run
+from small_jobs import KAGOME, make_job, ranks_of, run
 
 from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 
+ON_KAGOME = {"system": KAGOME, "effective": {"model": "auto"}}
 LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
 
 
@@ -14,6 +15,9 @@ LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
     "sampling, ensemble",
     [
         ({}, None),
+        (ON_KAGOME, None),
+        (ON_KAGOME, LADDER),
+        ({**ON_KAGOME, "method": "exact", "exact_move": "metropolis"}, None),
         ({"inner_move": "metropolis"}, None),
         ({"method": "guided"}, None),
         ({"method": "exact"}, None),

@@ -11,7 +11,6 @@ from hpcslmc.cli.launch import Launcher
 
 JOBS = Path(__file__).parents[2] / "jobs"
 FEWER = {
-    "shape": "[6, 6]",
     "shells": "3",
     "moves": "10",
     "rounds": "1",
@@ -34,6 +33,9 @@ def reduced(text: str) -> str:
         re.sub(r"rounds = 0", "rounds = 1", text),
     )
     text = re.sub(r"(?m)^(replay|keep_data|budget) = .*\n", "", text)
+    if "site_file" not in text:  # which has values for every site
+        text = re.sub(r"(?m)^shape = \[\d+, \d+\]$", "shape = [6, 6]", text)
+    text = text.replace('"jobs/', f'"{JOBS}/')
     for key, value in FEWER.items():
         text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
     return text

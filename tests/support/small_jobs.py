@@ -12,18 +12,32 @@ from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
 
 
+KAGOME = {
+    "lattice": {"name": "kagome", "shape": [2, 3]},
+    "hamiltonian": {"t": [1.0, 0.2], "J": {"A": 2.0, "B": 1.5, "C": 2.0}, "mu": -1.0},
+    "classical": {
+        "exchange": [0.05],
+        "field": [0.0, 0.1, 0.2],
+        "easy_axis": 0.1,
+        "bonds": [{"from": "A", "to": "A", "cell": [0, 1], "dm": [0.1, 0.0, 0.05]}],
+    },
+}
+"""A system of its own sections, with couplings of every kind that keep O(3)."""
+
+
 def make_job(
     weight: str = "diagonalise",
     learning: dict | None = None,
     ensemble: dict | None = None,
     effective: dict | None = None,
+    system: dict | None = None,
     **sampling,
 ) -> Job:
-    """Every phase on a 4x4 lattice, 8 chains."""
+    """Every phase on a 4x4 lattice, or another ``system``, 8 chains."""
     return resolve(
         Job.model_validate(
             {
-                "lattice": {"shape": [4, 4]},
+                **(system or {"lattice": {"shape": [4, 4]}}),
                 "ensemble": ensemble or {"temperature": 0.1},
                 "weight": {"method": weight},
                 "effective": effective or {"model": "attention", "layers": 1, "shells": 3},
