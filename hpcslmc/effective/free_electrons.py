@@ -136,7 +136,7 @@ class FreeElectrons:
         hamiltonian = Hamiltonian(Lattice(shape, couplings.crystal), couplings)
         m = levels.shape[1]
         if m == 1 and self._is_symmetric:
-            bands = hamiltonian.bands + couplings.potential[0]
+            bands = np.full(np.prod(shape), couplings.potential[0]) + hamiltonian.bands
             return (1.0 / (levels - bands))[..., None, None]
         spins = 1 if couplings.is_scalar else 2
         h = hamiltonian.bloch()[:, :: 3 - spins, :: 3 - spins]

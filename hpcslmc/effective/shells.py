@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcslmc.effective.momentum import spectra
+from hpcslmc.errors import UserError
 from hpcslmc.physics.catalogue import SQUARE
 from hpcslmc.physics.couplings import Couplings
 from hpcslmc.physics.crystal import TOLERANCE, Link
@@ -34,6 +35,11 @@ def shell_links(couplings: Couplings, shells: tuple[int, ...]) -> list[Links]:
     ----------
     couplings : Couplings
     shells : tuple of int
+
+    Raises
+    ------
+    UserError
+        No sites of a square lattice are at that squared distance.
     """
     if not shells:
         return []
@@ -45,6 +51,11 @@ def shell_links(couplings: Couplings, shells: tuple[int, ...]) -> list[Links]:
         reach = math.isqrt(distance2)
         cells = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1).T - reach
         near = cells[(cells**2).sum(1) == distance2]
+        if not len(near):
+            raise UserError(
+                f"A model's shells are squared distances on a square lattice, and no two sites are "
+                f"at {distance2}."
+            )
         links = tuple(Link(0, 0, tuple(cell)) for cell in near.tolist())
         found += [links] if has_full_symmetry(couplings) else _divided(links, couplings)
     return found

@@ -150,16 +150,6 @@ class Lattice:
         """
         return np.unique(self.distance2)[1:]
 
-    def shell_index(self, shells: np.ndarray) -> np.ndarray:
-        """Return the index in ``shells`` of the squared distance of each pair: (sites, sites) int.
-
-        Pairs in no listed shell get ``len(shells)``.
-        """
-        index = np.full(self.sites, len(shells))
-        for n, distance2 in enumerate(shells):
-            index[self.distance2 == distance2] = n
-        return index[self.displacement]
-
     @cached_property
     def point_group(self) -> np.ndarray:
         """(operations, sites) int, site permutations.

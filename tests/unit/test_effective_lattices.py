@@ -221,12 +221,13 @@ def test_large_lattices_are_transformed_as_small_ones(lattice, shape):
 
 
 def test_shells():
+    """Of distances on the square lattice, of classes of pairs where h has fewer symmetries."""
     square, kagome = couplings_of("square"), couplings_of("kagome")
     for shape in ((4, 4), (3, 5), (2, 6), (8, 8)):
         lattice = Lattice(shape)
         names = tuple(int(d) for d in lattice.shells)
-        found = shell_index(lattice, [shell_links(square, (0,))[0], *shell_links(square, names)])
-        assert np.array_equal(found, lattice.shell_index(np.array([0, *names])))
+        index = shell_index(lattice, shell_links(square, (0, *names)))
+        assert np.array_equal(np.array([0, *names])[index], lattice.distance2[lattice.displacement])
     # two kinds of third neighbours of kagome, along the chain and across the hexagon
     assert [len(links) // 3 for links in shell_links(kagome, (1, 2, 3, 4))] == [4, 4, 4, 2]
     # hops along one axis leave fewer symmetries: a distance is of several classes
@@ -236,6 +237,8 @@ def test_shells():
     assert [len(links) for links in shell_links(stripes, (1, 2, 5))] == [2, 2, 4, 4, 4]
     model = make("linear", stripes, Lattice((4, 4)))
     assert len(model.couplings) == 5  # distances 1, sqrt 2 and 2
+    with pytest.raises(UserError, match="no two sites are at 3"):
+        shell_links(square, (1, 3))
 
 
 def test_a_spin_among_random_spins_scatters_nothing_on_average():
