@@ -28,8 +28,8 @@ class CNN(ShellModel):
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)
-        layers, shells = architecture.layers, architecture.shells
-        self.smearing = nn.Parameter(torch.zeros(layers, len(shells) + 1, dtype=torch.float64))
+        shape = architecture.layers, len(self.couplings) + 1
+        self.smearing = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
         """Draw random weights small enough that the blocks start near the identity."""

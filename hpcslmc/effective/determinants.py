@@ -9,8 +9,9 @@ from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective.model import Architecture, Costs, ForceFitted
-from hpcslmc.effective.momentum import Hartley, shell_waves
+from hpcslmc.effective.momentum import Convolutions, Pairs
 from hpcslmc.effective.options import DeterminantOptions
+from hpcslmc.effective.shells import shell_links, shell_waves
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.elimination import Elimination
@@ -47,8 +48,7 @@ class Determinants(ForceFitted):
     ----------
     lattice : Lattice
     architecture : Architecture
-        Frequencies that there are to choose from in units of pi T, and the shells' squared
-        distances.
+        Frequencies that there are to choose from in units of pi T, and the shells.
     group : World, optional
         Ranks that share the work of each evaluation, which is collective over them.
 
@@ -71,25 +71,26 @@ class Determinants(ForceFitted):
     """
 
     Options = DeterminantOptions
+    needs_symmetry = None
     shares_ranks = True
     guiding: Tensor
-    _waves: Tensor
 
     def __init__(
         self, lattice: Lattice, architecture: Architecture, group: World | None = None
     ) -> None:
         options = DeterminantOptions.of(architecture.settings)
-        shells = len(architecture.shells)
-        super().__init__(lattice, architecture, len(options.candidates) + shells)
+        physics = architecture.physics
+        links = shell_links(physics.couplings, tuple(architecture.shells))
+        super().__init__(lattice, architecture, len(options.candidates) + len(links))
         self.options, self.single = options, options.precision == "single"
         self.tries = options.tries
         self.couplings.requires_grad_(False)
-        self.register_buffer("guiding", torch.zeros(shells, dtype=torch.float64))
+        self.register_buffer("guiding", torch.zeros(len(links), dtype=torch.float64))
         self.frequencies = np.array(options.candidates) * math.pi / architecture.electrons.beta
         self.group = group or World()
-        self.transform = Hartley(lattice.shape)
-        waves = shell_waves(lattice.shape, tuple(architecture.shells))
-        self.register_buffer("_waves", torch.as_tensor(waves), persistent=False)
+        convolutions = Convolutions(lattice, physics.couplings)
+        waves, magnetic = shell_waves(lattice, links), physics.magnetic(lattice)
+        self.pairs = Pairs(convolutions, waves, magnetic)
         self._lattice = lattice
         self._eliminations: dict[torch.dtype, Elimination] = {}
         self._chosen: tuple[int, np.ndarray, np.ndarray] | None = None
@@ -120,7 +121,7 @@ class Determinants(ForceFitted):
         Log-determinants at all frequencies, chosen or not, then sums over pairs by shell.
         """
         log_dets = self.elimination().log_dets(spins, self.frequencies)
-        return torch.cat((2.0 * log_dets, self._pair_sums(spins)), 1)
+        return torch.cat((2.0 * log_dets, self.pairs.sums(spins)), 1)
 
     def correlation_forces(self, spins: Tensor) -> Tensor:
         """Return the gradients of all correlations, (chains, couplings, sites, 3)."""
@@ -129,7 +130,7 @@ class Determinants(ForceFitted):
         for frequency in np.split(self.frequencies, len(self.frequencies)):
             found = elimination.inverses(spins, frequency, one / frequency, one)
             forces.append(elimination.hamiltonian.site_forces(found.blocks, -2.0))
-        return torch.cat((torch.stack(forces, 1), self._pair_forces(spins)), 1)
+        return torch.cat((torch.stack(forces, 1), self.pairs.forces(spins)), 1)
 
     @property
     def selections(self) -> list[list[np.ndarray]]:
@@ -209,7 +210,7 @@ class Determinants(ForceFitted):
     def _with_forces(self, spins: Tensor) -> Evaluation:
         frequencies, coefficients = self.chosen
         elimination = self.elimination(self.single)
-        log_weight, forces = self._of_pairs(spins), self._field(spins, self._pair_couplings)
+        log_weight, forces = self._of_pairs(spins), self.pairs.field(self._pair_couplings, spins)
         if len(frequencies):
             of_blocks = coefficients / frequencies
             found = elimination.inverses(spins, frequencies, of_blocks, coefficients)
@@ -220,7 +221,7 @@ class Determinants(ForceFitted):
     @torch.no_grad()
     def guide(self, spins: Tensor) -> Tensor:
         """Return forces (chains, sites, 3) of pairs alone, close to the exact ones."""
-        return self._field(spins, self.guiding)
+        return self.pairs.field(self.guiding, spins)
 
     @property
     def _pair_couplings(self) -> Tensor:
@@ -228,18 +229,4 @@ class Determinants(ForceFitted):
 
     def _of_pairs(self, spins: Tensor) -> Tensor:
         """Return log W_eff (chains,) without the determinants."""
-        return self._pair_sums(spins) @ self._pair_couplings + self.sites * self.constant
-
-    def _pair_sums(self, spins: Tensor) -> Tensor:
-        power = self.transform(spins.permute(2, 0, 1)).square().sum(0)
-        return 0.5 * power @ self._waves.T
-
-    def _pair_forces(self, spins: Tensor) -> Tensor:
-        waves = self.transform(spins.permute(2, 0, 1))
-        return torch.stack(
-            [self.transform(wave * waves).permute(1, 2, 0) for wave in self._waves], 1
-        )
-
-    def _field(self, spins: Tensor, couplings: Tensor) -> Tensor:
-        kernel = couplings @ self._waves
-        return self.transform(kernel * self.transform(spins.permute(2, 0, 1))).permute(1, 2, 0)
+        return self.pairs.sums(spins) @ self._pair_couplings + self.sites * self.constant

@@ -1,11 +1,12 @@
-"""Even functions of the displacement between two sites, which models make their kernels of."""
+"""Functions of the displacement between two sites, which models make their kernels of."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpcslmc.effective.model import Architecture
-from hpcslmc.effective.momentum import Hartley, shell_waves
+from hpcslmc.effective.momentum import Convolutions, Pairs
+from hpcslmc.effective.shells import on_site, shell_links, shell_waves
 from hpcslmc.physics.lattice import Lattice
 
 
@@ -26,61 +27,45 @@ class Kernels(nn.Module):
 
     Attributes
     ----------
-    waves : (functions, sites) buffer
-        At the momenta of the lattice.
-    coupling_waves : (couplings, sites) buffer
+    waves : (functions, numbers) buffer
+        Their spectra at the momenta of the lattice.
+    pairs : Pairs
         Those of them that are couplings between spins: shells and bubbles.
 
     Notes
     -----
-    Convolutions are products in the Hartley basis, O(N^1.5) a field; kernels between all pairs of
-    sites O(N^2).
+    Convolutions are products in the Hartley basis, O(N^1.5) a field in two dimensions; kernels
+    between all pairs of sites O(N^2).
     """
 
     waves: Tensor
-    coupling_waves: Tensor
-    _displacement: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture, dressed: bool = False) -> None:
         super().__init__()
-        electrons, shape = architecture.electrons, lattice.shape
-        self.sites, self.transform = lattice.sites, Hartley(shape)
-        shells = shell_waves(shape, (0, *architecture.shells))
-        bubbles = electrons.bubbles(shape)
-        propagators = [electrons.propagators(shape)]
+        physics, shape = architecture.physics, lattice.shape
+        self.convolutions = Convolutions(lattice, physics.couplings)
+        links = shell_links(physics.couplings, tuple(architecture.shells))
+        sites = shell_waves(lattice, on_site(physics.couplings))
+        shells = shell_waves(lattice, links)
+        bubbles = physics.electrons.bubbles(shape)
+        propagators = [physics.electrons.propagators(shape)]
         if dressed:
-            propagators.append(architecture.physics.dressed_propagators(shape))
-        self._register("waves", np.concatenate((shells, *propagators, bubbles)))
-        self._register("coupling_waves", np.concatenate((shells[1:], bubbles)))
-        self.register_buffer(
-            "_displacement", torch.as_tensor(lattice.displacement), persistent=False
-        )
-
-    def _register(self, name: str, numbers: np.ndarray) -> None:
-        self.register_buffer(name, torch.as_tensor(numbers), persistent=False)
+            propagators.append(physics.dressed_propagators(shape))
+        waves = np.concatenate((sites, shells, *propagators, bubbles))
+        self.register_buffer("waves", torch.as_tensor(waves), persistent=False)
+        couplings = np.concatenate((shells, bubbles))
+        self.pairs = Pairs(self.convolutions, couplings, physics.magnetic(lattice))
 
     def __len__(self) -> int:
         return len(self.waves)
 
     def convolve(self, weights: Tensor, fields: Tensor) -> Tensor:
         """Smear fields (channels, ..., sites) with kernels of weights (channels, functions)."""
-        spectra = (weights @ self.waves.to(weights.dtype)).reshape(
-            len(weights), *[1] * (fields.ndim - 2), self.sites
+        spectra = weights @ self.waves.to(weights.dtype)
+        return self.convolutions(
+            spectra.reshape(len(weights), *[1] * (fields.ndim - 2), -1), fields
         )
-        return self.transform(spectra * self.transform(fields))
 
     def between(self, weights: Tensor) -> Tensor:
         """Return kernels (n, sites, sites) of weights (n, functions), between all pairs."""
-        spectra = weights @ self.waves.to(weights.dtype)
-        # the Hartley transform of an even spectrum, up to the factor of one site's delta
-        table = self.transform(spectra) / self.sites**0.5
-        return table[:, self._displacement]
-
-    def power(self, spins: Tensor) -> Tensor:
-        """Return |S(k)|^2 (chains, sites) of spins (chains, sites, 3)."""
-        return self.transform(spins.permute(2, 0, 1)).square().sum(0)
-
-    def field(self, couplings: Tensor, spins: Tensor) -> Tensor:
-        """Return what couplings (couplings,) exert on spins (chains, sites, 3), of that shape."""
-        kernel = couplings @ self.coupling_waves
-        return self.transform(kernel * self.transform(spins.permute(2, 0, 1))).permute(1, 2, 0)
+        return self.convolutions.between(weights @ self.waves.to(weights.dtype))

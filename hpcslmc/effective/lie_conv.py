@@ -71,14 +71,16 @@ def spherical_harmonics(spins: Tensor) -> Tensor:
     """Return real spherical harmonics (9, ...) of spins (3, ...), orders 0 to 2.
 
     Those of an order multiply and add up to a Legendre polynomial of two spins' scalar product.
+    Where there is no spin, all but the first are zero.
     """
     x, y, z = spins
+    half = 0.5 * spins.any(0)
     root = math.sqrt(3.0)
     second = (
         root * x * y,
         root * y * z,
         root * z * x,
         root / 2 * (x * x - y * y),
-        1.5 * z * z - 0.5,
+        1.5 * z * z - half,
     )
     return torch.stack((torch.ones_like(x), x, y, z, *second))

@@ -13,8 +13,11 @@ from hpcslmc.density import Evaluation
 from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.options import GivenOptions, ShellOptions
 from hpcslmc.effective.options import Options as ModelOptions
+from hpcslmc.effective.shells import on_site, shell_index, shell_links
+from hpcslmc.errors import UserError
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS
 from hpcslmc.streams import Stream
@@ -68,10 +71,10 @@ class EffectiveModel(nn.Module, ABC):
     r"""Learned logarithm of the fermion weight, log W_eff(S; theta).
 
     A subclass defines ``correlations(spins)`` and, unless it is linear in them, ``forward(spins) ->
-    (chains,)``: twice differentiable, invariant under global O(3), translations and the lattice's
-    point group unless it says that it is not. Parameters belong to neighbour shells, named by their
-    squared distance, or to functions of momentum, never to sites, so they load on a lattice of any
-    size.
+    (chains,)``: twice differentiable, invariant under global O(3), translations and the symmetries
+    of h on the lattice unless it says that it is not. Parameters belong to neighbour shells, named
+    as in `hpcslmc.effective.shells`, or to functions of momentum, never to sites, so they load on a
+    lattice of any size.
 
     Parameters
     ----------
@@ -91,6 +94,9 @@ class EffectiveModel(nn.Module, ABC):
     invariant : bool
         Whether log W_eff is invariant under rotations and reflections of all spins and under the
         symmetries of the lattice. Sampling is exact without, too.
+    needs_symmetry : str or None
+        Group of rotations of all spins that log W has to be invariant under for the model to make
+        sense, as `Hamiltonian.spin_symmetry` names it; None if the model serves every Hamiltonian.
     shares_ranks : bool
         Whether it is made with the group of ranks that share an exact weight, and shares its own
         work among them.
@@ -101,6 +107,7 @@ class EffectiveModel(nn.Module, ABC):
 
     Options: ClassVar[type[ModelOptions]] = GivenOptions
     invariant: ClassVar[bool] = True
+    needs_symmetry: ClassVar[str | None] = "O(3)"
     shares_ranks: ClassVar[bool] = False
     guide: Callable[[Tensor], Tensor] | None = None
     constant: Tensor
@@ -210,8 +217,14 @@ class ShellModel(EffectiveModel):
     _smearing_index: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
-        super().__init__(lattice, architecture, len(architecture.shells))
-        index = lattice.shell_index(np.array([0, *architecture.shells]))
+        physics = architecture.physics
+        links = shell_links(physics.couplings, tuple(architecture.shells))
+        super().__init__(lattice, architecture, len(links))
+        own = tuple(link for one in on_site(physics.couplings) for link in one)
+        index = shell_index(lattice, [own, *links])
+        magnetic = physics.magnetic(lattice)
+        if magnetic.any():  # pairs with a site whose spin the electrons do not see are in no shell
+            index[~np.logical_and.outer(magnetic, magnetic)] = len(links) + 1
         self.register_buffer("_smearing_index", torch.as_tensor(index), persistent=False)
 
     def kernel(self, weights: Tensor) -> Tensor:
@@ -248,11 +261,40 @@ def make_model(
     """Make the registered model of that architecture.
 
     ``group`` are the ranks that share its work, where it is one that ranks can share.
+
+    Raises
+    ------
+    UserError
+        The Hamiltonian lacks a symmetry that the model has.
     """
     kind: Callable[..., EffectiveModel] = MODELS[architecture.name]
+    check_symmetry(architecture.name, architecture.physics.ensemble(lattice).hamiltonian)
     if getattr(kind, "shares_ranks", False):
         return kind(lattice, architecture, group)
     return kind(lattice, architecture)
+
+
+def check_symmetry(name: str, hamiltonian: Hamiltonian) -> None:
+    """Check that log W has the symmetry that a registered model has.
+
+    Raises
+    ------
+    UserError
+    """
+    needed = _needed_symmetry(name)
+    if needed is None or needed == hamiltonian.spin_symmetry:
+        return
+    serving = " or ".join(f'"{other}"' for other in MODELS if _needed_symmetry(other) is None)
+    names = {"inversion": "inversion alone", "none": "none"}
+    found = names.get(hamiltonian.spin_symmetry, hamiltonian.spin_symmetry)
+    raise UserError(
+        f'[effective] model = "{name}" needs a log W of symmetry {needed} in the spins, and that '
+        f"of this Hamiltonian is {found}: use model = {serving}."
+    )
+
+
+def _needed_symmetry(name: str) -> str | None:
+    return getattr(MODELS[name], "needs_symmetry", EffectiveModel.needs_symmetry)
 
 
 def on_lattice(

@@ -49,7 +49,7 @@ class SiteNetwork(EffectiveModel):
 
     def __init__(self, lattice: Lattice, architecture: Architecture, dressed: bool = False) -> None:
         kernels = Kernels(lattice, architecture, dressed)
-        super().__init__(lattice, architecture, len(kernels.coupling_waves))
+        super().__init__(lattice, architecture, len(kernels.pairs))
         self.couplings.requires_grad_(False)
         self.kernels = kernels
 
@@ -80,17 +80,19 @@ class SiteNetwork(EffectiveModel):
 
         Sums over pairs of sites, by shell and by bubble.
         """
-        return 0.5 * self.kernels.power(spins) @ self.kernels.coupling_waves.T
+        return self.kernels.pairs.sums(spins)
 
     @torch.no_grad()
     def guide(self, spins: Tensor) -> Tensor:
         """Return the forces of the linear model, (chains, sites, 3)."""
-        return self.kernels.field(self.couplings, spins)
+        return self.kernels.pairs.field(self.couplings, spins)
 
     def forward(self, spins: Tensor) -> Tensor:
         """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
-        power = self.kernels.power(spins) * (self.couplings @ self.kernels.coupling_waves)
-        linear = 0.5 * power.sum(-1) + self.sites * self.constant
+        pairs = self.kernels.pairs
+        spins = pairs.seen(spins)
+        products = pairs.products(spins) * (self.couplings @ pairs.waves)
+        linear = 0.5 * products.sum(-1) + self.sites * self.constant
         return linear + self.energy(spins.permute(2, 0, 1).to(self.precision))
 
     def cast(self, block: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Strict, Tag
 
 from hpcslmc.errors import UserError
+from hpcslmc.physics.catalogue import SQUARE
 from hpcslmc.section import Count, Positive, Section, one_or_several
 
 if TYPE_CHECKING:
@@ -63,13 +64,17 @@ def _said(key: str, value: object) -> str:
 
 
 def nearest_shells(lattice: "Lattice", count: int) -> list[int]:
-    """Return the squared distances of a lattice's nearest neighbour shells.
+    """Return the names of the nearest neighbour shells (`hpcslmc.effective.shells`).
+
+    Their squared distances on a square lattice, their numbers on every other.
 
     Raises
     ------
     UserError
-        It has fewer.
+        A square lattice has fewer.
     """
+    if lattice.crystal != SQUARE:
+        return list(range(1, count + 1))
     available = len(lattice.shells)
     if count > available:
         raise UserError(
@@ -80,18 +85,21 @@ def nearest_shells(lattice: "Lattice", count: int) -> list[int]:
 
 
 def count_shells(shells: object) -> int:
-    """Count the shells of a model's settings; ValueError if they are none."""
+    """Count the shells of a model's settings; ValueError if they are none.
+
+    Positive integers in order.
+    """
     if not isinstance(shells, list | tuple) or not all(
         type(distance2) is int and distance2 > 0 for distance2 in shells
     ):
-        raise ValueError("the shells are no squared distances")
+        raise ValueError("the shells are no squared distances or numbers")
     if list(shells) != sorted(set(shells)):
         raise ValueError("the shells are not in order")
     return len(shells)
 
 
 class ShellOptions(Options):
-    """Options of a model of neighbour shells, which it is built from by their squared distances."""
+    """Options of a model of neighbour shells, which it is built from by their names."""
 
     shells: Count = 6
     """Number of neighbour shells the model sees, nearest first."""
@@ -198,7 +206,7 @@ class DeterminantOptions(Options):
     shells: Count | None = None
     """Number of neighbour shells whose couplings stand for the determinants that are left out.
 
-    14, or as many as the lattice has, if none is given.
+    14, or as many as a square lattice has, if none is given.
     """
 
     frequencies: (
@@ -232,7 +240,8 @@ class DeterminantOptions(Options):
     """
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
-        count = self.shells or min(MOST_SHELLS, len(lattice.shells))
+        most = len(lattice.shells) if lattice.crystal == SQUARE else MOST_SHELLS
+        count = self.shells or min(MOST_SHELLS, most)
         return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
 
     @classmethod

@@ -12,6 +12,9 @@ from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import SiteNetwork, mix, total, weights
 from hpcslmc.effective.options import TransformerOptions
 from hpcslmc.effective.scores import dot_scores, from_heads, normed, to_heads
+from hpcslmc.effective.shells import has_full_symmetry
+from hpcslmc.physics.catalogue import SQUARE
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -23,11 +26,11 @@ class Transformer(SiteNetwork):
     r"""Linear model plus site energies of tokens that attend to each other by softmax.
 
     A token starts as a linear map of the three components of a spin and of waves of its position,
-    cos and sin of 2 pi m x / L_x and of 2 pi m y / L_y with m up to 4. Neither rotations of the
-    spins nor translations are built in, and log W_eff is invariant under neither: proposals are
-    exact all the same, by the test. With ``average`` it is averaged over so many fixed elements of
-    the group, rotations and reflections of the spins with translations and symmetries of the
-    lattice, and costs so many times as much.
+    cos and sin of 2 pi m x / L_x, 2 pi m y / L_y, ... of its cell with m up to 4, and of its
+    sublattice. Neither rotations of the spins nor translations are built in, and log W_eff is
+    invariant under neither: proposals are exact all the same, by the test. With ``average`` it is
+    averaged over so many fixed elements of the symmetry group of log W, rotations and reflections
+    of the spins with translations and symmetries of the lattice, and costs so many times as much.
 
     Notes
     -----
@@ -37,6 +40,7 @@ class Transformer(SiteNetwork):
 
     Options = TransformerOptions
     invariant = False
+    needs_symmetry = None
     gains: ClassVar[dict[str, float]] = {"energy": 0.0, "bias": 0.0, "out": 0.3, "back": 0.3}
     _positions: Tensor
     _rotations: Tensor
@@ -45,11 +49,13 @@ class Transformer(SiteNetwork):
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)
         channels = architecture.channels
-        self.register_buffer("_positions", _waves(lattice), persistent=False)
-        rotations, images = _group_elements(lattice, architecture.average)
+        positions = _waves(lattice)
+        self.register_buffer("_positions", positions, persistent=False)
+        hamiltonian = architecture.physics.ensemble(lattice).hamiltonian
+        rotations, images = _group_elements(hamiltonian, architecture.average)
         self.register_buffer("_rotations", rotations, persistent=False)
         self.register_buffer("_images", images, persistent=False)
-        self.site = weights(start=(channels, 3), position=(channels, 4 * WAVES))
+        self.site = weights(start=(channels, 3), position=(channels, len(positions)))
         self.layers = nn.ModuleList(
             weights(
                 attend=(3 * channels, channels),
@@ -88,7 +94,10 @@ class Transformer(SiteNetwork):
 
 
 def _waves(lattice: Lattice) -> Tensor:
-    """Return cosines and sines of the positions, (4 waves, sites)."""
+    """Return cosines and sines of the cells' positions, and marks of the sublattices.
+
+    (2 d waves, sites) float64, and as many rows more as there are sublattices, if several.
+    """
     angle = 2.0 * math.pi * lattice.coordinates / np.array(lattice.shape)
     waves = [
         function(m * of)
@@ -96,21 +105,42 @@ def _waves(lattice: Lattice) -> Tensor:
         for function in (np.cos, np.sin)
         for of in angle.T
     ]
+    if lattice.sublattices > 1:
+        waves += list(np.eye(lattice.sublattices)[:, lattice.sublattice])
     return torch.as_tensor(np.stack(waves))
 
 
-def _group_elements(lattice: Lattice, number: int) -> tuple[Tensor, Tensor]:
+def _group_elements(hamiltonian: Hamiltonian, number: int) -> tuple[Tensor, Tensor]:
     """Return rotations (n, 3, 3) of the spins and images (n, sites) of the sites, fixed ones.
 
     The identity comes first.
     """
     stream = Stream(1, torch.zeros(1, dtype=torch.int64), "group elements")
+    lattice = hamiltonian.lattice
     rotations, images = [torch.eye(3, dtype=torch.float64)], [torch.arange(lattice.sites)]
+    groups = _site_groups(hamiltonian)
     for _ in range(number - 1):
-        rotations.append(torch.linalg.qr(stream.normal(3, 3)[0]).Q)
-        turned, moved = (
-            group[int(stream.uniform(1)[0] * len(group))]
-            for group in (lattice.point_group, lattice.translations)
-        )
+        rotations.append(_rotation(hamiltonian.spin_symmetry, stream))
+        turned, moved = (group[int(stream.uniform(1)[0] * len(group))] for group in groups)
         images.append(torch.as_tensor(turned[moved]))
     return torch.stack(rotations), torch.stack(images)
+
+
+def _site_groups(hamiltonian: Hamiltonian) -> tuple[np.ndarray, np.ndarray]:
+    """Return the point group and the translations that log W is invariant under, as images."""
+    lattice, couplings = hamiltonian.lattice, hamiltonian.couplings
+    if not hamiltonian.is_uniform:
+        return (np.arange(lattice.sites)[None],) * 2
+    if lattice.crystal == SQUARE and has_full_symmetry(couplings):
+        return lattice.point_group, lattice.translations
+    kept = [lattice.image(op) for op in couplings.symmetries if lattice.keeps(op)]
+    return np.stack(kept), lattice.translations
+
+
+def _rotation(symmetry: str, stream: Stream) -> Tensor:
+    """Return a random element (3, 3) of a group of rotations and reflections of the spins."""
+    if symmetry in ("O(3)", "SO(3)"):
+        element = torch.linalg.qr(stream.normal(3, 3)[0]).Q
+        return element if symmetry == "O(3)" else element * torch.linalg.det(element)
+    inverts = symmetry == "inversion" and float(stream.uniform(1)[0]) < 0.5
+    return (-1.0 if inverts else 1.0) * torch.eye(3, dtype=torch.float64)

@@ -1,9 +1,9 @@
 """data.h5: the exact evaluations that a run has learned from, for later runs to learn from too."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.effective import Physics
+from hpcslmc.effective.described import describe
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import NAMES, DataSet
@@ -49,7 +50,7 @@ def write_data(
     def write() -> None:
         try:
             with publishing(path) as part, open_hdf5(part, "w") as file:
-                described = {"shape": shape, "physics": json.dumps(asdict(physics)), **versions}
+                described = {"shape": shape, "physics": json.dumps(describe(physics)), **versions}
                 file.attrs.update({"format": FORMAT, **described})
                 for name, array in arrays.items():
                     total = data.chains_total * len(data)
@@ -110,16 +111,18 @@ class Replay:
                 raise UserError(
                     f"[learning] replay: {file_path} holds no data of this program ({FORMAT})."
                 )
-            if json.loads(file.attrs["physics"]) != asdict(physics):
+            if json.loads(file.attrs["physics"]) != describe(physics):
                 raise UserError(
                     f"[learning] replay: {file_path} is of other physics "
                     f"({file.attrs['physics']}): "
                     "t, J, mu and the temperature have to be those of this job."
                 )
-            length, width = file.attrs["shape"]
-            self.shape = (int(length), int(width))
+            self.shape = tuple(map(int, file.attrs["shape"]))
+            crystal = physics.couplings.crystal
+            if len(self.shape) != crystal.dimension:
+                raise ValueError("its shape does not fit the crystal")
             self._datasets = [file[name] for name in ("spins", "log_weight", "forces")]
-            count, sites = len(self._datasets[1]), self.shape[0] * self.shape[1]
+            count, sites = len(self._datasets[1]), math.prod(self.shape) * len(crystal.names)
             if count == 0 or [d.shape for d in self._datasets] != [
                 (count, sites, 3),
                 (count,),

@@ -162,16 +162,6 @@ class Lattice:
         """
         return np.unique(self.distance2)[1:]
 
-    def shell_index(self, shells: np.ndarray) -> np.ndarray:
-        """Return the index in ``shells`` of the squared distance of each pair: (sites, sites) int.
-
-        Pairs in no listed shell get ``len(shells)``.
-        """
-        index = np.full(self.sites, len(shells))
-        for n, distance2 in enumerate(shells):
-            index[self.distance2 == distance2] = n
-        return index[self.displacement]
-
     @cached_property
     def point_group(self) -> np.ndarray:
         """(operations, sites) int, site permutations.
@@ -193,11 +183,17 @@ class Lattice:
         cells = self._index(self.cell_coordinates[:, None] + self.coordinates[None, :])
         return cells * self.sublattices + self.sublattice
 
+    def keeps(self, operation: Operation) -> bool:
+        """True if an operation of the space group maps the periodic lattice onto itself."""
+        # the vectors of the periods, and what the operation makes of each in units of them
+        images = operation.rotation * np.array(self.shape)
+        return not np.any(images % np.array(self.shape)[:, None])
+
     def image(self, operation: Operation) -> np.ndarray:
         """Return where an operation of the space group takes each site, (sites,) int.
 
-        A permutation if the operation maps the lattice onto itself, as it does where all sides that
-        it exchanges are equal.
+        A permutation if the lattice ``keeps`` the operation, as it does where all sides that it
+        exchanges are equal.
         """
         cells = self.coordinates @ operation.rotation.T + operation.cells[self.sublattice]
         return self._index(cells) * self.sublattices + operation.images[self.sublattice]

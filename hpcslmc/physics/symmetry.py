@@ -128,6 +128,8 @@ def preserving(
         same_links = images.keys() == values.keys() and all(
             np.allclose(images[link], values[link], rtol=0.0, atol=TOLERANCE) for link in values
         )
-        if same_links and np.allclose(sites[operation.images], sites, rtol=0.0, atol=TOLERANCE):
+        moved = sites[operation.images]
+        # a value that is not known is not a number
+        if same_links and np.allclose(moved, sites, rtol=0.0, atol=TOLERANCE, equal_nan=True):
             kept.append(operation)
     return kept

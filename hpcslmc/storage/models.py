@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pydantic
 import torch
 from torch import Tensor
 
+from hpcslmc.effective.described import describe_electrons, differences, read_electrons
 from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
@@ -40,28 +41,18 @@ class Learned:
     architecture : Architecture
         With t, mu and beta that it was learned at.
     parameters : dict of str to Tensor
-    J : float or None
+    J : float, tuple of float, or None
         Coupling that it was learned at; files of earlier versions do not say.
     """
 
     path: Path
     architecture: Architecture
     parameters: dict[str, Tensor]
-    J: float | None
+    J: float | tuple[float, ...] | None
 
-    def unlike(self, electrons: FreeElectrons, J: float) -> str:
+    def unlike(self, electrons: FreeElectrons, J: float | tuple[float, ...]) -> str:
         """Describe the parameters that differ from those it was learned at; "" if none does."""
-        own, numbers = self.architecture.electrons, {}
-        for name in ("t", "mu"):
-            numbers[name] = getattr(own, name), getattr(electrons, name)
-        numbers["T"] = 1.0 / own.beta, 1.0 / electrons.beta
-        if self.J is not None:
-            numbers["J"] = self.J, J
-        return ", ".join(
-            f"{name} = {there:.6g} (here {here:.6g})"
-            for name, (there, here) in numbers.items()
-            if not math.isclose(there, here, rel_tol=1e-9, abs_tol=1e-12)
-        )
+        return differences(self.architecture.physics, Physics(electrons, J))
 
 
 def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -> None:
@@ -72,14 +63,15 @@ def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -
     path : Path
     model : EffectiveModel
         Its architecture goes into the attributes ``architecture`` (JSON: its name, its settings,
-        the electrons' t, mu and beta) and ``J``, its parameters into datasets.
+        the electrons, t, mu and beta on a square lattice) and ``J``, its parameters into datasets.
     versions : mapping of str to str
         Attributes.
     """
     with publishing(path) as part, open_hdf5(part, "w") as file:
         file.attrs["format"] = FORMAT
         own = model.architecture
-        described = {"name": own.name, **own.settings, "electrons": asdict(own.electrons)}
+        electrons = describe_electrons(own.electrons)
+        described = {"name": own.name, **own.settings, "electrons": electrons}
         file.attrs["architecture"] = json.dumps(described)
         file.attrs.update(versions)
         file.attrs["J"] = own.physics.J
@@ -113,9 +105,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{file_path} is not a model of this program ({FORMAT}).")
             # read the coupling and the architecture
-            J = float(file.attrs["J"]) if "J" in file.attrs else None
-            if J is not None and not math.isfinite(J):
-                raise ValueError("J is not finite")
+            J = _coupling(file.attrs["J"]) if "J" in file.attrs else None
             architecture = _architecture(json.loads(file.attrs["architecture"]), J)
             # collect all datasets, and refuse too many numbers before any is read
             datasets: dict[str, h5py.Dataset] = {}
@@ -161,14 +151,22 @@ def _rungs(directory: Path) -> dict[float, Path]:
     }
 
 
-def _architecture(described: dict, J: float | None) -> Architecture:
+def _coupling(J: Any) -> float | tuple[float, ...]:
+    """Read J, a number or one for each sublattice; ValueError if it is none."""
+    numbers = np.asarray(J, dtype=float)
+    if numbers.ndim > 1 or not np.isfinite(numbers).all():
+        raise ValueError("J is not finite")
+    return tuple(numbers.tolist()) if numbers.ndim else float(numbers)
+
+
+def _architecture(described: dict, J: float | tuple[float, ...] | None) -> Architecture:
     """Read the architecture that a file describes; TypeError or ValueError if it describes none."""
-    electrons = FreeElectrons(
-        **{name: float(value) for name, value in described.pop("electrons").items()}
-    )
+    electrons = read_electrons(described.pop("electrons"))
     name = described.pop("name")
-    if not all(map(math.isfinite, astuple(electrons))) or not isinstance(name, str):
-        raise ValueError("numbers that make no sense")
+    if not isinstance(name, str):
+        raise ValueError("a name that is none")
+    if isinstance(J, tuple) and len(J) != len(electrons.couplings.J):
+        raise ValueError("J does not fit the crystal")
     if name in MODELS:  # one that is not imported is refused where it is to be used
         _check_settings(name, described)
     return Architecture(name, described, Physics(electrons, math.nan if J is None else J))

@@ -24,15 +24,6 @@ def test_distance_is_to_the_nearest_image(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shells_partition_all_pairs(shape):
-    lattice = Lattice(shape)
-    index = lattice.shell_index(np.array([0, *lattice.shells]))
-    assert np.array_equal(index == 0, np.eye(lattice.sites, dtype=bool))
-    assert index.max() == len(lattice.shells)
-    assert np.array_equal(index, index.T)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 def test_each_site_has_four_bonds(shape):
     adjacency = Lattice(shape).adjacency
     assert np.array_equal(adjacency, adjacency.T)
@@ -45,13 +36,13 @@ def test_a_direction_of_length_two_has_double_bonds():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_symmetries_are_permutations_that_keep_bonds_and_shells(shape):
+def test_symmetries_are_permutations_that_keep_bonds_and_distances(shape):
     lattice = Lattice(shape)
     assert len(lattice.point_group) == (8 if shape[0] == shape[1] else 4)
-    index = lattice.shell_index(lattice.shells)
+    distances = lattice.distance2[lattice.displacement]
     for permutation in [*lattice.point_group, *lattice.translations]:
         assert sorted(permutation) == list(range(lattice.sites))
-        for matrix in (lattice.adjacency, index):
+        for matrix in (lattice.adjacency, distances):
             assert np.array_equal(matrix[np.ix_(permutation, permutation)], matrix)
 
 

@@ -1,16 +1,20 @@
 """Learned models on disk, and jobs that start from them."""
 
+import json
+
 import h5py
 import pytest
 import torch
 from helpers import make_effective, random_spins
 from small_jobs import make_job, run
 
-from hpcslmc.effective import MODELS, make_model
+from hpcslmc.effective import MODELS, Architecture, FreeElectrons, Physics, make_model
 from hpcslmc.errors import UserError
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.catalogue import CATALOGUE
+from hpcslmc.physics.couplings import Couplings
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.simulation.words import remarks
@@ -177,3 +181,39 @@ def test_one_chain_samples_by_a_model_that_is_there(tmp_path):
     simulation = run(resolve(Job.model_validate(tables)), World())
     (row,) = simulation.rungs[0].learning.history
     assert simulation.phase.done == 4 and row["mse"] >= 0.0
+
+
+def test_a_model_of_another_crystal_says_what_it_was_learned_at(tmp_path):
+    crystal = CATALOGUE["kagome"].crystal
+    given = {"t": (1.0, 0.2), "J": (2.0, 2.0, 0.5), "potential": (0.1, 0.0, 0.0)}
+    couplings = Couplings.make(crystal, **given)
+    physics = Physics(FreeElectrons(couplings, -0.5, 10.0), couplings.J)
+    lattice = Lattice((2, 2), crystal)
+    settings = MODELS["messages"].Options(shells=2).settings(lattice)
+    model = make_model(Architecture("messages", settings, physics), lattice)
+    save_model(tmp_path / "model.h5", model, {})
+    found = load_model(str(tmp_path))
+    assert found.architecture.physics == physics
+    assert found.unlike(physics.electrons, physics.J) == ""
+    colder = FreeElectrons(Couplings.make(crystal, 1.0), -0.5, 20.0)
+    assert found.unlike(colder, 2.0) == (
+        "other hopping, T = 0.1 (here 0.05), J = 2 on A, 2 on B, 0.5 on C (here 2)"
+    )
+    assert "another crystal" in found.unlike(FreeElectrons(1.0, -0.5, 10.0), 2.0)
+    whole = json.loads(h5py.File(tmp_path / "model.h5").attrs["architecture"])
+    hop = whole["electrons"]["couplings"]["hops"][0]
+    for part, value in (
+        ("hops", [{**hop, "link": [0, 7, [0, 0]]}]),
+        ("hops", [hop, hop]),
+        ("hops", [{**hop, "amplitude": "nanj"}]),
+        ("hops", [{**hop, "link": [0, 1, [0]]}]),
+        ("potential", [0.0]),
+        ("twist", "none"),
+        ("crystal", None),
+    ):
+        damaged = json.loads(json.dumps(whole))
+        damaged["electrons"]["couplings"][part] = value
+        with h5py.File(tmp_path / "model.h5", "r+") as file:
+            file.attrs["architecture"] = json.dumps(damaged)
+        with pytest.raises(UserError, match="is damaged, its architecture .*[^\\n]$"):
+            load_model(str(tmp_path))

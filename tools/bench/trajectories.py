@@ -14,6 +14,7 @@ best of the table. Autocorrelation times are those of |m(pi,pi)|^2; step sizes a
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -108,9 +109,8 @@ def proposal_table(
     length or the one that is found.
     """
     model = learned_model(path, lattice)
-    electrons = model.architecture.electrons
-    beta = electrons.beta
-    ensemble = Ensemble(Hamiltonian(lattice, electrons.t, 1.0), beta, 0.0)
+    couplings, beta = model.architecture.physics.couplings, model.architecture.electrons.beta
+    ensemble = Ensemble(Hamiltonian(lattice, replace(couplings, J=(1.0,))), beta, 0.0)
     method, _ = choose_method(ensemble, "cpu", 1)
     weight = make_weight(method, ensemble, World())
     inner = make_move(
