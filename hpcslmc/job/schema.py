@@ -13,6 +13,7 @@ from hpcslmc.section import Count, Positive, Section, one_or_several
 
 if TYPE_CHECKING:
     from hpcslmc.effective.options import Options
+    from hpcslmc.physics.lattice import Lattice
 
 Side = Annotated[int, Strict(), Field(ge=2, le=1024)]
 PathName = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
@@ -27,6 +28,12 @@ class LatticeSection(Section):
 
     shape: Annotated[tuple[Side, Side], Strict(False)]
     """Sites in x and y of the periodic lattice, each from 2 to 1024."""
+
+    def make(self) -> "Lattice":
+        """Return the lattice."""
+        from hpcslmc.physics.lattice import Lattice
+
+        return Lattice(self.shape)
 
 
 class HamiltonianSection(Section):
@@ -225,6 +232,13 @@ class MeasureSection(Section):
     """...of hopping energy and Drude weight; divides bin_size.
 
     A diagonalisation with eigenvectors each; 0 for none.
+    """
+    momenta: Annotated[tuple[str, ...], Strict(False)] | None = None
+    """Momenta of the spins' orders, each as "(1/3,2/3)" in units of the reciprocal vectors or "K".
+
+    |m_q|^2, |m_q|^4, Binder ratio, susceptibility and correlation length are measured at each, and
+    averaged over the momenta that the crystal's symmetry makes equivalent. If none are given, those
+    of the orders known of a named crystal; (pi, pi) of the square lattice is measured in any case.
     """
     structure_factor: Interval = 10
     """...of the spin structure factor on the whole Brillouin zone; 0 for none."""
