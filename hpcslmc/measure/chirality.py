@@ -33,6 +33,8 @@ class ScalarChirality(Observable):
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
         super().__init__(lattice, device)
         self._corners = torch.as_tensor(ring_sites(lattice), device=device)
+        if self._corners.shape[1] == 3:
+            self.label = self.label.replace("plaquette", "triangle")
 
     @staticmethod
     def exists(lattice: Lattice) -> bool:

@@ -34,7 +34,7 @@ class Mode2(Observable):
     One matrix product with the phases of all sites.
     """
 
-    name, label, point = "m2_", "|m({})|^2", ""
+    name, label, point = "m2_", "|m{1}|^2", ""
 
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
         super().__init__(lattice, device)
@@ -57,7 +57,7 @@ class Mode2(Observable):
 class Mode4(Mode2):
     """Square of the mean of |m_q|^2 over the star, for the Binder ratio."""
 
-    name, label = "m4_", "|m({})|^4"
+    name, label = "m4_", "|m{1}|^4"
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return super().measure(spins, evaluation).square()
@@ -174,7 +174,7 @@ def _subclass(kind: type[Any], name: str, point: str, shown: str) -> type[Any]:
     attributes: dict[str, object] = {
         "__doc__": kind.__doc__,
         "name": name,
-        "label": kind.label.format(shown),
+        "label": kind.label.format(shown, f"({shown.strip('()')})"),
         "point": point,
     }
     if issubclass(kind, AtPoint):
@@ -202,7 +202,12 @@ def mode_names(lattice: Lattice, momenta: Sequence[str] | None = None) -> list[s
     return [name for name in names if named_kind(name).exists(lattice)]
 
 
+def measured_points(measured: Collection[str]) -> list[str]:
+    """Return the momenta, by name, whose |m_q|^2 is among what is measured."""
+    points = [name.removeprefix(Mode2.name) for name in measured if name.startswith(Mode2.name)]
+    return [point for point in points if is_point_name(point)]
+
+
 def derived_names(measured: Collection[str]) -> list[str]:
     """Return the derived quantities, by name, of all momenta whose modes are measured."""
-    points = [name.removeprefix(Mode2.name) for name in measured if name.startswith(Mode2.name)]
-    return [kind.name + point for point in points if is_point_name(point) for kind in DERIVED]
+    return [kind.name + point for point in measured_points(measured) for kind in DERIVED]

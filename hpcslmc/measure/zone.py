@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,13 +86,14 @@ class Zone:
         total = torch.zeros(
             (len(values), *self.shape, *values.shape[2:]), dtype=modes.dtype, device=values.device
         )
-        for mode, wave in zip(modes, self._waves(), strict=True):
+        for mode, wave in zip(modes, self._waves, strict=True):
             phases = torch.as_tensor(wave, device=values.device).view(*self.shape, *rest)
             total += phases * mode.repeat(1, *self._repeats, *rest)
         return total / math.sqrt(lattice.sublattices)
 
+    @cached_property
     def _waves(self) -> np.ndarray:
-        """Return exp(-i q.r) of each site of the cell, (sublattices, *zone) complex128."""
+        """(sublattices, *zone) complex128, exp(-i q.r) of each site of the cell."""
         steps = [
             (np.arange(count) + twist) / side
             for count, twist, side in zip(self.shape, self._twist, self.lattice.shape, strict=True)
