@@ -192,6 +192,11 @@ class Results:
         return _parse(self.job)
 
     @cached_property
+    def lattice(self) -> Lattice:
+        """The lattice of the spins."""
+        return self.parsed_job.lattice.make()
+
+    @cached_property
     def other_jobs(self) -> list[Job]:
         """The jobs of the further runs that were merged with it."""
         return [_parse(job) for job in self.others]
@@ -202,14 +207,14 @@ class Results:
 
         What fails is nan, with a doubt that says why.
         """
-        lattice, named = Lattice(self.parsed_job.lattice.shape), self.parsed_job.measure.named
+        named = self.parsed_job.measure.named
         rows: dict[str, list[Estimate]] = {}
         labels = dict(self.labels)
         for at in np.ndindex(self.temperature.shape):
             series = {name: draws[:, :, *at] for name, draws in self.draws.items()}
             estimates = {name: attempted(partial(self._estimate, name, at)) for name in series}
             quantities = derived_quantities(
-                series, lattice, 1.0 / float(self.temperature[at]), float(self.mu[at])
+                series, self.lattice, 1.0 / float(self.temperature[at]), float(self.mu[at])
             )
             quantities = [q for q in quantities if named.get(q.name) != 0]
             derived = {

@@ -14,6 +14,7 @@ import numpy as np
 from hpcslmc.analysis.results import ESTIMATES, ProfileResult, Results, Summary, name_and_unit
 from hpcslmc.errors import UserError
 from hpcslmc.measure.grid import Axis
+from hpcslmc.measure.momenta import is_square
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import RESULTS
@@ -122,7 +123,7 @@ def _write_state(file: h5py.File, results: Results) -> None:
         file,
         _chain(chains)
         | {
-            "site": (np.arange(sites), "site x * Ly + y", "1"),
+            "site": (np.arange(sites), _site_order(results), "1"),
             "component": (["x", "y", "z"], "component of the spin", "1"),
         }
         | ladder,
@@ -135,6 +136,11 @@ def _write_state(file: h5py.File, results: Results) -> None:
     root.add(
         "spins", results.spins, ("chain", "site", "component", *ladder), "last spin configuration"
     )
+
+
+def _site_order(results: Results) -> str:
+    square = is_square(results.lattice)
+    return "site x * Ly + y" if square else "site: last direction and then sublattice fastest"
 
 
 def _write_draws(file: h5py.File, results: Results) -> None:

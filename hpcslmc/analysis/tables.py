@@ -18,6 +18,7 @@ from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError, described_error
 from hpcslmc.job.words import couplings, listed, size
 from hpcslmc.measure.bins import left_over
+from hpcslmc.measure.modes import measured_points
 
 WIDE = 150
 """Width of a line where there is no terminal, in characters."""
@@ -25,10 +26,6 @@ INGREDIENTS = {
     "energy2",
     "energy_density",
     "density2",
-    "m4_staggered",
-    "m4_uniform",
-    "m2_next_staggered",
-    "m2_next_uniform",
     "scalar_chirality2",
     "energy_fluctuation",
     "energy_number_fluctuation",
@@ -47,7 +44,11 @@ IN_LADDERS = (
     "nn_correlation",
     "acceptance",
 )
-"""Observables that are shown for every temperature, and of every run among several."""
+"""Observables that are shown for every temperature, and of every run among several.
+
+Beside them those of ``AT_POINTS`` at each momentum that the job names.
+"""
+AT_POINTS = ("m2_", "binder_", "correlation_length_")
 IN_PIECES = 0.01
 """Share of accepted swaps below which a pair of temperatures hardly exchanges."""
 UNEVEN = 0.5
@@ -133,6 +134,20 @@ class Sheet(NamedTuple):
         return "\n".join(
             [f"**{self.title}**", "", *map(line, (self.headings, rule, *self.rows)), ""]
         )
+
+
+def _is_ingredient(name: str) -> bool:
+    return name in INGREDIENTS or name.startswith(("m4_", "m2_next_"))
+
+
+def _in_ladders(names: list[str]) -> list[str]:
+    """Return what is shown for every temperature, the acceptance last."""
+    points = measured_points(names)
+    return [
+        *IN_LADDERS[:-1],
+        *(prefix + point for point in points for prefix in AT_POINTS),
+        IN_LADDERS[-1],
+    ]
 
 
 def _number(value: float, digits: str) -> str:
@@ -234,7 +249,9 @@ def _left_over(results: Results) -> list[str]:
 def _shown(results: Results) -> list[str]:
     summary = results.summary
     return [
-        name for name in IN_LADDERS if name in summary.names and summary.of(name, "error").any()
+        name
+        for name in _in_ladders(summary.names)
+        if name in summary.names and summary.of(name, "error").any()
     ]
 
 
@@ -356,7 +373,7 @@ def _summary_sheet(results: Results) -> Sheet:
             _number(float(summary.of(name, "ess")), ".0f"),
         ]
         for name in summary.names
-        if name not in INGREDIENTS
+        if not _is_ingredient(name)
     ]
     return Sheet(
         "Observables: mean (standard error in brackets)",
@@ -368,8 +385,11 @@ def _summary_sheet(results: Results) -> Sheet:
 
 def _comparison(runs: Mapping[str, Results]) -> Sheet:
     """Make the table that compares runs: a row for each temperature of each run."""
+    every = [name for results in runs.values() for name in results.summary.names]
     shown = [
-        name for name in IN_LADDERS if any(name in _shown(results) for results in runs.values())
+        name
+        for name in _in_ladders(list(dict.fromkeys(every)))
+        if any(name in _shown(results) for results in runs.values())
     ]
     labels = {
         name: label for results in runs.values() for name, label in results.summary.labels.items()
@@ -433,7 +453,7 @@ def _kinds_of_doubt(summary: Summary, at: int) -> dict[str, list[_Doubt]]:
     """Group the doubts at a temperature by their text without its number."""
     kinds: dict[str, list[_Doubt]] = {}
     for k, name in enumerate(summary.names):
-        if name in INGREDIENTS:
+        if _is_ingredient(name):
             continue
         for text in filter(None, np.atleast_1d(summary.doubts[k])[at].split("; ")):
             number = None if text.startswith((UNKNOWN, MISSED)) else NUMBER.search(text)

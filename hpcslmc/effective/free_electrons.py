@@ -244,7 +244,7 @@ class Physics:
 
     def magnetic(self, lattice: Lattice) -> np.ndarray:
         """Return the sites whose spin the electrons see, (sites,) bool."""
-        return self.ensemble(lattice).hamiltonian.magnetic
+        return self.ensemble(lattice).hamiltonian.coupled
 
     def dressed_propagators(self, shape: tuple[int, ...]) -> np.ndarray:
         r"""Return Re g_w and Im g_w of electrons among random spins, (10, numbers) float64.

@@ -70,7 +70,7 @@ def check_system(job: Job) -> None:
     ):
         for bond in bonds:
             try:
-                lattice.ends(bond.link)
+                lattice.bond_ends(bond.link)
             except ValueError as error:
                 raise UserError(
                     f"[lattice] shape = {list(job.lattice.shape)}: of the bonds of [{section}], "
@@ -364,6 +364,7 @@ def check_temperature(job: Job) -> None:
 def check_measurements(job: Job) -> None:
     """Check that what is measured is measured within the run, and that bins are full of it."""
     sampling = job.sampling
+    check_momenta(job)
     scalars, functions = job.measure.scalars, job.measure.profiles
     if job.measure.named:
         more_scalars, more_functions = _named(job)
@@ -389,6 +390,19 @@ def check_measurements(job: Job) -> None:
             f"[sampling] samples = {sampling.samples} in bins of {sampling.bin_size}: errors need "
             f"at least 4 bins, so use at least {4 * sampling.bin_size} samples."
         )
+
+
+def check_momenta(job: Job) -> None:
+    """Check that the momenta at which orders are measured are the lattice's."""
+    from hpcslmc.measure.momenta import check_momentum
+
+    lattice = job.lattice.make()
+    try:
+        names = [check_momentum(text, lattice) for text in job.measure.momenta or ()]
+    except ValueError as error:
+        raise UserError(f"[measure] momenta: {error}.") from None
+    if len(set(names)) < len(names):
+        raise UserError(f"[measure] momenta = {list(job.measure.momenta or ())}: one comes twice.")
 
 
 def _named(job: Job) -> tuple[dict[str, int], dict[str, int]]:
@@ -418,10 +432,10 @@ def _named(job: Job) -> tuple[dict[str, int], dict[str, int]]:
                 raise UserError(f"[measure] {name} = 0: every run measures it: use 1 or more.")
         elif name in PROFILES:
             functions[name] = every
-        elif missing := missing_observables(name, job.lattice.shape):
+        elif missing := missing_observables(name, job.lattice.make()):
             raise UserError(
                 f"[measure] {name} = {every}: there is no {' and no '.join(missing)} on a lattice "
-                f"of {job.lattice.shape[0]} x {job.lattice.shape[1]} sites."
+                f"of {' x '.join(map(str, job.lattice.shape))} sites."
             )
         else:
             scalars[name] = every

@@ -210,6 +210,13 @@ class MeasureSection(Section):
 
     A diagonalisation with eigenvectors each; 0 for none.
     """
+    momenta: Annotated[tuple[str, ...], Strict(False)] | None = None
+    """Momenta of the spins' orders, each as "(1/3,2/3)" in units of the reciprocal vectors or "K".
+
+    |m_q|^2, |m_q|^4, Binder ratio, susceptibility and correlation length are measured at each, and
+    averaged over the momenta that the crystal's symmetry makes equivalent. If none are given, those
+    of the orders known of a named crystal; (pi, pi) of the square lattice is measured in any case.
+    """
     structure_factor: Interval = 10
     """...of the spin structure factor on the whole Brillouin zone; 0 for none."""
     correlations: Interval = 10

@@ -1,12 +1,15 @@
 """The electrons' density of states and spectral function."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
 from hpcslmc.measure.electrons import Electrons
+from hpcslmc.measure.grid import Axis
 from hpcslmc.measure.observables import Needs
-from hpcslmc.measure.profiles import EnergyBins, momenta
+from hpcslmc.measure.profiles import EnergyBins
+from hpcslmc.measure.zone import Zone
 
 
 class DensityOfStates:
@@ -53,8 +56,11 @@ class SpectralFunction:
             = \Big\langle \sum_{n, a} |\langle k a | n \rangle|^2 \delta(\omega - E_n) \Big\rangle,
         \qquad \langle r | k \rangle = \frac{e^{i k.r}}{\sqrt N}
 
-    Energies count from 0, not from mu. At every k its integral is 2, its first moment 2 epsilon_k,
-    and the mean over k is the density of states; 2 delta(omega - epsilon_k) for free electrons.
+    With several sites a cell r are their true positions, which unfolds the bands to as many
+    reciprocal cells as it takes A to repeat. Where hops or a field act on the electrons' spin, up
+    and down along z are kept apart, in an axis of their own. Energies count from 0, not from mu. At
+    every k its integral is 2, with one site a cell its first moment 2 epsilon_k, and the mean over
+    k is the density of states; 2 delta(omega - epsilon_k) for free electrons.
 
     Parameters
     ----------
@@ -74,17 +80,21 @@ class SpectralFunction:
 
     def __init__(self, electrons: Electrons, energies: int, every: int) -> None:
         self.electrons, self.every = electrons, every
-        bound, self.lattice = electrons.hamiltonian.bound, electrons.hamiltonian.lattice
-        self.bins = EnergyBins(-bound, bound, energies)
-        self.grid = {**momenta(self.lattice, "k"), "energy": self.bins.axis}
+        hamiltonian = electrons.hamiltonian
+        self.bins = EnergyBins(-hamiltonian.bound, hamiltonian.bound, energies)
+        self._zone = Zone(hamiltonian.lattice, hamiltonian.couplings.twist)
+        self._by_spin = not hamiltonian.couplings.is_scalar
+        spin = {"spin": Axis(np.array([0.5, -0.5]), "1")} if self._by_spin else {}
+        self.grid = {**self._zone.axes("k"), **spin, "energy": self.bins.axis}
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        """(chains, kx, ky, energies) float64 of spins (chains, sites, 3)."""
+        """(chains, *zone[, spin], energies) float64 of spins (chains, sites, 3)."""
         return self.electrons.at(spins, evaluation).of_states(self._function)
 
     def _function(self, levels: Tensor, states: Tensor) -> Tensor:
-        waves = torch.fft.fftn(
-            states.unflatten(1, (*self.lattice.shape, 2)), dim=(1, 2), norm="ortho"
+        waves = self._zone.transform(states.unflatten(1, (-1, 2)))
+        weights = waves.real.square() + waves.imag.square()
+        weights = weights if self._by_spin else weights.sum(-2)
+        return self.bins.density(
+            levels.view(-1, *(1,) * (weights.dim() - 2), levels.shape[-1]), weights
         )
-        weights = (waves.real.square() + waves.imag.square()).sum(3)
-        return self.bins.density(levels[:, None, None, :], weights)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hpcslmc.measure.momenta import step_size
 from hpcslmc.physics.lattice import Lattice
 
 Means = Mapping[str, np.ndarray]
@@ -212,8 +213,10 @@ class UniformCorrelationLength(Derived):
 
     .. math:: \xi = \frac{1}{2 \sin(\pi / L)} \sqrt{\frac{S(Q)}{S(Q + 2\pi/L)} - 1}
 
-    with Q the momentum of the order and L the longer side. Where S is larger next to Q than at Q
-    there is no such length: the root is
+    with Q the momentum of the order and L the longer side of a square lattice. In general, in units
+    of the Cartesian coordinates, 2 sin(pi / L) is (2 / r) sin(|b| r / 2 L), with r the distance of
+    nearest neighbours and b the reciprocal vectors whose steps b / L are the smallest. Where S is
+    larger next to Q than at Q there is no such length: the root is
     continued as an odd function, so that bins of a jackknife in which it happens still count,
     and a negative mean is no estimate.
 
@@ -232,11 +235,7 @@ class UniformCorrelationLength(Derived):
     def value(self, means: Means) -> np.ndarray:
         peak, beside = (means[name] for name in self.inputs)
         excess = peak / beside - 1.0
-        return (
-            np.sign(excess)
-            * np.sqrt(np.abs(excess))
-            / (2.0 * np.sin(np.pi / max(self.lattice.shape)))
-        )
+        return np.sign(excess) * np.sqrt(np.abs(excess)) / step_size(self.lattice)
 
 
 class StaggeredCorrelationLength(UniformCorrelationLength):

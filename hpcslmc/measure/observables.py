@@ -1,7 +1,7 @@
 r"""Observables of one configuration, batched over chains.
 
-Modes are m_q = (1/N) sum_i exp(i q.r_i) S_i, and Q = (pi, pi). A square of a mode is 1/N for free
-spins.
+Modes are m_q = (1/N) sum_i exp(i q.r_i) S_i at the true positions of the sites, and Q = (pi, pi) of
+the square lattice. A square of a mode is 1/N for free spins.
 """
 
 from abc import ABC, abstractmethod
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
+from hpcslmc.measure.momenta import is_square, smallest_steps, waves
+from hpcslmc.measure.rings import nearest_links
 from hpcslmc.physics.lattice import Lattice
 
 
@@ -54,6 +56,11 @@ class Observable(ABC):
     @staticmethod
     def exists(lattice: Lattice) -> bool:
         """Tell whether it is defined, and does not vanish identically, on that lattice."""
+        return True
+
+    @staticmethod
+    def is_usual(lattice: Lattice) -> bool:
+        """Tell whether it is measured where the job does not name it."""
         return True
 
     @abstractmethod
@@ -157,7 +164,7 @@ class StaggeredMagnetisation2(Observable):
 
     @staticmethod
     def exists(lattice: Lattice) -> bool:
-        return lattice.has_staggered_momentum
+        return is_square(lattice) and lattice.has_staggered_momentum
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         return (self._sign @ spins).square().sum(-1)
@@ -175,8 +182,9 @@ class StaggeredMagnetisation4(StaggeredMagnetisation2):
 class NextToUniform2(Observable):
     """|m_q|^2 at the momenta next to 0, for the correlation length.
 
-    They are one step 2 pi / L off along the longer side, or the mean over both sides of a square.
-    One matrix product with the phases of all sites.
+    They are one step 2 pi / L off along the longer side, or the mean over both sides of a square;
+    of other crystals along the reciprocal vectors whose step is the smallest. One matrix product
+    with the phases of all sites.
     """
 
     name, label = "m2_next_uniform", "|m_q|^2 next to (0,0)"
@@ -184,18 +192,16 @@ class NextToUniform2(Observable):
 
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
         super().__init__(lattice, device)
-        length = max(lattice.shape)
-        steps = [step for side, step in zip(lattice.shape, np.eye(2)) if side == length]
-        angles = np.array(
-            [lattice.coordinates @ (self.corner + 2.0 * np.pi / length * step) for step in steps]
-        )
-        self._phases = torch.as_tensor(
-            np.concatenate((np.cos(angles), np.sin(angles))) / lattice.sites, device=device
-        )
+        steps = smallest_steps(lattice)
+        self._waves = torch.as_tensor(waves(lattice, self.corner + steps), device=device)
         self._directions = len(steps)
 
+    @staticmethod
+    def exists(lattice: Lattice) -> bool:
+        return max(lattice.shape) > 1
+
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return (self._phases @ spins).square().sum((1, 2)) / self._directions
+        return (self._waves @ spins).square().sum((1, 2)) / self._directions
 
 
 class NextToStaggered2(NextToUniform2):
@@ -206,96 +212,24 @@ class NextToStaggered2(NextToUniform2):
 
     @staticmethod
     def exists(lattice: Lattice) -> bool:
-        return lattice.has_staggered_momentum
+        return is_square(lattice) and lattice.has_staggered_momentum
 
 
 class NeighbourCorrelation(Observable):
-    """S_i . S_j averaged over the 2N nearest-neighbour bonds; 0 for free spins."""
+    """S_i . S_j averaged over all nearest-neighbour bonds, 2N on a square lattice; 0 if free."""
 
     name, label = "nn_correlation", "<S_i.S_j> nearest"
 
-    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        grid = spins.unflatten(1, self.lattice.shape)
-        return (grid * (grid.roll(-1, 1) + grid.roll(-1, 2))).sum((1, 2, 3)) / (
-            2.0 * self.lattice.sites
-        )
-
-
-class ScalarChirality(Observable):
-    r"""Scalar chirality per plaquette, with its sign.
-
-    .. math:: \chi = \frac1N \sum_p \frac14 \sum_{(ijk) \in p} S_i \cdot (S_j \times S_k)
-
-    over the four triangles of three successive corners of each plaquette, taken anticlockwise: (r,
-    r+x, r+x+y), (r+x, r+x+y, r+y), and so on. <chi> = 0, because W is even under S -> -S; a run
-    that finds another value has not turned its spins over. Vanishes identically where a side has
-    two sites, since each plaquette there has a partner of the opposite orientation.
-
-    Notes
-    -----
-    Wen, Wilczek, Zee, PRB 39, 11413 (1989).
-    """
-
-    name, label = "scalar_chirality", "scalar chirality / plaquette"
-
-    @staticmethod
-    def exists(lattice: Lattice) -> bool:
-        return min(lattice.shape) > 2
+    def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
+        super().__init__(lattice, device)
+        ends = [lattice.ends(link) for link in nearest_links(lattice.crystal)]
+        self._bonds = [tuple(torch.as_tensor(end, device=device) for end in both) for both in ends]
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        a = spins.unflatten(1, self.lattice.shape)
-        b, d = a.roll(-1, 1), a.roll(-1, 2)
-        c = b.roll(-1, 2)
-        # a.(b x c) + d.(a x b) = (c + d).(a x b), and so for the other two triangles
-        triangles = (torch.linalg.cross(a, b) * (c + d) + torch.linalg.cross(c, d) * (a + b)).sum(
-            (1, 2, 3)
-        )
-        return triangles / (4.0 * self.lattice.sites)
-
-
-class ScalarChirality2(ScalarChirality):
-    """Square of the lattice's mean scalar chirality; times N the susceptibility of chiral order."""
-
-    name, label = "scalar_chirality2", "(scalar chirality / plaquette)^2"
-
-    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        return super().measure(spins, evaluation).square()
-
-
-class VectorChiralityX2(Observable):
-    r"""Squared modulus of the lattice's mean vector chirality over the bonds along x.
-
-    .. math:: |\kappa_x|^2, \qquad \kappa_x = \frac1N \sum_i S_i \times S_{i + x}
-
-    sin^2(q) for a planar spiral of pitch q along x. Vanishes identically where that side has two
-    sites.
-
-    Notes
-    -----
-    Villain, J. Phys. C 10, 4793 (1977).
-    """
-
-    name, label = "vector_chirality2_x", "|vector chirality|^2, bonds along x"
-    side = 0
-
-    @staticmethod
-    def exists(lattice: Lattice) -> bool:
-        return lattice.shape[0] > 2
-
-    def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
-        grid = spins.unflatten(1, self.lattice.shape)
-        return torch.linalg.cross(grid, grid.roll(-1, 1 + self.side)).mean((1, 2)).square().sum(-1)
-
-
-class VectorChiralityY2(VectorChiralityX2):
-    """The same over the bonds along y."""
-
-    name, label = "vector_chirality2_y", "|vector chirality|^2, bonds along y"
-    side = 1
-
-    @staticmethod
-    def exists(lattice: Lattice) -> bool:
-        return lattice.shape[1] > 2
+        ahead = torch.zeros_like(spins)
+        for start, end in self._bonds:
+            ahead[:, start] += spins[:, end]
+        return (spins * ahead).sum((1, 2)) / float(len(self._bonds) * self.lattice.cells)
 
 
 ALWAYS: tuple[type[Observable], ...] = (
@@ -307,20 +241,6 @@ ALWAYS: tuple[type[Observable], ...] = (
     NeighbourCorrelation,
 )
 """Observables that every run measures."""
-WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
-    *ALWAYS,
-    Energy2,
-    EnergyDensity,
-    ElectronDensity2,
-    StaggeredMagnetisation4,
-    Magnetisation4,
-    NextToStaggered2,
-    NextToUniform2,
-    ScalarChirality,
-    ScalarChirality2,
-    VectorChiralityX2,
-    VectorChiralityY2,
-)
 
 
 def observables(lattice: Lattice, device: torch.device | str = "cpu") -> list[Observable]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from hpcslmc.density import Evaluation
 from hpcslmc.measure.grid import Axis, Grid
 from hpcslmc.measure.observables import Needs
-from hpcslmc.physics.lattice import Lattice
 
 
 class Profile(Protocol):
@@ -40,17 +39,6 @@ class Profile(Protocol):
         Collective over the group of ranks that shares the chains.
         """
         ...
-
-
-def momenta(lattice: Lattice, letter: str) -> dict[str, Axis]:
-    """Return the axes ``letter`` x and y of the Brillouin zone.
-
-    From 0 up to 2 pi in both directions, with (pi, pi) in the middle.
-    """
-    return {
-        letter + side: Axis(2.0 * np.pi * np.arange(length) / length, "1/a")
-        for side, length in zip("xy", lattice.shape)
-    }
 
 
 class EnergyBins:

@@ -1,7 +1,8 @@
 r"""Optical conductivity by Kubo's formula, the Drude weight, and the hopping energy.
 
-A vector potential along x multiplies hops to +x by exp(i A). With J = -dH/dA, the current, and K =
--d^2 H/dA^2, the hopping energy of bonds along x, both summed over the lattice, and at fixed spins,
+A vector potential A multiplies hops along a displacement d by exp(i A.d). For A along x, with J =
+-dH/dA, the current, and K = -d^2 H/dA^2, the hopping energy of bonds by the square of their length
+along x, both summed over the lattice, and at fixed spins,
 
 .. math::
     \sigma(\omega > 0) &= \frac{\pi}{N} \sum_{E_n > E_m} \frac{f_m - f_n}{E_n - E_m} |J_{mn}|^2\,
@@ -10,8 +11,9 @@ A vector potential along x multiplies hops to +x by exp(i A). With J = -dH/dA, t
     D = \frac\pi2 \frac{\langle -K \rangle}{N}
 
 so that the whole conductivity is pi D delta(omega) + sigma, even in omega: pairs of degenerate
-levels belong to D. Everything is averaged over the directions x and y and then over the spins,
-which are slow. Units: e = hbar = a = 1. A side of two sites has J = 0.
+levels belong to D. Everything is averaged over all Cartesian directions and then over the spins,
+which are slow, and counts per site, whatever the area of the unit cell. Units: e = hbar = a = 1. A
+side of two sites of a square lattice has J = 0.
 
 Scalapino, White, Zhang, PRB 47, 7995 (1993); for double exchange Calderon, Verges, Brey, PRB 59,
 4170 (1999).
@@ -27,9 +29,19 @@ from hpcslmc.density import Evaluation
 from hpcslmc.measure.electrons import Electrons, SpectralObservable
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.profiles import EnergyBins
+from hpcslmc.physics.hamiltonian import Bonds
 
 DEGENERATE = 1e-9
 """Levels closer than that fraction of the spectrum's bound are degenerate."""
+
+
+def hop(bonds: Bonds, waves: Tensor, scale: float, back: bool = False) -> Tensor:
+    """Return T M of bonds, or its adjoint, times a factor, on waves (chains, bonds, 2, states)."""
+    amplitude = scale * (bonds.amplitude.conjugate() if back else bonds.amplitude)
+    if bonds.matrix is not None:
+        matrix = bonds.matrix.conj().T if back else bonds.matrix
+        waves = torch.as_tensor(matrix, device=waves.device) @ waves
+    return amplitude * waves
 
 
 def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tensor:
@@ -37,15 +49,27 @@ def hopping_energy(electrons: Electrons, levels: Tensor, states: Tensor) -> Tens
 
     Levels and states are as ``SpectralEvaluation.eigensystem`` gives them.
     """
-    hamiltonian = electrons.hamiltonian
+    lattice = electrons.hamiltonian.lattice
     waves = states.unflatten(1, (-1, 2))
     ahead = torch.zeros_like(waves)
     for bonds, start, end in electrons.bonds:
         # a bond counts in each direction by the square of its length there
         length2 = sum(step * step for step in bonds.displacement)
-        ahead[:, start] -= length2 * bonds.amplitude * waves[:, end]
+        ahead[:, start] -= hop(bonds, waves[:, end], length2)
     hops = (waves.real * ahead.real + waves.imag * ahead.imag).sum((1, 2))
-    return 1.0 / hamiltonian.lattice.sites * (electrons.occupation(levels) * hops).sum(-1)
+    both_ways = 2.0 / lattice.dimension
+    return both_ways / lattice.sites * (electrons.occupation(levels) * hops).sum(-1)
+
+
+def current(electrons: Electrons, states: Tensor, direction: int) -> Tensor:
+    """Return -i <m|J|n> of the current along a Cartesian direction, (chains, levels, levels)."""
+    waves = states.unflatten(1, (-1, 2))
+    carried = torch.zeros_like(waves)
+    for bonds, start, end in electrons.bonds:
+        if along := bonds.displacement[direction]:
+            carried[:, end] += hop(bonds, waves[:, start], along, back=True)
+            carried[:, start] -= hop(bonds, waves[:, end], along)
+    return states.mH @ carried.flatten(1, 2)
 
 
 def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,29 +80,26 @@ def transitions(electrons: Electrons, levels: Tensor, states: Tensor) -> tuple[T
     energies : (chains, pairs) float64
         E_n - E_m for all ordered pairs of levels.
     strengths : (chains, pairs) float64
-        (f_m - f_n) / (E_n - E_m) |J_mn|^2 / N, mean over x and y; 0 unless E_n > E_m.
+        (f_m - f_n) / (E_n - E_m) |J_mn|^2 / N, mean over all directions; 0 unless E_n > E_m.
     """
     hamiltonian = electrons.hamiltonian
-    waves = states.unflatten(1, (-1, 2))
+    directions = hamiltonian.lattice.dimension
     strengths = torch.zeros(states.shape, dtype=torch.float64, device=levels.device)
-    for direction in (0, 1):
-        carried = torch.zeros_like(waves)  # the current times i
-        for bonds, start, end in electrons.bonds:
-            if along := bonds.displacement[direction]:
-                carried[:, end] += along * bonds.amplitude * waves[:, start]
-                carried[:, start] -= along * bonds.amplitude * waves[:, end]
-        currents = states.mH @ carried.flatten(1, 2)
+    for direction in range(directions):
+        currents = current(electrons, states, direction)
         strengths += currents.real.square() + currents.imag.square()
     energies = levels[:, None, :] - levels[:, :, None]
     upwards = energies > DEGENERATE * hamiltonian.bound
     occupation = electrons.occupation(levels)
     strengths *= occupation[:, :, None] - occupation[:, None, :]
-    strengths *= 0.5 / hamiltonian.lattice.sites
+    strengths *= 1.0 / directions / hamiltonian.lattice.sites
     return energies.flatten(1), torch.where(upwards, strengths / energies, 0.0).flatten(1)
 
 
 class HoppingEnergy(SpectralObservable):
-    """Electrons' hopping energy <K> per site and direction, half the kinetic energy per site.
+    """Electrons' hopping energy <K> per site and direction.
+
+    Half the kinetic energy per site on the square lattice with hops to the nearest neighbours.
 
     All eigenvectors, O(N^3).
     """
@@ -112,7 +133,9 @@ class DrudeWeight(SpectralObservable):
 
 
 class OpticalConductivity:
-    """Regular part of the optical conductivity, mean over x and y, in units of e^2 / hbar.
+    """Regular part of the optical conductivity per site, in units of e^2 / hbar.
+
+    Mean over all Cartesian directions.
 
     The Drude peak is not in it. With it (``DrudeWeight``) the sum rule holds bin by bin: no
     broadening.

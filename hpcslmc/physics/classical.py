@@ -84,7 +84,7 @@ def _tables(
     sites = np.arange(lattice.sites)
     start, end, matrix = [sites[:0]], [sites[:0]], [np.zeros((0, 3, 3))]
     for bond in couplings.bonds:
-        first, second = lattice.ends(bond.link)
+        first, second = lattice.bond_ends(bond.link)
         for one, other, coupling in (
             (first, second, bond.matrix),
             (second, first, bond.matrix.T),

@@ -131,6 +131,11 @@ class Hamiltonian:
         given = self._given_spins
         return np.array(self.couplings.spins)[self.lattice.sublattice] if given is None else given
 
+    @property
+    def coupled(self) -> np.ndarray:
+        """(sites,) bool, the sites whose spin the electrons see."""
+        return self.site_J != 0.0
+
     @cached_property
     def site_potential(self) -> np.ndarray:
         """(sites,) float64, on-site energies."""
@@ -196,7 +201,7 @@ class Hamiltonian:
         """The hops of h, one kind for each bond of the unit cell."""
         kinds, crystal = [], self.lattice.crystal
         for hop in self.couplings.hops:
-            start, end = self.lattice.ends(hop.link)
+            start, end = self.lattice.bond_ends(hop.link)
             amplitude = hop.amplitude
             if any(self.couplings.twist):
                 turns = np.array(self.couplings.twist) / np.array(self.lattice.shape)

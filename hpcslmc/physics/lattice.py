@@ -85,22 +85,27 @@ class Lattice:
         )
 
     def ends(self, link: Link) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sites (cells,) int at the starts and at the ends of all images of a link.
+        """Return the sites (cells,) int at the starts and at the ends of all images of a link."""
+        start = np.arange(self.cells)
+        end = self._index(self.cell_coordinates + np.array(link.cell))
+        return start * self.sublattices + link.start, end * self.sublattices + link.end
+
+    def bond_ends(self, link: Link) -> tuple[np.ndarray, np.ndarray]:
+        """Return what ``ends`` does of a bond.
 
         Raises
         ------
         ValueError
-            The lattice is so short that they are the same.
+            The lattice is so short that the bond joins a site with itself.
         """
-        start = np.arange(self.cells)
-        end = self._index(self.cell_coordinates + np.array(link.cell))
-        if link.start == link.end and (start == end).any():
+        start, end = self.ends(link)
+        if (start == end).any():
             name = self.crystal.names[link.start]
             raise ValueError(
                 f"the lattice is too short: the bond from {name} to {name} in cell "
                 f"{list(link.cell)} joins a site with itself"
             )
-        return start * self.sublattices + link.start, end * self.sublattices + link.end
+        return start, end
 
     @cached_property
     def displacement(self) -> np.ndarray:

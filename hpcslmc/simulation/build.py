@@ -120,7 +120,7 @@ class Setting:
     def intervals(self) -> dict[str, int]:
         """Samples between two measurements of each observable that is measured, by name."""
         measure = self.job.measure
-        return observable_intervals(self.lattice, measure.scalars, measure.named)
+        return observable_intervals(self.lattice, measure.scalars, measure.named, measure.momenta)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ def measured(
             / 4.0
         )
 
+    def modulus(x: int, y: int) -> float:
+        return abs(triangles(x, y))
+
     step = 2.0 * np.pi / max(lx, ly)
     steps = [(step * (lx >= ly), 0.0)] * (lx >= ly) + [(0.0, step)] * (ly >= lx)
     chirality = sum(triangles(x, y) for x, y in sites) / n
@@ -72,6 +75,15 @@ def measured(
     energy, density = (f * levels).sum() / n, f.sum() / n
     bonds = h - np.kron(np.eye(n), np.ones((2, 2))) * h  # without the blocks of single sites
     hopping = np.trace(bonds @ (states * f) @ states.conj().T).real / n / 2.0
+    currents = [
+        (
+            hamiltonian(spins, shape, t, J, (-1e-4 * x, -1e-4 * y))
+            - hamiltonian(spins, shape, t, J, (1e-4 * x, 1e-4 * y))
+        )
+        / 2e-4
+        for x, y in ((1, 0), (0, 1))
+    ]
+    hall = hall_conductivity(levels, states, f, currents, n)
     return {
         "log_weight": np.log1p(np.exp(-beta * (levels - mu))).sum() / n,
         "energy": energy,
@@ -88,6 +100,7 @@ def measured(
         "nn_correlation": sum(at(x, y) @ (at(x + 1, y) + at(x, y + 1)) for x, y in sites) / (2 * n),
         "scalar_chirality": chirality,
         "scalar_chirality2": chirality**2,
+        "scalar_chirality_abs": sum(modulus(x, y) for x, y in sites) / n,
         "vector_chirality2_x": kappa[0] @ kappa[0],
         "vector_chirality2_y": kappa[1] @ kappa[1],
         "energy_fluctuation": (levels * (levels - mu) * f * (1 - f)).sum() / n,
@@ -95,7 +108,25 @@ def measured(
         "energy_number_fluctuation": (levels * f * (1 - f)).sum() / n,
         "hopping_energy": hopping,
         "drude_weight": drude_weight(spins, shape, t, J, beta, mu),
+        "hall_conductivity": hall,
+        "hall_conductivity2": hall**2,
     }
+
+
+def hall_conductivity(
+    levels: np.ndarray, states: np.ndarray, f: np.ndarray, currents: list[np.ndarray], area: float
+) -> float:
+    """sigma_xy in units of e^2 / h, as the Berry curvature of each level by a sum over the others.
+
+    Thouless, Kohmoto, Nightingale, den Nijs, PRL 49, 405 (1982).
+    """
+    x, y = (states.conj().T @ current @ states for current in currents)
+    curvature = np.zeros(len(levels))
+    for n, level in enumerate(levels):
+        for m, other in enumerate(levels):
+            if abs(level - other) > 1e-9:
+                curvature[n] -= 2.0 * (x[n, m] * y[m, n]).imag / (level - other) ** 2
+    return float(2.0 * np.pi / area * f @ curvature)
 
 
 def drude_weight(

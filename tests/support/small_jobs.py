@@ -11,7 +11,6 @@ from hpcslmc.parallel.world import World
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
 
-
 KAGOME = {
     "lattice": {"name": "kagome", "shape": [2, 3]},
     "hamiltonian": {"t": [1.0, 0.2], "J": {"A": 2.0, "B": 1.5, "C": 2.0}, "mu": -1.0},

@@ -21,6 +21,7 @@ from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import fluctuates
 from hpcslmc.autocorrelation import autocorrelation_function
 from hpcslmc.job.words import values
+from hpcslmc.measure.modes import measured_points
 
 SHOWN = {  # observables against temperature or size, and their axes' labels
     "energy": r"energy $\langle e\rangle$ [$t$]",
@@ -52,7 +53,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     points: dict[tuple, list[tuple]] = {}
     for run in runs.values():
         job = run.parsed_job
-        length = float(np.sqrt(np.prod(job.lattice.shape)))
+        length = float(np.prod(job.lattice.shape) ** (1.0 / len(job.lattice.shape)))
         how = job.sampling.method if job.sampling.method == "exact" else job.finest.model
         for at in np.ndindex(run.temperature.shape):
             temperature = float(run.temperature[at])
@@ -68,9 +69,10 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     xs = sorted({x for curve in curves.values() for x, *_ in curve})
     if max(len({x for x, *_ in curve}) for curve in curves.values()) < 2:
         return None
+    labels = _with_points(SHOWN, runs, ("m2_", "susceptibility_", "binder_", "correlation_length_"))
     names = [
         name
-        for name in SHOWN
+        for name in labels
         if any(
             name in run.summary.names and run.summary.of(name, "error").any()
             for run in runs.values()
@@ -93,7 +95,7 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
                 axes.errorbar(x, mean, error, label=", ".join(key[k] for k in differing), **style)
         axes.set(
             xlabel=r"temperature $T$ [$t$]" if against == "T" else r"linear size $L$ [$a$]",
-            ylabel=SHOWN[name],
+            ylabel=labels[name],
         )
         if against == "L":
             axes.set_xticks(xs, labels=[f"{x:.3g}" for x in xs])
@@ -105,11 +107,24 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     return figure
 
 
+def _with_points(
+    labels: Mapping[str, str], runs: Mapping[str, Results], prefixes: tuple[str, ...]
+) -> dict[str, str]:
+    """Return labels with those of the same quantities at the momenta that the runs name."""
+    found = dict(labels)
+    for run in runs.values():
+        for point in measured_points(run.summary.names):
+            names = [prefix + point for prefix in prefixes]
+            found |= {name: run.summary.labels[name] for name in names if name in run.summary.names}
+    return found
+
+
 def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
     """Draw autocorrelation functions of the slow observables; errors from the chains' spread."""
+    labels = _with_points(CORRELATED, runs, ("m2_",))
     names = [
         name
-        for name in CORRELATED
+        for name in labels
         if any(
             name in run.draws and fluctuates(run.draws[name][run.valid]) for run in runs.values()
         )
@@ -147,7 +162,7 @@ def autocorrelation(runs: Mapping[str, Results]) -> Drawing:
                 )
                 longest = max(longest, time[-1])
         axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
-        axes.set(xlabel="time [samples]", xlim=(0.0, longest), title=CORRELATED[name])
+        axes.set(xlabel="time [samples]", xlim=(0.0, longest), title=labels[name])
     panels[0].set(ylabel="autocorrelation function")
     legend(figure, panels[0])
     return figure

@@ -1,9 +1,13 @@
 """Figures of a run: its last configuration, and the exchange along its ladder."""
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from hpcslmc.analysis.figures.crystals import spin_map
 from hpcslmc.analysis.figures.style import (
     COLOURS,
     COLUMN,
@@ -14,6 +18,7 @@ from hpcslmc.analysis.figures.style import (
     temperature_label,
 )
 from hpcslmc.analysis.results import Results
+from hpcslmc.measure.momenta import is_square
 
 OUTLINED, ARROWS = 16, 24
 """Longest sides of lattices whose arrows have an outline, and that have arrows at all.
@@ -31,36 +36,14 @@ def spins(run: Results) -> Drawing:
     figure, panels = row_of_panels(len(chosen), 3.0)
     for axes, at in zip(panels, chosen):
         own = run.spins[0][:, :, *at]
-        shape = run.parsed_job.lattice.shape
         turned = own @ np.linalg.eigh(own.T @ own)[1][:, ::-1]  # first axis: the main one
-        horizontal, vertical = (turned[:, k].reshape(shape) for k in (1, 0))
-        angle = np.arctan2(vertical, horizontal)
-        image = axes.imshow(
-            angle.T,
-            origin="lower",
-            cmap="twilight",
-            vmin=-np.pi,
-            vmax=np.pi,
-            alpha=0.9,
-            interpolation="nearest",
-        )
-        x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
-        if max(shape) <= ARROWS:
-            axes.quiver(
-                x,
-                y,
-                horizontal,
-                vertical,
-                pivot="middle",
-                scale=1.15,
-                scale_units="xy",
-                angles="xy",
-                width=0.11,
-                units="xy",
-                color="black",
-                edgecolor="white" if max(shape) <= OUTLINED else "none",
-                linewidth=0.4,
-            )
+        horizontal, vertical = turned[:, 1], turned[:, 0]
+        image: ScalarMappable
+        if is_square(run.lattice):
+            image = _square_map(axes, run.lattice.shape, horizontal, vertical)
+        else:
+            arrows = max(run.lattice.shape) <= ARROWS
+            image = spin_map(axes, run.lattice, horizontal, vertical, arrows)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(
@@ -77,6 +60,40 @@ def spins(run: Results) -> Drawing:
         )
         bar.ax.set_yticklabels([r"$-\pi$", "0", r"$\pi$"])
     return figure
+
+
+def _square_map(
+    axes: Axes, shape: tuple[int, ...], horizontal: np.ndarray, vertical: np.ndarray
+) -> AxesImage:
+    """Draw spins of a square lattice, each in a square."""
+    horizontal, vertical = horizontal.reshape(shape), vertical.reshape(shape)
+    image = axes.imshow(
+        np.arctan2(vertical, horizontal).T,
+        origin="lower",
+        cmap="twilight",
+        vmin=-np.pi,
+        vmax=np.pi,
+        alpha=0.9,
+        interpolation="nearest",
+    )
+    x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    if max(shape) <= ARROWS:
+        axes.quiver(
+            x,
+            y,
+            horizontal,
+            vertical,
+            pivot="middle",
+            scale=1.15,
+            scale_units="xy",
+            angles="xy",
+            width=0.11,
+            units="xy",
+            color="black",
+            edgecolor="white" if max(shape) <= OUTLINED else "none",
+            linewidth=0.4,
+        )
+    return image
 
 
 def exchange(run: Results) -> Drawing:

@@ -6,6 +6,11 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from hpcslmc.analysis.figures.crystals import (
+    lengths_of_momenta,
+    path_through,
+    zone_map,
+)
 from hpcslmc.analysis.figures.style import (
     COLUMN,
     Drawing,
@@ -16,6 +21,7 @@ from hpcslmc.analysis.figures.style import (
     temperature_label,
 )
 from hpcslmc.analysis.results import ProfileResult, Results
+from hpcslmc.measure.momenta import is_square
 
 PEAK = 5.0
 """Ratio of largest to smallest S(q) from which the scale is logarithmic."""
@@ -26,6 +32,8 @@ def structure_factor(run: Results) -> Drawing:
     if "structure_factor" not in run.profiles:
         return None
     profile = run.profiles["structure_factor"]
+    if not is_square(run.lattice):
+        return _zone_of_crystal(run, profile)
     mean = profile.mean
     chosen = shown_temperatures(run)
     # From edge to edge of the zone
@@ -38,9 +46,7 @@ def structure_factor(run: Results) -> Drawing:
         for k, n in zip(steps, mean.shape, strict=False)
     ]
     maps = [mean[:, :, *at][zone] for at in chosen]
-    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
-    # a logarithmic scale shows what is around a peak
-    norm = LogNorm(low, high) if high > PEAK * low > 0.0 else Normalize(0.0, high)
+    norm = _scale(maps)
     figure, panels = row_of_panels(len(chosen), 2.9 if len(chosen) == 1 else 3.4)
     for axes, at, values in zip(panels, chosen, maps, strict=True):
         image = axes.pcolormesh(*edges, values.T, norm=norm, rasterized=True)
@@ -57,11 +63,69 @@ def structure_factor(run: Results) -> Drawing:
     return figure
 
 
+def _scale(maps: list[np.ndarray]) -> Normalize:
+    """Return one scale for all maps: logarithmic if it takes that to show what is around a peak."""
+    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
+    return LogNorm(low, high) if high > PEAK * low > 0.0 else Normalize(0.0, high)
+
+
+def _zone_of_crystal(run: Results, profile: ProfileResult) -> Figure:
+    """Draw S(q) over the zone of a crystal in two dimensions; in others against |q|."""
+    chosen, lattice, mean = shown_temperatures(run), run.lattice, profile.mean
+    if lattice.dimension != 2:
+        return _against(
+            run,
+            profile,
+            lengths_of_momenta(lattice, profile.axes),
+            (r"$|q|$ [$1/a$]", "$S(q)$"),
+        )
+    maps = [mean[:, :, *at] for at in chosen]
+    norm = _scale(maps)
+    figure, panels = row_of_panels(len(chosen), 2.9 if len(chosen) == 1 else 3.4)
+    for axes, at, values in zip(panels, chosen, maps, strict=True):
+        image = zone_map(axes, lattice, values, norm)
+        axes.set(
+            xlabel=r"$q_x$ [$1/a$]",
+            ylabel=r"$q_y$ [$1/a$]" if axes is panels[0] else "",
+            title=temperature_label(run, at),
+        )
+    figure.colorbar(image, ax=list(panels), label="$S(q)$", shrink=0.8 if len(chosen) == 1 else 0.6)
+    return figure
+
+
+def _against(
+    run: Results, profile: ProfileResult, lengths: np.ndarray, labels: tuple[str, str]
+) -> Figure:
+    """Draw all values of a function, with their errors, against the lengths of its arguments."""
+    figure = Figure(figsize=(COLUMN, 2.7))
+    axes = figure.subplots()
+    chosen = shown_temperatures(run)
+    for at, colour in zip(chosen, ordered_colours(len(chosen))):
+        mean, error = (x[..., *at].ravel() for x in (profile.mean, profile.error))
+        axes.errorbar(
+            lengths.ravel(),
+            mean,
+            error,
+            marker="o",
+            linestyle="",
+            color=colour,
+            label=temperature_label(run, at),
+        )
+    axes.axhline(0.0, color="#999999", linewidth=0.6, zorder=0)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    legend(figure, axes)
+    return figure
+
+
 def correlations(run: Results) -> Drawing:
-    """Draw C(r) against distance, the two sublattices told apart."""
+    """Draw C(r) against distance, the two sublattices of a square lattice told apart."""
     if "correlations" not in run.profiles:
         return None
     profile = run.profiles["correlations"]
+    if not is_square(run.lattice):
+        (distance,) = profile.axes.values()
+        labels = (r"distance $|r|$ [$a$]", r"$C(r)=\langle S_i\cdot S_j\rangle$")
+        return _against(run, profile, distance.values, labels)
     lx, ly = profile.mean.shape[:2]
     x, y = np.meshgrid(
         *(np.minimum(np.arange(n), n - np.arange(n)) for n in (lx, ly)), indexing="ij"
@@ -136,16 +200,22 @@ def other_function(run: Results, name: str) -> Drawing:
 
 
 def spectral_function(run: Results) -> Drawing:
-    """Draw A(k, omega) along (0,0), (pi,0), (pi,pi), (0,0)."""
+    """Draw A(k, omega) along (0,0), (pi,0), (pi,pi), (0,0); of crystals through their points."""
     if "spectral_function" not in run.profiles:
         return None
     profile = run.profiles["spectral_function"]
     chosen = shown_temperatures(run)
-    path, corners = _path(profile)
+    lattice, names = run.lattice, [r"$\Gamma$", "X", "M", r"$\Gamma$"]
+    if is_square(lattice):
+        path, corners = _path(profile)
+    else:
+        path, corners, names = path_through(lattice)
+    zone = tuple(np.mod(path, profile.mean.shape[: lattice.dimension]).T)
     energy = profile.axes["energy"].values
     figure, panels = row_of_panels(len(chosen), 2.9)
     for axes, at in zip(panels, chosen):
-        values = profile.mean[:, :, :, *at][path[:, 0], path[:, 1]]
+        values = profile.mean[..., *at][zone]
+        values = values.sum(1) if "spin" in profile.axes else values
         image = axes.pcolormesh(
             np.arange(len(path)),
             energy,
@@ -158,7 +228,7 @@ def spectral_function(run: Results) -> Drawing:
         axes.set(
             ylabel=r"$\omega$ [$t$]" if axes is panels[0] else "", title=temperature_label(run, at)
         )
-        axes.set_xticks(corners, labels=[r"$\Gamma$", "X", "M", r"$\Gamma$"])
+        axes.set_xticks(corners, labels=names)
         figure.colorbar(
             image, ax=axes, label=r"$A(k,\omega)$ [$1/t$]" if axes is panels[-1] else None
         )

@@ -70,7 +70,7 @@ def run_titles(runs: Mapping[str, Results]) -> dict[str, str]:
         learned = job.finest.model if job.sampling.method != "exact" else ""
         method = {"slmc": "", "guided": "guided ", "exact": "exact"}[job.sampling.method]
         return {
-            "lattice": f"{job.lattice.shape[0]}×{job.lattice.shape[1]}",
+            "lattice": "×".join(map(str, job.lattice.shape)),
             "T": "" if run.is_ladder else f"$T={float(run.temperature):.4g}$",
             "J": f"$J={values(job.hamiltonian.J)}$",
             "electrons": filling_or_mu(run, ...),
