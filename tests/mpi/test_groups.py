@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import make_diagonalise, random_spins
-from small_jobs import make_job, ranks_of, run
+from small_jobs import KAGOME, make_job, ranks_of, run
 
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
@@ -32,9 +32,16 @@ def test_a_group_finds_what_one_rank_finds(world, agree, method):
             agree(len(set(everywhere)) == 1, "bits differ in the group")
 
 
-@pytest.mark.parametrize("method", ["blocks", "matsubara"])
-def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method):
-    jobs = [make_job(method, ranks_per_chain=2), make_job("diagonalise")]
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("blocks", {}),
+        ("matsubara", {}),
+        ("blocks", {"system": KAGOME, "effective": {"model": "auto"}}),
+    ],
+)
+def test_a_job_in_groups_has_the_chains_of_one_rank(world, agree, method, own):
+    jobs = [make_job(method, ranks_per_chain=2, **own), make_job("diagonalise", **own)]
     jobs = [
         job.model_copy(update={"measure": job.measure.model_copy(update={"density_of_states": 3})})
         for job in jobs
