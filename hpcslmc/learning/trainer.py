@@ -28,8 +28,6 @@ CHUNK_SITES = 16384
 """Sites that a model evaluates at once outside training."""
 CHECKS = 10
 """Number of times that a round validates the model and keeps the best parameters."""
-PATIENCE = 5
-"""Checks without a better validation error after which a round ends."""
 DIVERGED = 10.0
 """Ratio of validation error to the best one from which it is a divergence..."""
 TOLERABLE = 0.01
@@ -114,7 +112,11 @@ class Trainer:
         What the user should know about this round.
     selected : int
         Which of the model's selections of terms the last fit chose.
+    patience : int
+        Checks without a better validation error after which a round ends.
     """
+
+    patience = 5
 
     def __init__(
         self,
@@ -324,8 +326,8 @@ class Trainer:
         elif not mse < max(DIVERGED * self.mse, TOLERABLE):
             self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
         elif (
-            len(self.curve) > PATIENCE
-            and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse
+            len(self.curve) > self.patience
+            and min(point["mse"] for point in self.curve[-self.patience :]) >= self.mse
         ):
             self.step = self.settings.steps
 
