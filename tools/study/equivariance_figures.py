@@ -31,14 +31,14 @@ STYLES = {
     "plain": ("#999999", "o"),
     "plain, augmented": ("#E69F00", "o"),
     "plain, augmented and averaged": ("#D55E00", "v"),
-    "relative": ("#999999", "s"),
+    "relative": ("#882255", "s"),
     "relative, augmented": ("#CC79A7", "s"),
     "gatr": ("#0072B2", "^"),
     "gatr, wrong group": ("#000000", "x"),
     "messages": ("#009E73", "D"),
     "torchmd_et": ("#56B4E9", "P"),
-    "attention": ("#F0E442", "*"),
-}  # colours of Okabe and Ito, and markers
+    "attention": ("#8C564B", "*"),
+}
 ERROR = r"var$(\log W - \log W_{\rm eff})\, /\, N$"
 COMPUTE, ACCEPTANCE = "FLOPs of training", "acceptance of the exact test"
 LAWS = {"erfc(s/2)": "-", "exp(-s)": "--"}

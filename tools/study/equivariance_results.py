@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from equivariance_arms import DATA_SIZES
+from equivariance_arms import AVERAGED, DATA_SIZES, SCALED
 from power_laws import Fitted, bootstrap
 
 Rows = list[dict]
@@ -43,10 +43,11 @@ def read(path: Path) -> Results:
     for row in rows:
         row["error"] = row["mse"] / sites
     budgeted, most = [row for row in rows if row["budget"]], DATA_SIZES[-1]
+    scaled = {*SCALED, *AVERAGED.values()}
     starved = {of_size(row) for row in budgeted if row["configurations"] < most}
     return Results(
         rows,
-        [row for row in budgeted if row["configurations"] == most],
+        [row for row in budgeted if row["configurations"] == most and row["arm"] in scaled],
         [row for row in budgeted if of_size(row) in starved],
         [row for row in rows if not row["budget"]],
     )

@@ -41,6 +41,8 @@ class Fitted(NamedTuple):
         Standard deviation over the draws.
     floor_range : (float, float)
         Between which 90 % of the draws lie.
+    deviation : float
+        Root mean square of what the law leaves of the errors' logarithms.
     laws : list of PowerLaw
         Of all draws.
     """
@@ -48,6 +50,7 @@ class Fitted(NamedTuple):
     law: PowerLaw
     exponent_error: float
     floor_range: tuple[float, float]
+    deviation: float
     laws: list[PowerLaw]
 
     def words(self, smallest: float) -> str:
@@ -55,7 +58,8 @@ class Fitted(NamedTuple):
         low, high = self.floor_range
         none = low < NEGLIGIBLE * smallest
         floor = f"L_inf < {high:.1e}, consistent with 0" if none else f"L_inf {low:.1e}..{high:.1e}"
-        return f"exponent {self.law.exponent:.2f} +- {self.exponent_error:.2f}, {floor}"
+        exponent = f"exponent {self.law.exponent:.2f} +- {self.exponent_error:.2f}"
+        return f"{exponent}, {floor}, off by {self.deviation:.0%}"
 
 
 def fit(scales: np.ndarray, errors: np.ndarray) -> PowerLaw:
@@ -93,4 +97,7 @@ def bootstrap(
     ]
     floors = np.quantile([law.floor for law in laws], (0.05, 0.95))
     error = float(np.std([law.exponent for law in laws]))
-    return Fitted(fit(*choose(list(points))), error, (floors[0], floors[1]), laws)
+    scales, errors = choose(list(points))
+    law = fit(scales, errors)
+    deviation = float(np.sqrt(np.mean(np.log(law(scales) / errors) ** 2)))
+    return Fitted(law, error, (floors[0], floors[1]), deviation, laws)
