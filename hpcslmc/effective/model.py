@@ -85,6 +85,7 @@ class EffectiveModel(nn.Module, ABC):
 
     Attributes
     ----------
+    lattice : Lattice
     couplings : (couplings,) parameter
         K of the linear readout, ``log W_eff = correlations(S) . K + N constant``.
     constant : () buffer
@@ -114,7 +115,7 @@ class EffectiveModel(nn.Module, ABC):
 
     def __init__(self, lattice: Lattice, architecture: Architecture, couplings: int) -> None:
         super().__init__()
-        self.sites, self.architecture = lattice.sites, architecture
+        self.lattice, self.sites, self.architecture = lattice, lattice.sites, architecture
         self.couplings = nn.Parameter(torch.zeros(couplings, dtype=torch.float64))
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
         self._batches = Batches()

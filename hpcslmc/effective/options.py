@@ -188,6 +188,8 @@ class LieTransformerOptions(HeadOptions):
 class TransformerOptions(HeadOptions):
     """Options of the plain transformer."""
 
+    relative: bool = False
+    """Let displacements bias the attention, in place of positions of the sites."""
     average: Annotated[int, Field(ge=1, le=1024)] = 1
     """Number of group elements that log W_eff is averaged over."""
 

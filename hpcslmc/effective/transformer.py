@@ -26,11 +26,13 @@ class Transformer(SiteNetwork):
     r"""Linear model plus site energies of tokens that attend to each other by softmax.
 
     A token starts as a linear map of the three components of a spin and of waves of its position,
-    cos and sin of 2 pi m x / L_x, 2 pi m y / L_y, ... of its cell with m up to 4, and of its
-    sublattice. Neither rotations of the spins nor translations are built in, and log W_eff is
-    invariant under neither: proposals are exact all the same, by the test. With ``average`` it is
-    averaged over so many fixed elements of the symmetry group of log W, rotations and reflections
-    of the spins with translations and symmetries of the lattice, and costs so many times as much.
+    cos and sin of 2 pi m x / L_x and of 2 pi m y / L_y with m up to 4. Neither rotations of the
+    spins nor translations are built in, and log W_eff is invariant under neither: proposals are
+    exact all the same, by the test. With ``relative`` the scores have a bias that depends on the
+    displacement (`Kernels`), and tokens no position: symmetries of the lattice are built in then,
+    rotations of the spins are not. With ``average`` it is averaged over so many fixed elements of
+    the group, rotations and reflections of the spins with translations and symmetries of the
+    lattice, and costs so many times as much.
 
     Notes
     -----
@@ -41,7 +43,13 @@ class Transformer(SiteNetwork):
     Options = TransformerOptions
     invariant = False
     needs_symmetry = None
-    gains: ClassVar[dict[str, float]] = {"energy": 0.0, "bias": 0.0, "out": 0.3, "back": 0.3}
+    gains: ClassVar[dict[str, float]] = {
+        "energy": 0.0,
+        "bias": 0.0,
+        "location": 0.5,
+        "out": 0.3,
+        "back": 0.3,
+    }
     _positions: Tensor
     _rotations: Tensor
     _images: Tensor
@@ -49,13 +57,16 @@ class Transformer(SiteNetwork):
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)
         channels = architecture.channels
+        self.relative = architecture.settings.get("relative", False)  # files may be older than it
         positions = _waves(lattice)
         self.register_buffer("_positions", positions, persistent=False)
         hamiltonian = architecture.physics.ensemble(lattice).hamiltonian
         rotations, images = _group_elements(hamiltonian, architecture.average)
         self.register_buffer("_rotations", rotations, persistent=False)
         self.register_buffer("_images", images, persistent=False)
-        self.site = weights(start=(channels, 3), position=(channels, len(positions)))
+        position = {} if self.relative else {"position": (channels, len(positions))}
+        location = {"location": (architecture.heads, len(self.kernels))} if self.relative else {}
+        self.site = weights(start=(channels, 3), **position)
         self.layers = nn.ModuleList(
             weights(
                 attend=(3 * channels, channels),
@@ -64,6 +75,7 @@ class Transformer(SiteNetwork):
                 bias=(2 * channels, 1),
                 back=(channels, 2 * channels),
                 energy=(1, 2 * channels),
+                **location,
             )
             for _ in range(architecture.layers)
         )
@@ -78,15 +90,18 @@ class Transformer(SiteNetwork):
 
     def _energy(self, spins: Tensor) -> Tensor:
         heads, site = self.architecture.heads, self.cast(self.site)
-        places = site["position"] @ self._positions.to(spins.dtype)
-        f = mix(site["start"], spins)[:, None] + places[:, None, None]
+        f = mix(site["start"], spins)[:, None]
+        if not self.relative:
+            f = f + (site["position"] @ self._positions.to(spins.dtype))[:, None, None]
         energy = spins.new_zeros(spins.shape[1], dtype=torch.float64)
         for block in map(self.cast, self.layers):
             query, key, value = (
                 to_heads(one, heads) for one in mix(block["attend"], normed(f)).chunk(3)
             )
-            attention = torch.softmax(dot_scores(query, key), -1)
-            f = f + mix(block["out"], from_heads(attention @ value, 1))
+            scores = dot_scores(query, key)
+            if self.relative:
+                scores = scores + self.kernels.between(block["location"])
+            f = f + mix(block["out"], from_heads(torch.softmax(scores, -1) @ value, 1))
             hidden = gelu(mix(block["mix"], normed(f), block["bias"]))
             f = f + mix(block["back"], hidden)
             energy = energy + total(block["energy"], hidden[:, 0])

@@ -1,7 +1,7 @@
 """SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner; the rate of steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,6 +61,26 @@ class SOAP(torch.optim.Optimizer):
                     )
                 else:
                     self._start(state, gradient)
+
+    def moments(self, parameters: Sequence[Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Return a copy of the running means of parameters, by their place in the sequence."""
+        return {
+            str(i): {name: value.clone() for name, value in self.state[p].items()}
+            for i, p in enumerate(parameters)
+            if self.state[p]
+        }
+
+    def load_moments(
+        self, parameters: Sequence[Tensor], moments: dict[str, dict[str, Tensor]]
+    ) -> None:
+        """Take up running means that ``moments`` gave."""
+        for place, state in moments.items():
+            p = parameters[int(place)]
+            # the step count stays on the CPU
+            self.state[p] = {
+                name: value if name == "step" else value.to(p.device)
+                for name, value in state.items()
+            }
 
     @staticmethod
     def _start(state: dict, gradient: Tensor) -> None:

@@ -38,6 +38,11 @@ class LearningSection(Section):
     """
     force_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the forces' squared error in the loss; 0 learns from log W alone."""
+    augment: bool = False
+    """Train on images of the configurations under random symmetries, new ones in every step.
+
+    Rotations and reflections of all spins, with symmetries of the lattice: for models without.
+    """
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     """Share of the chains kept for validation."""
     replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()

@@ -13,6 +13,7 @@ from hpcslmc.effective import EffectiveModel
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.effective.network import SiteNetwork
 from hpcslmc.errors import UserError
+from hpcslmc.learning.augmentation import Augmentation
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.least_squares import fit_to_forces, fitted_configurations, moments, regression
 from hpcslmc.learning.optimiser import SOAP, schedule
@@ -27,8 +28,6 @@ CHUNK_SITES = 16384
 """Sites that a model evaluates at once outside training."""
 CHECKS = 10
 """Number of times that a round validates the model and keeps the best parameters."""
-PATIENCE = 5
-"""Checks without a better validation error after which a round ends."""
 DIVERGED = 10.0
 """Ratio of validation error to the best one from which it is a divergence..."""
 TOLERABLE = 0.01
@@ -113,7 +112,11 @@ class Trainer:
         What the user should know about this round.
     selected : int
         Which of the model's selections of terms the last fit chose.
+    patience : int
+        Checks without a better validation error after which a round ends.
     """
+
+    patience = 5
 
     def __init__(
         self,
@@ -137,6 +140,9 @@ class Trainer:
         self._recoveries = 0
         self._batches = Batches()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._augmentations = [
+            Augmentation(of.lattice, of.constant.device) for of in self._models if settings.augment
+        ]
 
     @property
     def is_linear(self) -> bool:
@@ -267,15 +273,8 @@ class Trainer:
         spins, log_weight, forces = self._batch()
         gradient, losses = self._gradient(self.model, spins, log_weight, forces)
         size = self.draws_per_batch * self.data.train_chains_total
-        for replay, model in self.replays:
-            assert self.draws is not None, "replays come with a stream"
-            rows = (
-                (self.draws.uniform(size)[0] * len(replay))
-                .long()
-                .cpu()
-                .numpy()[self.world.rank :: self.world.size]
-            )
-            part, (_, error) = self._gradient(model, *replay.read(rows, gradient.device))
+        for place, (_, model) in enumerate(self.replays):
+            part, (_, error) = self._gradient(model, *self._replayed(place, size))
             gradient, losses = (
                 gradient + part * (self.model.sites / model.sites),
                 torch.cat((losses, error[None])),
@@ -327,8 +326,8 @@ class Trainer:
         elif not mse < max(DIVERGED * self.mse, TOLERABLE):
             self._recover(f"the validation error rose from {self.mse:.3g} to {mse:.3g}")
         elif (
-            len(self.curve) > PATIENCE
-            and min(point["mse"] for point in self.curve[-PATIENCE:]) >= self.mse
+            len(self.curve) > self.patience
+            and min(point["mse"] for point in self.curve[-self.patience :]) >= self.mse
         ):
             self.step = self.settings.steps
 
@@ -392,11 +391,24 @@ class Trainer:
         spins, log_weight, forces = self.data.stacked()
         draw = (self.stream.uniform(self.draws_per_batch) * len(self.data)).long()
         picked = self.data.train_chains[:, None], draw[self.data.train_chains]
-        return (
-            spins[picked].flatten(0, 1),
-            log_weight[picked].flatten(),
-            forces[picked].flatten(0, 1),
-        )
+        spins, log_weight, forces = spins[picked], log_weight[picked], forces[picked]
+        if self._augmentations:
+            drawn = self._augmentations[0].draw(self.stream, self.draws_per_batch)
+            symmetries = drawn.part(self.data.train_chains)
+            spins, forces = symmetries.image(spins), symmetries.image(forces)
+        return spins.flatten(0, 1), log_weight.flatten(), forces.flatten(0, 1)
+
+    def _replayed(self, place: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return this rank's share of a batch of so many configurations of a replay."""
+        assert self.draws is not None, "replays come with a stream"
+        replay, share = self.replays[place][0], slice(self.world.rank, None, self.world.size)
+        rows = (self.draws.uniform(size)[0] * len(replay)).long()[share]
+        device = self.data.stacked()[1].device
+        spins, log_weight, forces = replay.read(rows.cpu().numpy(), device)
+        if self._augmentations:
+            symmetries = self._augmentations[1 + place].draw(self.draws, size).part(0).part(share)
+            spins, forces = symmetries.image(spins), symmetries.image(forces)
+        return spins, log_weight, forces
 
     def _gradient(
         self, model: EffectiveModel, spins: Tensor, log_weight: Tensor, forces: Tensor
@@ -451,12 +463,6 @@ class Trainer:
         """Return the state of the round; the model's parameters are saved with the model."""
         if not self.curve:  # before the first round
             return {"stream": self.stream.state_dict()}
-        state = self._optimiser.state if self._optimiser else {}
-        moments = {
-            str(i): {k: v.clone() for k, v in state[p].items()}
-            for i, p in enumerate(self.parameters)
-            if state[p]
-        }
         return {
             "stream": self.stream.state_dict(),
             "step": self.step,
@@ -466,7 +472,7 @@ class Trainer:
             "remarks": self.remarks,
             "recoveries": self._recoveries,
             "best": self._best,
-            "moments": moments,
+            "moments": self._optimiser.moments(self.parameters) if self._optimiser else {},
             "draws": self.draws.state_dict() if self.draws else {},
             "constants": [float(model.constant) for model in self._models[1:]],
         }
@@ -490,11 +496,5 @@ class Trainer:
                 self.draws.load_state_dict(state["draws"])
             for model, constant in zip(self._models[1:], state["constants"], strict=True):
                 model.constant.fill_(constant)
-            for i, p in enumerate(self.parameters):
-                if str(i) in state["moments"]:
-                    assert self._optimiser is not None, "moments are those of an optimiser"
-                    # the step count stays on the CPU
-                    self._optimiser.state[p] = {
-                        name: value if name == "step" else value.to(p.device)
-                        for name, value in state["moments"][str(i)].items()
-                    }
+            if self._optimiser:
+                self._optimiser.load_moments(self.parameters, state["moments"])

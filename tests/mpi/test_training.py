@@ -31,7 +31,9 @@ def kept_data(folder: Path) -> str:
     return str(folder)
 
 
-def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tensor:
+def trained(
+    name: str, world: World, steps: int, replay: str = "", augment: bool = False
+) -> torch.Tensor:
     """Parameters after some steps on the same chains, shared out over the ranks of a world, and on
     a replay.
     """
@@ -52,7 +54,7 @@ def trained(name: str, world: World, steps: int, replay: str = "") -> torch.Tens
         data,
         world,
         stream,
-        LearningSection(steps=steps, batch_size=24, rate=0.01, force_weight=0.5),
+        LearningSection(steps=steps, batch_size=24, rate=0.01, force_weight=0.5, augment=augment),
         replays=replays,
         draws=Stream(1, torch.zeros(1, dtype=torch.int64), "replay"),
     )
@@ -76,12 +78,14 @@ def test_any_number_of_ranks_learns_the_same_parameters(world, agree, name, step
     agree((together - alone).abs().max() < 1e-10, f"{(together - alone).abs().max():.1e}")
 
 
-def test_any_number_of_ranks_learns_the_same_from_a_replay(world, agree):
+@pytest.mark.parametrize(("name", "augment"), [("messages", False), ("transformer", True)])
+def test_any_number_of_ranks_learns_the_same_from_a_replay(world, agree, name, augment):
+    steps = 5 if augment else 50
     with tempfile.TemporaryDirectory() as folder:
         replay = world.on_root(lambda: kept_data(Path(folder)))
         together, alone, without = (
-            trained("messages", *rest)
-            for rest in ((world, 50, replay), (World(), 50, replay), (World(), 50))
+            trained(name, *rest, augment=augment)
+            for rest in ((world, steps, replay), (World(), steps, replay), (World(), steps))
         )
         world.barrier()
     agree((together - alone).abs().max() < 1e-10, f"{(together - alone).abs().max():.1e}")

@@ -63,6 +63,7 @@ FACTORS: dict[str, Sequence] = {
     "hamiltonian.mu": (0.0, -0.7),
     "lattice.shape": ((4, 4), (3, 4), (2, 4), (3, 3)),
     "learning.force_weight": (0.0, 0.5),
+    "learning.augment": (False, True),
     "learning.keep_data": (False, True),
     "learning.replay": (False, True),
     "sampling.trajectory": (None, 0.5),

@@ -15,6 +15,7 @@ VARIANTS = {
     "gatr, scores": ("gatr", {"scores": True, "heads": 2}),
     "lie_transformer, tangents": ("lie_transformer", {"tangents": True}),
     "lie_transformer, softmax": ("lie_transformer", {"softmax": True, "heads": 1}),
+    "transformer, relative": ("transformer", {"relative": True}),
     "transformer, average": ("transformer", {"average": 3}),
 }
 """Every model with its defaults, and with options that change its form."""

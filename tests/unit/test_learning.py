@@ -9,11 +9,13 @@ from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
 from hpcslmc.effective.linear import Linear
 from hpcslmc.errors import UserError
+from hpcslmc.learning.augmentation import Augmentation
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.field import tangential
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
 from hpcslmc.simulation.simulation import Simulation
@@ -296,6 +298,37 @@ def test_least_squares_find_the_couplings_of_a_linear_target():
     train(trainer)
     assert torch.allclose(model.couplings, target.couplings, atol=1e-9)
     assert trainer.mse < 1e-15 and trainer.state_dict()["moments"] == {}
+
+
+def test_labels_of_augmented_configurations_are_exact():
+    """By diagonalisation, for all rows of a batch; and no image is the configuration itself."""
+    weight = make_diagonalise((3, 4), J=1.7, beta=3.0, mu=-0.4)
+    model = make_effective("linear", Lattice((3, 4)), 2, 0)
+    trainer = make_trainer(model, weight, draws=3, augment=True)
+    originals = trainer.data.stacked()[0].flatten(0, 1)
+    for _ in range(3):
+        spins, log_weight, forces = trainer._batch()
+        exact = weight.evaluate(spins, forces=True)
+        assert torch.allclose(exact.log_weight, log_weight, rtol=0, atol=1e-10)
+        assert torch.allclose(tangential(exact.forces, spins), forces, rtol=0, atol=1e-10)
+        assert (spins[:, None] - originals).abs().amax((2, 3)).min() > 1e-3
+
+
+def test_augmentation_draws_all_of_the_group_evenly():
+    """Orthogonal matrices of both signs with a Haar measure's moments, all permutations alike."""
+    lattice, draws = Lattice((4, 4)), 4000
+    symmetries = Augmentation(lattice).draw(Stream(3, torch.arange(2), "augmentation"), draws)
+    rotations = symmetries.rotations.flatten(0, 1)
+    unit = torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(rotations @ rotations.mT, unit.expand_as(rotations), atol=1e-12)
+    error = 1.0 / math.sqrt(len(rotations))
+    assert abs(torch.linalg.det(rotations).mean()) < 4.0 * error
+    assert rotations.mean(0).abs().max() < 4.0 * error
+    assert (rotations.square().mean(0) - 1.0 / 3.0).abs().max() < 4.0 * error
+    counts = symmetries.sources.flatten(0, 1).unique(dim=0, return_counts=True)[1]
+    assert len(counts) == 8 * lattice.sites
+    expected = len(rotations) / len(counts)
+    assert (counts - expected).abs().max() < 6.0 * math.sqrt(expected)
 
 
 def test_forces_alone_teach_a_network_and_energies_its_scale():

@@ -18,11 +18,12 @@ def section(name: str) -> dict:
     return {"model": name, "shells": 3, "layers": 1, "channels": 4}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_job_resumes_to_the_bit(name, tmp_path):
-    job = make_job(
-        effective=section(name), learning={"force_weight": 0.5, "steps": 10, "rounds": 2}
-    )
+@pytest.mark.parametrize(
+    ("name", "augment"), [*((name, False) for name in NETWORKS), ("transformer", True)]
+)
+def test_a_job_resumes_to_the_bit(name, augment, tmp_path):
+    learning = {"force_weight": 0.5, "steps": 10, "rounds": 2, "augment": augment}
+    job = make_job(effective=section(name), learning=learning)
     whole, first = Simulation(job), Simulation(job)
     whole.run()
     first.run(lambda: first.phase.name == "train" and first.phase.done == 5)

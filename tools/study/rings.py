@@ -21,9 +21,9 @@ import math
 
 import numpy as np
 import torch
+from exact_samples import add_point, ensemble_of, exact_data
 from rich.console import Console
 from rich.table import Table
-from study_models import add_point, ensemble_of, exact_data
 from torch import Tensor
 
 from hpcslmc.effective import Architecture, Physics

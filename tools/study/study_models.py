@@ -20,28 +20,21 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from exact_samples import add_point, ensemble_of, exact_data, propose
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 from torch.utils.benchmark import Timer
 
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
-from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model
-from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
-from hpcslmc.physics.hamiltonian import Hamiltonian
-from hpcslmc.physics.lattice import Lattice
-from hpcslmc.sampling import HMC, SLMC, make_move
 from hpcslmc.streams import Stream
-from hpcslmc.weight import choose_method, make_weight
 
 TESTS = 30
 DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
@@ -88,42 +81,6 @@ def median_s(call: Callable[[], object]) -> float:
     return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
-def add_point(parser: argparse.ArgumentParser, length: int) -> None:
-    """Options of a square lattice, its couplings and the temperature."""
-    parser.add_argument("--length", type=int, default=length)
-    parser.add_argument("--J", type=float, default=1.0)
-    parser.add_argument("--mu", type=float, default=0.0)
-    parser.add_argument("--T", type=float, default=0.05)
-
-
-def ensemble_of(options: argparse.Namespace) -> Ensemble:
-    """The ensemble that these options name."""
-    lattice = Lattice((options.length, options.length))
-    return Ensemble(Hamiltonian(lattice, 1.0, options.J), 1.0 / options.T, options.mu)
-
-
-def exact_data(
-    ensemble: Ensemble, chains: int, configurations: int
-) -> tuple[DataSet, HMC, Tensor, Evaluation]:
-    """Every point of exact trajectories, the moves, and where the chains end."""
-    numbers, world = torch.arange(chains), World()
-    method, _ = choose_method(ensemble, "cpu", 1, True)
-    data = DataSet(ChainBlock.of(world, chains), 5)
-    exact = make_move("hmc", make_weight(method, ensemble, world), Stream(1, numbers, "exact"))
-    spins = Stream(1, numbers, "start").directions(ensemble.sites)
-    evaluation = exact.evaluate(spins)
-    for _ in range(30):
-        step = exact.move(spins, evaluation)
-        spins, evaluation = step.spins, step.evaluation
-        exact.tune(step.tuning.mean(0).tolist())
-    while len(data) < configurations:
-        step = exact.move(spins, evaluation, keep_visited=True)
-        for point in step.visited:
-            data.add(*point)
-        spins, evaluation = step.spins, step.evaluation
-    return data, exact, spins, evaluation
-
-
 def fresh(design: str, ensemble: Ensemble, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
     name, given, _ = DESIGNS[design]
@@ -160,7 +117,7 @@ def main() -> None:
     limit_threads()
     ensemble, world, chains = ensemble_of(options), World(), torch.arange(options.chains)
     lattice = ensemble.hamiltonian.lattice
-    data, exact, start, evaluation = exact_data(ensemble, options.chains, options.configurations)
+    data, exact, start, _ = exact_data(ensemble, options.chains, options.configurations)
     weight, order = exact.density, StaggeredMagnetisation2(lattice, "cpu")
     exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
     forces_s = median_s(lambda: weight.evaluate(start, forces=True)) / options.chains
@@ -213,19 +170,11 @@ def main() -> None:
             trainer.train_step()
         trainer.finish_round()
         training_s = time.perf_counter() - began
-        inner = make_move("hmc", model, Stream(1, chains, "inner"), guide=model.guide)
-        inner.length = exact.length
-        slmc = SLMC(weight, inner, Stream(1, chains, "test"), options.trajectories)
-        spins, known, accepted, before, after = start, evaluation, [], [], []
-        for k in range(2 * TESTS):
-            step = slmc.move(spins, known)
-            if k < TESTS:
-                slmc.tune(step.tuning.mean(0).tolist())
-            else:
-                accepted.append(step.acceptance.mean().item())
-                before.append(order.measure(spins, known).numpy())
-                after.append(order.measure(step.proposal, known).numpy())
-            spins, known = step.spins, step.evaluation
+        inner, made_steps = propose(model, weight, exact.length, start, options.trajectories, TESTS)
+        accepted = [step.acceptance.mean().item() for step in made_steps[1:]]
+        before = [order.measure(step.spins, step.evaluation).numpy() for step in made_steps[:-1]]
+        after = [order.measure(step.proposal, step.evaluation).numpy() for step in made_steps[1:]]
+        spins = made_steps[-1].spins
         force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
         effective = inner.evaluate(spins)
         proposal_s = (

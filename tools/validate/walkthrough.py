@@ -46,6 +46,10 @@ SMALLER = {  # tool: options that make it smaller, what they do
     "bench/training_speed": ("--length 4 --batch 16 --steps 2", "a small lattice"),
     "bench/trajectories": ("--lengths 4 --chains 8 --temperatures 0.5", "one small lattice"),
     "bench/weights": ("--lengths 6 8", "small lattices"),
+    "study/equivariance": (
+        "--length 4 --budgets 3e9 --parts compute --seeds 1",
+        "one small budget on a small lattice",
+    ),
     "study/ladder_models": (
         "--length 4 --temperatures 0.2 0.5 --configurations 8 --steps 10 --batch 16",
         "two temperatures, few data",

@@ -1,0 +1,244 @@
+"""Figures, exponents and a table of the study of equivariance, from what its trainings have found.
+
+    python tools/study/equivariance_figures.py [--file out/equivariance/study.h5]
+
+Figures (PNG) and table.txt lie beside the file: (a) error of log W against compute with power laws
+of the best size, (b) error against data, (c) the best size against compute, (d) how far from
+invariant log W_eff is, (e) acceptance against processor time, (f) acceptance against error of all
+trainings, (g) error and (h) acceptance against layers.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from equivariance import FILE
+from equivariance_arms import AVERAGED
+from equivariance_results import Results, Rows, best, chance, groups, law, mean_error, read
+from power_laws import Fitted
+from rich.console import Console
+from rich.table import Table
+
+from hpcslmc.analysis.statistics import bracket
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+STYLES = {
+    "plain": ("#999999", "o"),
+    "plain, augmented": ("#E69F00", "o"),
+    "plain, augmented and averaged": ("#D55E00", "v"),
+    "relative": ("#882255", "s"),
+    "relative, augmented": ("#CC79A7", "s"),
+    "gatr": ("#0072B2", "^"),
+    "gatr, wrong group": ("#000000", "x"),
+    "messages": ("#009E73", "D"),
+    "torchmd_et": ("#56B4E9", "P"),
+    "attention": ("#8C564B", "*"),
+}
+ERROR = r"var$(\log W - \log W_{\rm eff})\, /\, N$"
+COMPUTE, ACCEPTANCE = "FLOPs of training", "acceptance of the exact test"
+LAWS = {"erfc(s/2)": "-", "exp(-s)": "--"}
+
+
+def by_arm(rows: Rows) -> dict[str, Rows]:
+    """Rows by arm, in the order of the styles."""
+    found = {arm: [row for row in rows if row["arm"] == arm] for arm in STYLES}
+    return {arm: those for arm, those in found.items() if those}
+
+
+def draw(axes: Axes, arm: str, points: list[Rows], x: str, y: str, **style: object) -> None:
+    """Draw means with errors over trainings, of one arm."""
+    colour, marker = STYLES[arm]
+    axes.errorbar(
+        [mean_error(rows, x)[0] for rows in points],
+        *zip(*(mean_error(rows, y) for rows in points)),
+        **{"color": colour, "marker": marker, "label": arm, "capsize": 2, "markersize": 4} | style,
+    )
+
+
+def draw_law(axes: Axes, arm: str, fitted: Fitted, scales: np.ndarray) -> None:
+    """Draw a power law and the band of 90 % of the draws."""
+    colour, _ = STYLES[arm]
+    grid = np.geomspace(scales.min(), scales.max())
+    low, high = np.quantile([one(grid) for one in fitted.laws], (0.05, 0.95), axis=0)
+    axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(grid, fitted.law(grid), color=colour, linewidth=1)
+
+
+def compute_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (a)."""
+    for arm, rows in by_arm(results.compute).items():
+        points, fitted = best(rows), law(rows, "budget", "flops")
+        draw(axes, arm, points, "flops", "error", linestyle="" if fitted else "-")
+        if fitted:
+            draw_law(axes, arm, fitted, np.array([mean_error(p, "flops")[0] for p in points]))
+    axes.set(xlabel=COMPUTE, ylabel=ERROR, xscale="log", yscale="log")
+
+
+def data_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (b)."""
+    for arm, rows in by_arm(results.data).items():
+        points = list(groups(rows, "configurations").values())
+        style = {"linestyle": "--" if "augmented" in arm else "-"}
+        draw(axes, arm, points, "configurations", "error", **style)
+    axes.set(xlabel="configurations to train on", ylabel=ERROR, xscale="log", yscale="log")
+
+
+def size_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (c)."""
+    for arm, rows in by_arm(results.compute).items():
+        if arm not in AVERAGED.values():
+            draw(axes, arm, best(rows), "flops", "parameters")
+    axes.set(xlabel=COMPUTE, ylabel="parameters of the best size", xscale="log", yscale="log")
+
+
+def invariance_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (d)."""
+    for arm, rows in by_arm(results.compute).items():
+        draw(axes, arm, best(rows), "flops", "invariance")
+    label = r"standard deviation of $\log W_{\rm eff}$ over 64 images"
+    axes.set(xlabel=COMPUTE, ylabel=label, xscale="log", yscale="log")
+
+
+def acceptance_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (e)."""
+    for arm, rows in by_arm(results.compute).items():
+        draw(axes, arm, best(rows), "seconds", "acceptance")
+    axes.set(xlabel="processor time of training [s]", ylabel=ACCEPTANCE, xscale="log")
+    axes.set(ylim=(0.0, 1.0))
+
+
+def laws_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (f)."""
+    errors = [row["mse"] for row in results.rows]
+    grid = np.geomspace(min(errors), max(errors))
+    for name, style in LAWS.items():
+        axes.plot(grid, chance(name, grid), color="#000000", linestyle=style, label=name)
+    for arm, rows in by_arm(results.rows).items():
+        colour, marker = STYLES[arm]
+        values = ([row[key] for row in rows] for key in ("mse", "acceptance", "acceptance_error"))
+        style = {"color": colour, "marker": marker, "markersize": 3, "linestyle": ""}
+        axes.errorbar(*values, label=arm, elinewidth=0.5, **style)
+    label = r"$s^2 = $ var$(\log W - \log W_{\rm eff})$"
+    axes.set(xlabel=label, ylabel=ACCEPTANCE, xscale="log", ylim=(0.0, 1.0))
+
+
+def depth_error_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (g)."""
+    for arm, rows in by_arm(results.depth).items():
+        draw(axes, arm, list(groups(rows, "layers").values()), "layers", "error")
+    axes.set(xlabel="layers", ylabel=ERROR, yscale="log")
+
+
+def depth_acceptance_figure(results: Results, axes: Axes) -> None:
+    """Draw figure (h)."""
+    for arm, rows in by_arm(results.depth).items():
+        draw(axes, arm, list(groups(rows, "layers").values()), "layers", "acceptance")
+    axes.set(xlabel="layers", ylabel=ACCEPTANCE, ylim=(0.0, 1.0))
+
+
+FIGURES: dict[str, tuple[Callable[[Results, Axes], None], str]] = {
+    "compute": (compute_figure, "compute"),
+    "data": (data_figure, "data"),
+    "size": (size_figure, "compute"),
+    "invariance": (invariance_figure, "compute"),
+    "acceptance": (acceptance_figure, "compute"),
+    "laws": (laws_figure, "rows"),
+    "depth_error": (depth_error_figure, "depth"),
+    "depth_acceptance": (depth_acceptance_figure, "depth"),
+}
+"""Figures by name of their file, and the list of results that they are of."""
+
+
+def results_table(title: str, points: list[Rows], at: str) -> Table:
+    """Means over trainings, with errors in brackets."""
+    table = Table(
+        "arm", at, "trainings", "parameters", "steps", "processor s", "var / N", "force error / N",
+        "invariance", "acceptance", "erfc(s/2)", title=title,
+    )  # fmt: skip
+    for rows in points:
+        first = rows[0]
+        mse = np.array([row["mse"] for row in rows])
+        table.add_row(
+            first["arm"],
+            f"{first[at]:.3g}",
+            str(len(rows)),
+            f"{first['parameters']:.0f}",
+            f"{first['steps']:.0f}",
+            f"{mean_error(rows, 'seconds')[0]:.0f}",
+            bracket(*mean_error(rows, "error")),
+            bracket(*mean_error(rows, "force_error")),
+            f"{mean_error(rows, 'invariance')[0]:.1e}",
+            bracket(*mean_error(rows, "acceptance")),
+            f"{chance('erfc(s/2)', mse).mean():.3f}",
+        )
+    return table
+
+
+def law_lines(results: Results) -> list[str]:
+    """Exponents of all arms, and how far the laws of the acceptance are from what is measured."""
+    lines = []
+    for words, rows, at, scale in (
+        ("compute", results.compute, "budget", "flops"),
+        ("data", results.data, "configurations", "configurations"),
+    ):
+        for arm, those in by_arm(rows).items():
+            if fitted := law(those, at, scale):
+                smallest = min(mean_error(p, "error")[0] for p in best(those, at))
+                lines.append(f"{words}, {arm}: {fitted.words(smallest)}")
+    mse, accepted, errors = (
+        np.array([row[key] for row in results.rows])
+        for key in ("mse", "acceptance", "acceptance_error")
+    )
+    for name in LAWS:
+        off = accepted - chance(name, mse)
+        lines.append(
+            f"acceptance - {name}: mean {off.mean():+.3f}, root mean square "
+            f"{np.sqrt(np.mean(off**2)):.3f} (statistical error {np.sqrt(np.mean(errors**2)):.3f})"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--file", type=Path, default=FILE)
+    path = parser.parse_args().file
+    results = read(path)
+    for name, (function, part) in FIGURES.items():
+        if not getattr(results, part):
+            continue
+        figure, axes = pyplot.subplots(figsize=(5.2, 3.8), layout="constrained")
+        function(results, axes)
+        axes.legend(frameon=False, fontsize=7)
+        figure.savefig(path.parent / f"{name}.png", dpi=200)
+        pyplot.close(figure)
+    tables = [
+        results_table(
+            "Best size at each budget",
+            [p for rows in by_arm(results.compute).values() for p in best(rows)],
+            "budget",
+        ),
+        results_table(
+            "Few data",
+            [p for rows in by_arm(results.data).values() for p in best(rows, "configurations")],
+            "configurations",
+        ),
+        results_table("Layers", list(groups(results.depth, "arm", "layers").values()), "layers"),
+    ]
+    with open(path.parent / "table.txt", "w") as file:
+        for console in (Console(width=160, force_terminal=False), Console(width=160, file=file)):
+            for table in tables:
+                if table.row_count:
+                    console.print(table)
+            console.print("\n".join(law_lines(results)), highlight=False)
+    print(f"figures and table.txt are in {path.parent}")
+
+
+if __name__ == "__main__":
+    main()
