@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Hashable
 
 import numpy as np
 import torch
@@ -113,6 +114,11 @@ class Determinants(ForceFitted):
             used = np.flatnonzero(coefficients)
             self._chosen = version, self.frequencies[used], coefficients[used]
         return self._chosen[1:]
+
+    @property
+    def terms(self) -> Hashable:
+        """Frequencies and shells: determinants of any precision are fitted in double."""
+        return self.options.candidates, tuple(self.architecture.shells)
 
     def correlations(self, spins: Tensor) -> Tensor:
         """Return what the couplings multiply, (chains, couplings).

@@ -1,7 +1,7 @@
 """The protocol of effective models, and the shell-wise smearing they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -170,6 +170,11 @@ class ForceFitted(EffectiveModel):
 
     tries: bool = False
     guiding: Tensor
+
+    @property
+    def terms(self) -> Hashable:
+        """What tells the terms that the couplings multiply from those of other models."""
+        return id(self)
 
     @abstractmethod
     def correlation_forces(self, spins: Tensor) -> Tensor:
