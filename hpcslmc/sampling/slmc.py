@@ -119,8 +119,9 @@ class SLMC:
             torch.zeros_like(start.log_weight),
             start.log_weight.new_zeros(()),
         )
+        below: Evaluation | None = None
         for _ in range(self.inner_moves):
-            step = self.inner.move(proposal, effective)
+            step, below = self._inner_move(proposal, effective, below)
             proposal, effective = step.spins, step.evaluation
             inner_acceptance += step.acceptance / self.inner_moves
             tuning = tuning + step.tuning / self.inner_moves
@@ -140,6 +141,18 @@ class SLMC:
             inner_acceptance=inner_acceptance,
             effective=effective.where(accept, start),
         )
+
+    def _inner_move(
+        self, spins: Tensor, effective: Evaluation, below: Evaluation | None
+    ) -> tuple[Step, Evaluation | None]:
+        """Make one move under W_eff.
+
+        Where that is a step itself, the evaluation of the model below is kept from move to move.
+        """
+        if not isinstance(self.inner, SLMC):
+            return self.inner.move(spins, effective), None
+        step = self.inner.move(spins, effective, effective=below)
+        return step, step.effective
 
     def tune(self, means: Sequence[float]) -> None:
         """Adapt the inner moves; before sampling only."""
