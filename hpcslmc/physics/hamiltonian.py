@@ -89,6 +89,14 @@ class Hamiltonian:
         """Gershgorin bound of all |E_n|, whatever the spins."""
         return spectral_bound(self.t, self.J)
 
+    @property
+    def symmetries(self) -> np.ndarray:
+        """(operations, sites) int, a group of site permutations that leave log W as it is.
+
+        The bonds are all alike, and so are the sites: the point group of the lattice.
+        """
+        return self.lattice.point_group
+
     @cached_property
     def bonds(self) -> tuple[Bonds, ...]:
         """The static part of h: all bonds along +x, and all along +y."""

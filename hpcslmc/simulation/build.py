@@ -343,10 +343,14 @@ def _learning(
     inner = _inner_moves(place, models)
     data = DataSet(ranks.block, job.learning.validation_interval, ranks.device)
     fits = ForceFits(data, ranks.chains)
+    symmetries = None
+    if all(isinstance(model, ForceFitted) for model in models):  # one evaluation more costs little
+        operations = place.setting.hamiltonian.symmetries
+        symmetries = torch.as_tensor(operations, device=ranks.device)
     return SelfLearning(
         [_trainer(place, model, level, fits) for level, model in enumerate(models)],
         exact,
-        SLMC(weight, inner, place.stream("test"), sampling.first_moves),
+        SLMC(weight, inner, place.stream("test"), sampling.first_moves, symmetries),
         shape=place.setting.lattice.shape,
         moves=sampling.first_moves,
         balances=sampling.moves is None,
