@@ -1,7 +1,7 @@
 """The protocol of effective models, and the shell-wise smearing they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -120,6 +120,11 @@ class EffectiveModel(nn.Module, ABC):
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))
         self._batches = Batches()
 
+    @property
+    def hamiltonian(self) -> Hamiltonian:
+        """h(S) of the electrons that the model is for, on its lattice, on the CPU."""
+        return self.architecture.physics.ensemble(self.lattice).hamiltonian
+
     def initialise(self, stream: Stream) -> None:
         """Draw starting parameters, close to the linear model.
 
@@ -178,6 +183,11 @@ class ForceFitted(EffectiveModel):
 
     tries: bool = False
     guiding: Tensor
+
+    @property
+    def terms(self) -> Hashable:
+        """What tells the terms that the couplings multiply from those of other models."""
+        return id(self)
 
     @abstractmethod
     def correlation_forces(self, spins: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import SiteNetwork, mix, total, weights
 from hpcslmc.effective.options import TransformerOptions
 from hpcslmc.effective.scores import dot_scores, from_heads, normed, to_heads
-from hpcslmc.effective.shells import has_full_symmetry
-from hpcslmc.physics.catalogue import SQUARE
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -133,23 +131,12 @@ def _group_elements(hamiltonian: Hamiltonian, number: int) -> tuple[Tensor, Tens
     stream = Stream(1, torch.zeros(1, dtype=torch.int64), "group elements")
     lattice = hamiltonian.lattice
     rotations, images = [torch.eye(3, dtype=torch.float64)], [torch.arange(lattice.sites)]
-    groups = _site_groups(hamiltonian)
+    groups = hamiltonian.symmetries, hamiltonian.translations
     for _ in range(number - 1):
         rotations.append(_rotation(hamiltonian.spin_symmetry, stream))
         turned, moved = (group[int(stream.uniform(1)[0] * len(group))] for group in groups)
         images.append(torch.as_tensor(turned[moved]))
     return torch.stack(rotations), torch.stack(images)
-
-
-def _site_groups(hamiltonian: Hamiltonian) -> tuple[np.ndarray, np.ndarray]:
-    """Return the point group and the translations that log W is invariant under, as images."""
-    lattice, couplings = hamiltonian.lattice, hamiltonian.couplings
-    if not hamiltonian.is_uniform:
-        return (np.arange(lattice.sites)[None],) * 2
-    if lattice.crystal == SQUARE and has_full_symmetry(couplings):
-        return lattice.point_group, lattice.translations
-    kept = [lattice.image(op) for op in couplings.symmetries if lattice.keeps(op)]
-    return np.stack(kept), lattice.translations
 
 
 def _rotation(symmetry: str, stream: Stream) -> Tensor:

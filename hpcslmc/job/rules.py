@@ -24,11 +24,12 @@ Below it log W, a sum of E/T, has no longer the accuracy that is promised.
 """
 COLDEST_SINGLE = 1e-3
 """Lowest temperature in units of the largest energy for trajectories in single precision."""
-TRAJECTORIES_ACCEPTANCE = (0.1, 0.4)
+TRAJECTORIES_ACCEPTANCE = (0.3, 0.5)
 """Acceptance that none, and some, determinants for the trajectories are to reach to be tried.
 
-Another model screens their proposals. Fewer determinants are cheaper, but where many proposals are
-rejected, it is those of the slow modes: what a sample costs then has to be measured.
+Another model screens their proposals. Trajectories by one determinant take half the work of those
+by two, by none a third of those by one (at 16x16): accepted less often than that, they cannot pay.
+Above, it is the proposals of slow modes that are rejected: what a sample costs has to be measured.
 """
 
 

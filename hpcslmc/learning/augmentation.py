@@ -5,12 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hpcslmc.physics.lattice import Lattice
+from hpcslmc.effective.model import EffectiveModel
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.streams import Stream
 
 
 class Symmetries(NamedTuple):
-    """Elements of O(3) times the space group of a lattice, one for each of some configurations.
+    """Symmetries of log W, of spins times of sites, one for each of some configurations.
 
     Attributes
     ----------
@@ -34,25 +35,33 @@ class Symmetries(NamedTuple):
 
 
 class Augmentation:
-    """Random symmetries of log W on a lattice.
+    """Random symmetries of log W.
 
     log W of an image is that of the configuration, and its forces are the image of the forces: the
     labels of an augmented batch are exact.
 
     Parameters
     ----------
-    lattice : Lattice
+    hamiltonian : Hamiltonian
+        Whose symmetries they are.
     device : torch.device or str
     """
 
-    def __init__(self, lattice: Lattice, device: torch.device | str = "cpu") -> None:
-        self._translations = torch.as_tensor(lattice.translations, device=device)
-        self._operations = torch.as_tensor(lattice.point_group, device=device)
+    def __init__(self, hamiltonian: Hamiltonian, device: torch.device | str = "cpu") -> None:
+        self._translations = torch.as_tensor(hamiltonian.translations, device=device)
+        self._operations = torch.as_tensor(hamiltonian.symmetries, device=device)
+        self._symmetry = hamiltonian.spin_symmetry
+
+    @classmethod
+    def of(cls, model: EffectiveModel) -> "Augmentation":
+        """Return the symmetries of the weight that a model is for, on its device."""
+        return cls(model.hamiltonian, model.constant.device)
 
     def draw(self, stream: Stream, *shape: int) -> Symmetries:
         """Draw elements uniformly, (chains, *shape): Haar measure on O(3), all of the space group.
 
-        The numbers are the stream's own, hence the same whichever rank holds a chain.
+        Of rotations and reflections of the spins only those that leave log W as it is. The numbers
+        are the stream's own, hence the same whichever rank holds a chain.
         """
         device = self._translations.device
         factors = torch.linalg.qr(stream.normal(*shape, 3, 3).to(device))
@@ -61,4 +70,14 @@ class Augmentation:
         moved = self._translations[(first * len(self._translations)).long()]
         turned = self._operations[(second * len(self._operations)).long()]
         sources = turned.gather(-1, moved)
-        return Symmetries(factors.Q * signs[..., None, :], sources)
+        return Symmetries(self._allowed(factors.Q * signs[..., None, :]), sources)
+
+    def _allowed(self, elements: Tensor) -> Tensor:
+        """Return elements of the symmetry of the spins, made of elements (..., 3, 3) of O(3)."""
+        if self._symmetry == "O(3)":
+            return elements
+        parity = torch.linalg.det(elements).round()[..., None, None]
+        if self._symmetry == "SO(3)":
+            return parity * elements
+        one = torch.eye(3, dtype=elements.dtype, device=elements.device).expand_as(elements)
+        return parity * one if self._symmetry == "inversion" else one

@@ -45,9 +45,9 @@ class DataSet:
             is_validation = trains
         self.train_chains_total = int(trains.sum())
         self.validation_chains_total = int(is_validation.sum())
-        self.validation_chains, self.train_chains = (
+        self.validation_chains, self.train_chains, self.chains = (
             torch.as_tensor(of[block.indices()], device=device).nonzero()[:, 0]
-            for of in (is_validation, trains)
+            for of in (is_validation, trains, np.ones_like(trains))
         )
         self.clear()
 
@@ -81,6 +81,11 @@ class DataSet:
         spins, log_weight, forces = (parts[0] for parts in self._parts)
         return spins, log_weight, forces
 
+    @property
+    def with_forces(self) -> Tensor:
+        """Draws whose forces are known, the same on all ranks: (draws,) int64."""
+        return self.stacked()[2].flatten(2).any(2).all(0).nonzero()[:, 0]
+
     def spread(self, chains: Tensor, draws: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return some configurations of each of this rank's given chains, spread over its history.
 
@@ -88,7 +93,7 @@ class DataSet:
         forces (rows, sites, 3).
         """
         spins, log_weight, forces = self.stacked()
-        known = forces.flatten(2).any(2).all(0).nonzero()[:, 0]
+        known = self.with_forces
         picked = known[np.linspace(0, len(known) - 1, min(len(known), draws), dtype=np.int64)]
         rows = chains[:, None], picked
         return spins[rows].flatten(0, 1), log_weight[rows].flatten(), forces[rows].flatten(0, 1)

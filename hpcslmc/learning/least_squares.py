@@ -50,6 +50,36 @@ class Selection:
         return math.erfc(0.5 * math.sqrt(self.mse))
 
 
+@dataclass(frozen=True)
+class Equations:
+    """What the least squares of any terms of a model follow from.
+
+    It depends on the terms and on the data, but not on couplings or on which terms are taken.
+
+    Attributes
+    ----------
+    triangle : (terms + 1, terms + 1) float64
+        Triangular factor of the terms' gradients, and of the exact forces, the last.
+    covariance : (terms + 1, terms + 1) float64
+        Of all terms and log W, on the configurations for validation.
+    """
+
+    triangle: np.ndarray
+    covariance: np.ndarray
+
+
+def equations(
+    model: ForceFitted,
+    training: Iterable[tuple[ForceFitted, Configurations]],
+    validation: Configurations,
+    world: World,
+) -> Equations:
+    """Work out the least squares of a model's terms, as of ``fit_to_forces``. Collective."""
+    return Equations(
+        _triangle(training, len(model.couplings), world), _covariance(model, validation, world)
+    )
+
+
 def moments(columns: Tensor, world: World) -> tuple[np.ndarray, np.ndarray]:
     """Return covariance (n, n) and mean (n,) of columns (rows, n), over all ranks. Collective."""
     rows = torch.cat((columns, torch.ones_like(columns[:, :1])), 1)
@@ -84,9 +114,9 @@ def fit_to_forces(
         \left.\frac{\partial C_m}{\partial S_i}\right|_\perp \Big|^2
 
     One configuration gives 2 sites numbers, so few are enough. Each selection of terms is fitted,
-    and judged by its error of log W in other chains; the first is taken that predicts the
-    acceptance that the model wants, selections of few terms before those of many, or else the best
-    from number ``least`` on.
+    and judged by its error of log W, which no coupling was fitted to; the first is taken that
+    predicts the acceptance that the model wants, selections of few terms before those of many, or
+    else the best from number ``least`` on.
 
     Parameters
     ----------
@@ -108,8 +138,12 @@ def fit_to_forces(
     QR factors, of each rank's gradients and then of all ranks': normal equations would square the
     condition, and terms at near frequencies are nearly alike.
     """
-    triangle = _triangle(training, len(model.couplings), world)
-    covariance = _covariance(model, validation, world)
+    return choose_terms(model, equations(model, training, validation, world), least)
+
+
+def choose_terms(model: ForceFitted, known: Equations, least: int = 0) -> Selection:
+    """Fit the couplings, and choose the terms, as ``fit_to_forces`` does, from its equations."""
+    triangle, covariance = known.triangle, known.covariance
     best: Selection | None = None
     pairs = zip(model.selections, model.wanted_acceptances, strict=True)
     for number, (selections, wanted) in itertools.islice(enumerate(pairs), least, None):

@@ -21,9 +21,12 @@ from hpcslmc.sampling.classical import WithClassical
 STAGES = ("explore", "train", "collect", "finished")
 CONFIGURATIONS = 80
 """Configurations of each chain in a stage, if the job names no number..."""
-VALIDATED, MEASURED_PROPOSALS = 64, 32
-"""...but for a model that is fitted to forces: of all chains that validate, and proposals that
-measure the acceptance and tune the moves."""
+JUDGED, MEASURED_PROPOSALS = 64, 32
+"""...but for a model that is fitted to forces: of all chains, by which the terms are chosen, and
+proposals that measure the acceptance and tune the moves."""
+
+MOMENTA = 16
+"""Largest structure factors whose autocorrelation counts."""
 
 ENOUGH = 0.9
 """Accepted share of inner moves from which more terms of the cheapest model cannot pay."""
@@ -207,16 +210,17 @@ class SelfLearning:
             return CONFIGURATIONS
         if stage == "collect":
             return max(MEASURED_PROPOSALS, self.settling)
-        validation = -(-VALIDATED // self.data.validation_chains_total)
-        return max(self.trainer.fitted_draws, validation)
+        fitted = self.trainer.fits.draws(self.model.sites)
+        return max(fitted, -(-JUDGED // self.data.chains_total))
 
     @property
     def _stage_length(self) -> int:
         """Configurations that this stage collects."""
         longest = self.longest(self.stage)
         if self.stage == "collect" and self.settings.configurations is None and self.settling:
-            # each proposal takes the place of as many moves as it makes
-            longest = max(MEASURED_PROPOSALS, -(-self.settling // self.slmc.inner_moves))
+            # each proposal takes the place of as many moves as it makes; once is enough
+            settling = -(-self.settling // self.slmc.inner_moves) if self.round <= 1 else 0
+            longest = max(MEASURED_PROPOSALS, settling)
         if self.budget is None:
             return longest
         before = 0 if self.stage == "explore" else self.evaluations - len(self._accepted)
@@ -406,15 +410,22 @@ class SelfLearning:
     def _autocorrelation_time(self, steps: int) -> float:
         """Integrated autocorrelation time of the last proposals, the larger of two. Collective.
 
-        That of log W, and of the sum over all momenta of the squared structure factor, which the
-        largest one dominates. The mean over all chains at each time is subtracted: what they have
-        in common is relaxation.
+        That of log W, and of the structure factor where it is largest, each momentum counted as it
+        fluctuates. (Their sum would not know how long an order takes to become another one.) The
+        mean over all chains at each time is subtracted: what they have in common is relaxation.
         """
         spins, log_weight, _ = (of[:, -steps:] for of in self.data.stacked())
-        order = structure_factor(spins, self.shape).square().sum((2, 3))
-        both = torch.stack((log_weight, order)).cpu().numpy()
-        series = np.concatenate(self.world.all_of(both), 1)  # (2, chains, draws)
-        return max(autocorrelation_time(draws - draws.mean(0)) for draws in series)
+        cells = math.prod(self.shape)
+        by_sublattice = spins.unflatten(2, (cells, -1)).transpose(2, 3)
+        orders = structure_factor(by_sublattice, self.shape).flatten(2)
+        mean = self.world.sum(orders.sum((0, 1)).cpu().numpy())
+        largest = np.argsort(-mean, kind="stable")[:MOMENTA].copy()
+        both = torch.cat((log_weight[..., None], orders[..., largest]), 2).cpu().numpy()
+        series = np.concatenate(self.world.all_of(both), 0)  # (chains, draws, 1 + momenta)
+        series = np.moveaxis(series - series.mean(0), 2, 0)
+        return max(
+            autocorrelation_time(draws.reshape(-1, steps)) for draws in (series[0], series[1:])
+        )
 
     @property
     def _inner_kind(self) -> str:

@@ -15,7 +15,13 @@ from hpcslmc.effective.network import SiteNetwork
 from hpcslmc.errors import UserError
 from hpcslmc.learning.augmentation import Augmentation
 from hpcslmc.learning.data import DataSet
-from hpcslmc.learning.least_squares import fit_to_forces, fitted_configurations, moments, regression
+from hpcslmc.learning.force_fits import ForceFits
+from hpcslmc.learning.least_squares import (
+    Configurations,
+    fitted_configurations,
+    moments,
+    regression,
+)
 from hpcslmc.learning.optimiser import SOAP, schedule
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
@@ -98,6 +104,8 @@ class Trainer:
         their loss weighted by the ratio of sites.
     draws : Stream
         The same on all ranks: which configurations of the replays enter a batch.
+    fits : ForceFits, optional
+        Of other models to the same data.
 
     Attributes
     ----------
@@ -127,8 +135,9 @@ class Trainer:
         settings: LearningSection,
         replays: Sequence[tuple[Replay, EffectiveModel]] = (),
         draws: Stream | None = None,
+        fits: ForceFits | None = None,
     ) -> None:
-        self.replays, self.draws = replays, draws
+        self.replays, self.draws, self.fits = replays, draws, fits or ForceFits(data, world)
         self.model, self.data, self.world, self.stream = model, data, world, stream
         self.settings = settings
         self.draws_per_batch = max(1, settings.batch_size // data.train_chains_total)
@@ -140,9 +149,7 @@ class Trainer:
         self._recoveries = 0
         self._batches = Batches()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._augmentations = [
-            Augmentation(of.lattice, of.constant.device) for of in self._models if settings.augment
-        ]
+        self._augmentations = [Augmentation.of(one) for one in self._models if settings.augment]
 
     @property
     def is_linear(self) -> bool:
@@ -184,18 +191,14 @@ class Trainer:
 
     def _fit_to_forces(self, model: ForceFitted, least: int) -> None:
         """Fit the couplings to exact forces of few configurations, and choose the terms."""
-        own = self.data.spread(self.data.train_chains, self.fitted_draws)
-        training = [(model, own)]
-        for replay, other in self.replays:
-            rows = self._sample_of(replay, fitted_configurations(other.sites))
-            training.append((cast(ForceFitted, other), rows))
-        validation = self.data.spread(self.data.validation_chains, len(self.data))
-        self.selected = fit_to_forces(model, training, validation, self.world, least).number
 
-    @property
-    def fitted_draws(self) -> int:
-        """Configurations of each training chain that couplings are fitted to."""
-        return -(-fitted_configurations(self.model.sites) // self.data.train_chains_total)
+        def replayed() -> list[tuple[ForceFitted, Configurations]]:
+            return [
+                (cast(ForceFitted, on), self._sample_of(replay, fitted_configurations(on.sites)))
+                for replay, on in self.replays
+            ]
+
+        self.selected = self.fits.fit(model, replayed, least).number
 
     def _columns(self, model: EffectiveModel, spins: Tensor, log_weight: Tensor) -> Tensor:
         """Return correlations and log W - log W_eff of configurations, (rows, couplings + 1)."""
@@ -237,14 +240,8 @@ class Trainer:
         self._optimiser = self._fresh_optimiser()
         if fit_linear:
             self.fit_linear(least)
-        self.step, self.loss, self.mse, self.curve, self.remarks, self._recoveries = (
-            0,
-            math.nan,
-            math.inf,
-            [],
-            [],
-            0,
-        )
+        self.step, self.loss, self.mse = 0, math.nan, math.inf
+        self.curve, self.remarks, self._recoveries = [], [], 0
         self._centre()
         for replay, model in self.replays:
             self._centre_on(model, self._errors(model, *self._sample_of(replay)[:2]))
@@ -366,14 +363,15 @@ class Trainer:
     def finish_round(self) -> None:
         """Take the best parameters, centre them, and check that all ranks hold the same.
 
-        Collective.
+        Collective. Those of a model that is all least squares are centred already.
         """
         self.model.load_state_dict(self._best)
-        if not self.settings.energy_weight and self.parameters:
-            self.fit_scale()
-        self._centre()
-        if not self.settings.energy_weight:
-            self.mse = self.validate()
+        if not self.is_linear:
+            if not self.settings.energy_weight:
+                self.fit_scale()
+            self._centre()
+            if not self.settings.energy_weight:
+                self.mse = self.validate()
         check_identical(self.model, self.world)
 
     def _centre(self) -> None:

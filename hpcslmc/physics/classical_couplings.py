@@ -15,6 +15,7 @@ import numpy as np
 
 from hpcslmc.physics.couplings import check_link, shell_links
 from hpcslmc.physics.crystal import Crystal, Link
+from hpcslmc.physics.symmetry import Operation, preserving
 
 Vector = tuple[float, float, float]
 NOTHING = (0.0, 0.0, 0.0)
@@ -93,3 +94,9 @@ class ClassicalCouplings:
     def is_nothing(self) -> bool:
         """True if there is no energy at all."""
         return not (self.bonds or any(self.field) or self.easy_axis)
+
+    def preserving(self, operations: list[Operation]) -> list[Operation]:
+        """Select the operations that leave the energy as it is, rotating no spin."""
+        values = {bond.link: bond.matrix for bond in self.bonds}
+        values |= {bond.link.reverse: bond.matrix.T for bond in self.bonds}
+        return preserving(operations, values, np.zeros((len(operations[0].images), 1)))

@@ -204,7 +204,7 @@ class Couplings:
         for hop in self.hops:
             values[hop.link] = hop.element
             values[hop.link.reverse] = hop.element.conj().T
-        sites = np.column_stack((self.potential, self.J))
+        sites = np.column_stack((self.potential, self.J, self.spins))
         operations = space_group(self.crystal)
         if any(self.twist):
             one = np.eye(self.crystal.dimension, dtype=int)

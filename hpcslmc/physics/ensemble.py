@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,14 @@ class Ensemble:
     def is_half_filled(self) -> bool:
         """True if symmetry makes the density 1 for all spins."""
         return self.hamiltonian.is_half_filled(self.mu)
+
+    @property
+    def symmetries(self) -> np.ndarray:
+        """(operations, sites) int, a group of site permutations that leave the weight as it is."""
+        if self.classical is None:
+            return self.hamiltonian.symmetries
+        kept = self.classical.couplings.preserving(self.hamiltonian.operations)
+        return self.hamiltonian.lattice.images(kept)
 
     def occupation(self, levels: Tensor) -> Tensor:
         """Return the Fermi function f of energies."""

@@ -10,6 +10,10 @@ def tangential(vectors: Tensor, spins: Tensor) -> Tensor:
 
 
 def structure_factor(spins: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return |sum_i exp(i q.r_i) S_i|^2 / N at all q, (..., qx, qy), of spins (..., sites, 3)."""
-    modes = torch.fft.fftn(spins.unflatten(-2, shape), dim=(-3, -2), norm="ortho")
+    """Return |sum_i exp(i q.r_i) S_i|^2 / N at all q of spins with one site a cell.
+
+    (..., *shape) of spins (..., sites, 3).
+    """
+    directions = tuple(range(-1 - len(shape), -1))
+    modes = torch.fft.fftn(spins.unflatten(-2, shape), dim=directions, norm="ortho")
     return (modes.real.square() + modes.imag.square()).sum(-1)

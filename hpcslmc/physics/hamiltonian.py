@@ -26,6 +26,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.physics.couplings import Couplings
 from hpcslmc.physics.crystal import TOLERANCE
 from hpcslmc.physics.lattice import Lattice
+from hpcslmc.physics.symmetry import Operation
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,28 @@ class Hamiltonian:
             return self.couplings.bound
         strength = self.couplings.hopping_bound + float(np.abs(self.site_potential).max())
         return strength + 0.5 * float(np.abs(self.site_J).max())
+
+    @cached_property
+    def operations(self) -> list[Operation]:
+        """Operations of the space group that leave h as it is, and the periodic lattice, too.
+
+        The identity alone where single sites have values of their own.
+        """
+        if self.is_uniform:
+            return [op for op in self.couplings.symmetries if self.lattice.keeps(op)]
+        cells = np.zeros((self.lattice.sublattices, self.lattice.dimension), int)
+        one = np.eye(self.lattice.dimension, dtype=int)
+        return [Operation(one, np.arange(self.lattice.sublattices), cells)]
+
+    @cached_property
+    def symmetries(self) -> np.ndarray:
+        """(operations, sites) int, a group of site permutations that leave log W as it is."""
+        return self.lattice.images(self.operations)
+
+    @cached_property
+    def translations(self) -> np.ndarray:
+        """(translations, sites) int, the translations that leave log W as it is."""
+        return self.lattice.translations[: None if self.is_uniform else 1]
 
     @cached_property
     def bonds(self) -> tuple[Bonds, ...]:

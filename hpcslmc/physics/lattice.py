@@ -203,6 +203,12 @@ class Lattice:
         cells = self.coordinates @ operation.rotation.T + operation.cells[self.sublattice]
         return self._index(cells) * self.sublattices + operation.images[self.sublattice]
 
+    def images(self, operations: list[Operation]) -> np.ndarray:
+        """Return where operations take the sites, (operations, sites) int."""
+        if self.crystal == SQUARE and len(operations) == len(self.point_group):
+            return self.point_group  # the same, in the order that it always had
+        return np.stack([self.image(operation) for operation in operations])
+
     @property
     def has_staggered_momentum(self) -> bool:
         """True if (pi, pi) is a momentum of the lattice: both lengths even."""

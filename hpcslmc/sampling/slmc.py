@@ -1,7 +1,7 @@
 """Self-learning Monte Carlo: many moves under W_eff, then one exact test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,6 +57,11 @@ class SLMC:
     induction detailed balance holds for any number of levels, each of which screens the proposals
     of the one before it.
 
+    Symmetries: a step may start from g S, with g drawn from a group of site permutations that leave
+    W as it is. That is reversible under W, as W(g S) = W(S) and g^-1 is as likely as g; so W stays
+    invariant, and where W_eff has the symmetry, too, steps commute with it, and both together are
+    reversible. Where one of several equivalent orders becomes another one slowly, it need not.
+
     Parameters
     ----------
     weight : Density
@@ -67,14 +72,24 @@ class SLMC:
         Random numbers of the exact test.
     inner_moves : int
         Moves under W_eff between two exact tests.
+    symmetries : (operations, sites) int64, optional
+        Site permutations of the exact weight, one of which turns each chain before a step.
 
     Notes
     -----
     One exact evaluation per step. Liu, Qi, Meng, Fu, PRB 95, 041101 (2017).
     """
 
-    def __init__(self, weight: Density, inner: Move, stream: Stream, inner_moves: int) -> None:
+    def __init__(
+        self,
+        weight: Density,
+        inner: Move,
+        stream: Stream,
+        inner_moves: int,
+        symmetries: Tensor | None = None,
+    ) -> None:
         self.weight, self.inner, self.stream, self.inner_moves = weight, inner, stream, inner_moves
+        self.symmetries = symmetries
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate the exact weight at spins (chains, sites, 3)."""
@@ -113,14 +128,18 @@ class SLMC:
             Of W_eff at the spins if it is known, as the step before left it; W_eff must not have
             changed since.
         """
+        if self.symmetries is not None:
+            spins, evaluation = self._turned(spins, evaluation, self.symmetries)
+            effective = None  # the model may be symmetric up to rounding alone
         start = effective = effective or self.inner.evaluate(spins)
         proposal = spins
         inner_acceptance, tuning = (
             torch.zeros_like(start.log_weight),
             start.log_weight.new_zeros(()),
         )
+        below: Evaluation | None = None
         for _ in range(self.inner_moves):
-            step = self.inner.move(proposal, effective)
+            step, below = self._inner_move(proposal, effective, below)
             proposal, effective = step.spins, step.evaluation
             inner_acceptance += step.acceptance / self.inner_moves
             tuning = tuning + step.tuning / self.inner_moves
@@ -140,6 +159,27 @@ class SLMC:
             inner_acceptance=inner_acceptance,
             effective=effective.where(accept, start),
         )
+
+    def _turned(
+        self, spins: Tensor, evaluation: Evaluation, symmetries: Tensor
+    ) -> tuple[Tensor, Evaluation]:
+        """Return chains and their exact evaluation as a random symmetry of each leaves them."""
+        which = (self.stream.uniform() * len(symmetries)).long()
+        sites = symmetries[which][:, :, None].expand_as(spins)
+        forces = None if evaluation.forces is None else evaluation.forces.gather(1, sites)
+        return spins.gather(1, sites), replace(evaluation, forces=forces)
+
+    def _inner_move(
+        self, spins: Tensor, effective: Evaluation, below: Evaluation | None
+    ) -> tuple[Step, Evaluation | None]:
+        """Make one move under W_eff.
+
+        Where that is a step itself, the evaluation of the model below is kept from move to move.
+        """
+        if not isinstance(self.inner, SLMC):
+            return self.inner.move(spins, effective), None
+        step = self.inner.move(spins, effective, effective=below)
+        return step, step.effective
 
     def tune(self, means: Sequence[float]) -> None:
         """Adapt the inner moves; before sampling only."""

@@ -14,6 +14,7 @@ from hpcslmc.effective import Architecture, EffectiveModel, Physics, make_model,
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.job.schema import Job
 from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.force_fits import ForceFits
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.rounds import SelfLearning
 from hpcslmc.learning.trainer import Trainer
@@ -348,13 +349,13 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
     return inner
 
 
-def _trainer(place: Place, model: EffectiveModel, level: int, data: DataSet) -> Trainer:
+def _trainer(place: Place, model: EffectiveModel, level: int, fits: ForceFits) -> Trainer:
     ranks, job = place.setting.ranks, place.setting.job
     paths, levels = job.learning.replay, len(job.levels)
     replays = ranks.chains.on_all(lambda: [Replay(path, place.physics) for path in paths])
     return Trainer(
         model,
-        data,
+        fits.data,
         ranks.chains,
         place.stream(_name("batches", level, levels)),
         job.learning,
@@ -363,6 +364,7 @@ def _trainer(place: Place, model: EffectiveModel, level: int, data: DataSet) -> 
             for replay in replays
         ],
         draws=place.common_stream(_name("replay", level, levels)),
+        fits=fits,
     )
 
 
@@ -377,10 +379,15 @@ def _learning(
     sampling = job.sampling
     inner = _inner_moves(place, models)
     data = DataSet(ranks.block, job.learning.validation_interval, ranks.device, place.classical)
+    fits = ForceFits(data, ranks.chains)
+    symmetries = None
+    if all(isinstance(model, ForceFitted) for model in models):  # one evaluation more costs little
+        operations = place.ensemble.symmetries
+        symmetries = torch.as_tensor(operations, device=ranks.device)
     return SelfLearning(
-        [_trainer(place, model, level, data) for level, model in enumerate(models)],
+        [_trainer(place, model, level, fits) for level, model in enumerate(models)],
         exact,
-        SLMC(weight, inner, place.stream("test"), sampling.first_moves),
+        SLMC(weight, inner, place.stream("test"), sampling.first_moves, symmetries),
         shape=place.setting.lattice.shape,
         moves=sampling.first_moves,
         balances=sampling.moves is None,

@@ -49,6 +49,13 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
             stream("test"),
             2,
         ),
+        "slmc, determinants, from symmetric images": SLMC(
+            weight,
+            HMC(model("determinants"), stream("inner"), 1.5, 0.5),
+            stream("test"),
+            2,
+            torch.as_tensor(weight.hamiltonian.symmetries),
+        ),
         "slmc, three levels": SLMC(
             weight,
             SLMC(

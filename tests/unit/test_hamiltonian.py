@@ -144,6 +144,18 @@ def test_rotations_of_all_spins_change_no_level():
         assert torch.allclose(turned, levels, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 4), (4, 4)])
+def test_symmetries_change_no_level_and_are_a_group(shape):
+    h, spins = Hamiltonian(Lattice(shape), 0.9, 1.7), random_spins(2, shape[0] * shape[1])
+    levels = torch.linalg.eigvalsh(h.dense(spins))
+    group = {tuple(sites) for sites in h.symmetries}
+    for sites in h.symmetries:
+        turned = torch.linalg.eigvalsh(h.dense(spins[:, sites]))
+        assert torch.allclose(turned, levels, atol=1e-12)
+        assert {tuple(other[sites]) for other in h.symmetries} == group
+        assert tuple(np.argsort(sites)) in group
+
+
 def test_no_file_but_the_physics_couples_to_spins():
     """J is multiplied, and sigma written, in one room alone."""
     package = Path(hpcslmc.__file__).parent

@@ -16,6 +16,7 @@ from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.field import tangential
+from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.sampling import HMC
 from hpcslmc.simulation.simulation import Simulation
@@ -317,7 +318,9 @@ def test_labels_of_augmented_configurations_are_exact():
 def test_augmentation_draws_all_of_the_group_evenly():
     """Orthogonal matrices of both signs with a Haar measure's moments, all permutations alike."""
     lattice, draws = Lattice((4, 4)), 4000
-    symmetries = Augmentation(lattice).draw(Stream(3, torch.arange(2), "augmentation"), draws)
+    symmetries = Augmentation(Hamiltonian(lattice)).draw(
+        Stream(3, torch.arange(2), "augmentation"), draws
+    )
     rotations = symmetries.rotations.flatten(0, 1)
     unit = torch.eye(3, dtype=torch.float64)
     assert torch.allclose(rotations @ rotations.mT, unit.expand_as(rotations), atol=1e-12)

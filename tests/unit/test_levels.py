@@ -6,9 +6,12 @@ import torch
 from small_jobs import make_job
 
 from hpcslmc.cli.headline import physics
+from hpcslmc.density import Evaluation
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import load_job
 from hpcslmc.job.load import make_job as checked
+from hpcslmc.learning import force_fits
+from hpcslmc.learning.least_squares import fit_to_forces
 from hpcslmc.sampling import HMC, SLMC
 from hpcslmc.simulation.build import exact_moves
 from hpcslmc.simulation.simulation import Simulation
@@ -198,6 +201,55 @@ def test_rounds_try_more_determinants_as_long_as_that_pays(tmp_path):
     for simulation in (whole, resumed):
         simulation.run()
     assert np.array_equal(whole.rungs[0].bins.draws, resumed.rungs[0].bins.draws)
+
+
+def test_steps_of_determinants_start_from_symmetric_images():
+    """Of the spins and the forces; log W stays what it was, and every operation comes up."""
+    rung = Simulation(checked(SILENT)).rungs[0]
+    slmc, spins, found = rung.learning.slmc, rung.chains.spins, set()
+    known = slmc.evaluate(spins, forces=True)
+    for _ in range(20):
+        turned, kept = slmc._turned(spins, known, slmc.symmetries)
+        exact = slmc.evaluate(turned, forces=True)
+        assert torch.allclose(kept.log_weight, exact.log_weight, atol=1e-9)
+        assert torch.allclose(kept.forces, exact.forces, atol=1e-9)
+        images = (spins[:, sites] for sites in slmc.symmetries)
+        found |= {k for k, image in enumerate(images) if (image == turned).all(2).all(1).any()}
+    assert found == set(range(8))
+
+
+def test_networks_start_from_the_spins_themselves():
+    assert Simulation(job_of(LEVELS["screening"])).rungs[0].learning.slmc.symmetries is None
+
+
+def test_the_equations_of_all_levels_and_rounds_are_worked_out_once(monkeypatch):
+    made, equations = [], force_fits.equations
+    monkeypatch.setattr(
+        force_fits, "equations", lambda *given: made.append(given) or equations(*given)
+    )
+    simulation = Simulation(checked(SILENT | {"hamiltonian": {"J": 4.0, "mu": -2.0}}))
+    simulation.run(lambda: simulation.phase.name == "sample")
+    assert len(made) == 1
+    learning = simulation.rungs[0].learning
+    found = learning.model.couplings.clone()
+    fit_to_forces(learning.model, *made[0][1:3], learning.world)
+    assert torch.equal(learning.model.couplings, found)
+
+
+def test_an_order_that_becomes_another_one_counts_as_slow():
+    """Where the structure factor goes from one momentum to another, and its square is the same."""
+    simulation = Simulation(checked(SILENT))
+    learning = simulation.rungs[0].learning
+    waves = torch.cos(torch.pi * torch.arange(6))
+    spins = torch.zeros(2, 8, 6, 6, 3, dtype=torch.float64)
+    spins[0, ..., 2], spins[1, ..., 2] = waves[:, None], waves[None, :]
+    random, chains = torch.Generator().manual_seed(0), torch.arange(8)
+    which = torch.randint(2, (8,), generator=random)
+    for _ in range(64):
+        log_weight = torch.randn(8, generator=random, dtype=torch.float64)
+        learning.data.add(spins[which, chains].flatten(1, 2), Evaluation(log_weight))
+        which = which ^ (torch.rand(8, generator=random) < 0.1)
+    assert 2.5 < learning._autocorrelation_time(64) < 10.0  # 4.5, from few draws
 
 
 def test_no_more_are_tried_where_all_proposals_are_accepted():

@@ -172,3 +172,27 @@ def test_diluted_sites_have_no_spin():
     assert torch.allclose(found.forces, exact.forces, atol=1e-9)
     assert torch.allclose(found.energy, exact.energy, atol=1e-9)
     assert not found.forces[0, ~there].any()
+
+
+@pytest.mark.parametrize("seed", range(COUNT))
+def test_symmetries_of_an_ensemble_leave_its_weight_as_it_is(seed):
+    """With and without a classical energy; and they are a group."""
+    h, mu = random_model(seed)
+    sites = h.lattice.sites
+    plain = ClassicalCouplings.make(h.lattice.crystal, [0.3])
+    spins = random_spins(2, sites, seed=seed)
+    for energy in (
+        None,
+        random_energy(h.lattice, seed),
+        ClassicalEnergy(h.lattice, plain, h.magnetic),
+    ):
+        ensemble = Ensemble(h, 4.0, mu, energy)
+        weight = WEIGHTS["diagonalise"](ensemble, World())
+        operations = ensemble.symmetries
+        group = {tuple(images) for images in operations}
+        for images in operations:
+            turned = spins[:, images]
+            assert torch.allclose(weight.log_weight(turned), weight.log_weight(spins), atol=1e-9)
+            if energy is not None:
+                assert torch.allclose(energy.energy(turned), energy.energy(spins), atol=1e-10)
+            assert {tuple(other[images]) for other in operations} == group
