@@ -95,6 +95,22 @@ def test_invariance_with_inequivalent_sites_and_those_without_a_spin(name):
     assert found.known_forces[:, lattice.sublattice == 1].any()
 
 
+@pytest.mark.parametrize("name", ["messages", "determinants"])
+def test_guides_are_the_gradients_of_pairs(name):
+    """With some sites whose spin the electrons do not see."""
+    couplings = couplings_of("lieb", t=(1.0,), J=(2.0, 3.0, 0.0))
+    lattice = Lattice((2, 2), couplings.crystal)
+    model = make(name, couplings, lattice)
+    spins = random_spins(2, lattice.sites).requires_grad_()
+    pairs = model.pairs if name == "determinants" else model.kernels.pairs
+    numbers = (model.guiding if name == "determinants" else model.couplings).data
+    numbers.copy_(torch.linspace(0.5, -0.5, len(numbers)))
+    (gradient,) = torch.autograd.grad((pairs.sums(spins) @ numbers).sum(), spins)
+    assert torch.allclose(model.guide(spins.detach()), gradient, atol=1e-12)
+    of_each = torch.einsum("n,cnix->cix", numbers, pairs.forces(spins.detach()))
+    assert torch.allclose(of_each, gradient, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_forces_are_the_gradient(name):
     couplings = couplings_of("kagome")
