@@ -56,6 +56,22 @@ def read_electrons(described: dict[str, Any]) -> FreeElectrons:
     return FreeElectrons(**numbers)
 
 
+def read_physics(described: dict[str, Any]) -> Physics:
+    """Read physics that was described, but for values of single sites.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is none.
+    """
+    electrons, J = read_electrons(described["electrons"]), described["J"]
+    if not isinstance(J, list):
+        return Physics(electrons, float(J))
+    if len(J) != len(electrons.couplings.J):
+        raise ValueError("J does not fit the crystal")
+    return Physics(electrons, tuple(map(float, J)))
+
+
 def hopping(couplings: Couplings) -> float | None:
     """Return t of electrons on the square lattice that have nothing else."""
     if not couplings.hops:
