@@ -270,6 +270,18 @@ def test_a_spin_among_random_spins_scatters_nothing_on_average():
     assert np.allclose(levels[:, 1], levels[:, 2]) and not np.allclose(levels[:, 0], levels[:, 1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["messages", "gatr", "lie_conv"])
+def test_matrices_smear_as_transforms_do(name):
+    couplings = couplings_of("kagome")
+    lattice = Lattice((2, 3), couplings.crystal)
+    model, spins = make(name, couplings, lattice), random_spins(2, lattice.sites)
+    by_matrices = model(spins)
+    assert model.kernels.by_matrices
+    model.kernels.by_matrices = False
+    assert torch.allclose(model(spins), by_matrices, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("couplings", "symmetry"), [(FLUX, r"SO\(3\)"), (RASHBA, "none")])
 def test_models_with_a_symmetry_that_log_w_lacks_are_refused(name, couplings, symmetry):
