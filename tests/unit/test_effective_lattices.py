@@ -191,7 +191,14 @@ def test_all_determinants_make_the_exact_weight(couplings):
 
 
 @pytest.mark.parametrize(
-    "couplings", [couplings_of("kagome"), couplings_of("triangular"), FLUX, RASHBA]
+    "couplings",
+    [
+        couplings_of("kagome"),
+        couplings_of("triangular"),
+        couplings_of("honeycomb", twist=(0.2, 0.1)),
+        FLUX,
+        RASHBA,
+    ],
 )
 def test_functions_are_parts_of_propagators_in_space(couplings):
     """Against the inverse of the whole matrix, and in all ways of applying them."""
@@ -255,6 +262,9 @@ def test_shells():
     assert len(model.couplings) == 5  # distances 1, sqrt 2 and 2
     with pytest.raises(UserError, match="no two sites are at 3"):
         shell_links(square, (1, 3))
+    options = MODELS["linear"].Options
+    with pytest.raises(UserError, match="shells = 19: a 2x2 lattice has only 18 neighbour shells"):
+        options(shells=19).settings(Lattice((2, 2), kagome.crystal))
 
 
 def test_a_spin_among_random_spins_scatters_nothing_on_average():
