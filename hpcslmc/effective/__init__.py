@@ -9,7 +9,13 @@ from hpcslmc.plugins import MODELS, lazy_attributes
 
 if TYPE_CHECKING:
     from hpcslmc.effective.free_electrons import FreeElectrons, Physics
-    from hpcslmc.effective.model import Architecture, EffectiveModel, make_model, on_lattice
+    from hpcslmc.effective.model import (
+        Architecture,
+        EffectiveModel,
+        check_symmetry,
+        make_model,
+        on_lattice,
+    )
     from hpcslmc.effective.options import Options, ShellOptions
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "Options",
     "Physics",
     "ShellOptions",
+    "check_symmetry",
     "make_model",
     "on_lattice",
 ]
@@ -31,6 +38,7 @@ _PLACES = {
     "Options": "hpcslmc.effective.options:Options",
     "Physics": "hpcslmc.effective.free_electrons:Physics",
     "ShellOptions": "hpcslmc.effective.options:ShellOptions",
+    "check_symmetry": "hpcslmc.effective.model:check_symmetry",
     "make_model": "hpcslmc.effective.model:make_model",
     "on_lattice": "hpcslmc.effective.model:on_lattice",
 }

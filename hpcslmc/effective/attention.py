@@ -37,7 +37,7 @@ class Attention(ShellModel):
         settings = architecture.settings
         self.heads = settings.get("heads", 1)  # files of earlier versions have neither
         self.renormalise = settings.get("renormalise", True)
-        shape = architecture.layers, 3 * self.heads, len(self.couplings) + 1
+        shape = architecture.layers, 3 * self.heads, self.kernel_weights
         self.smearing = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:

@@ -28,7 +28,7 @@ class CNN(ShellModel):
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)
-        shape = architecture.layers, len(self.couplings) + 1
+        shape = architecture.layers, self.kernel_weights
         self.smearing = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:

@@ -56,6 +56,22 @@ def read_electrons(described: dict[str, Any]) -> FreeElectrons:
     return FreeElectrons(**numbers)
 
 
+def read_physics(described: dict[str, Any]) -> Physics:
+    """Read physics that was described, but for values of single sites.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is none.
+    """
+    electrons, J = read_electrons(described["electrons"]), described["J"]
+    if not isinstance(J, list):
+        return Physics(electrons, float(J))
+    if len(J) != len(electrons.couplings.J):
+        raise ValueError("J does not fit the crystal")
+    return Physics(electrons, tuple(map(float, J)))
+
+
 def hopping(couplings: Couplings) -> float | None:
     """Return t of electrons on the square lattice that have nothing else."""
     if not couplings.hops:
@@ -73,21 +89,21 @@ def _read_couplings(described: Any) -> Couplings:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
     crystal = found.crystal
     sites, dimension = len(crystal.names), crystal.dimension
-    lengths = {
-        sites: (crystal.places, found.J, found.potential),
-        dimension: (*crystal.vectors, *crystal.places, *(hop.link.cell for hop in found.hops)),
-    }
-    fitting = all(len(one) == length for length, all_ in lengths.items() for one in all_)
+    per_site = (crystal.places, found.J, found.potential)
+    cells = (hop.link.cell for hop in found.hops)
+    per_direction = (found.twist, *crystal.vectors, *crystal.places, *cells)
+    fitting = all(len(values) == sites for values in per_site)
+    fitting &= all(len(values) == dimension for values in per_direction)
     ends = [end for hop in found.hops for end in hop.link[:2]]
     numbers = [
         *(complex(hop.amplitude) for hop in found.hops),
         *(value for hop in found.hops for value in np.ravel(hop.matrix)),
     ]
-    if not fitting or len(found.twist) != dimension or not all(0 <= end < sites for end in ends):
+    if not fitting or not all(0 <= end < sites for end in ends):
         raise ValueError("couplings whose parts do not fit each other")
     if not np.isfinite(numbers).all():
         raise ValueError("numbers that make no sense")
-    # no bond twice
+    # refuses a bond that is there twice
     Couplings.make(crystal, (), found.J, found.hops, found.potential, found.field, found.twist)
     return found
 

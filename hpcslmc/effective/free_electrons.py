@@ -153,10 +153,8 @@ class FreeElectrons:
         return spectra(both)
 
     def _green(self, shape: tuple[int, ...]) -> np.ndarray:
-        levels = 1j * self.frequencies + self.mu
-        return self.resolvents(
-            np.repeat(levels[:, None], len(self.couplings.crystal.names), 1), shape
-        )
+        levels = (1j * self.frequencies + self.mu)[:, None]
+        return self.resolvents(np.repeat(levels, len(self.couplings.J), 1), shape)
 
     def _bubbles(self, shape: tuple[int, ...]) -> np.ndarray:
         green = self._green(shape)

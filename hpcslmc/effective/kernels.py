@@ -9,6 +9,10 @@ from hpcslmc.effective.momentum import Convolutions, Pairs
 from hpcslmc.effective.shells import on_site, shell_links, shell_waves
 from hpcslmc.physics.lattice import Lattice
 
+MATRIX_SITES = 150
+"""Most sites of several sublattices for which a matrix a channel smears faster than transforms do.
+"""
+
 
 class Kernels(nn.Module):
     """Kernels that are learned combinations of fixed functions.
@@ -44,6 +48,7 @@ class Kernels(nn.Module):
         super().__init__()
         physics, shape = architecture.physics, lattice.shape
         self.convolutions = Convolutions(lattice, physics.couplings)
+        self.by_matrices = lattice.sublattices > 1 and lattice.sites <= MATRIX_SITES
         links = shell_links(physics.couplings, tuple(architecture.shells))
         sites = shell_waves(lattice, on_site(physics.couplings))
         shells = shell_waves(lattice, links)
@@ -61,6 +66,9 @@ class Kernels(nn.Module):
 
     def convolve(self, weights: Tensor, fields: Tensor) -> Tensor:
         """Smear fields (channels, ..., sites) with kernels of weights (channels, functions)."""
+        if self.by_matrices:
+            smeared = fields.flatten(1, -2) @ self.between(weights)
+            return smeared.view(len(weights), *fields.shape[1:])
         spectra = weights @ self.waves.to(weights.dtype)
         return self.convolutions(
             spectra.reshape(len(weights), *[1] * (fields.ndim - 2), -1), fields

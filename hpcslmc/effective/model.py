@@ -222,6 +222,13 @@ class ShellModel(EffectiveModel):
         \log W_{\rm linear}
             = \sum_{n=1}^{n_{\max}} K_n \sum_{\langle ij \rangle_n} S_i \cdot S_j
               + N\,{\rm constant}
+
+    Attributes
+    ----------
+    kinds : int
+        Number of kinds of sites, those that no symmetry of h makes of each other.
+    kernel_weights : int
+        Number of weights of a kernel: one for each kind and each shell.
     """
 
     Options = ShellOptions
@@ -229,19 +236,20 @@ class ShellModel(EffectiveModel):
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         physics = architecture.physics
+        own = on_site(physics.couplings)
         links = shell_links(physics.couplings, tuple(architecture.shells))
         super().__init__(lattice, architecture, len(links))
-        own = tuple(link for one in on_site(physics.couplings) for link in one)
-        index = shell_index(lattice, [own, *links])
+        self.kinds, self.kernel_weights = len(own), len(own) + len(links)
+        index = shell_index(lattice, [*own, *links])
         magnetic = physics.magnetic(lattice)
         if magnetic.any():  # pairs with a site whose spin the electrons do not see are in no shell
-            index[~np.logical_and.outer(magnetic, magnetic)] = len(links) + 1
+            index[~np.logical_and.outer(magnetic, magnetic)] = self.kernel_weights
         self.register_buffer("_smearing_index", torch.as_tensor(index), persistent=False)
 
     def kernel(self, weights: Tensor) -> Tensor:
-        """Return shell-wise kernels (..., sites, sites) of weights (..., n_max + 1).
+        """Return shell-wise kernels (..., sites, sites) of weights (..., kernel weights).
 
-        The weights are those of shells 0..n_max.
+        The weights are those of each kind of site with itself, then of the shells.
         """
         padded = torch.cat((weights, weights.new_zeros(*weights.shape[:-1], 1)), -1)
         flat = padded.index_select(-1, self._smearing_index.flatten())
@@ -249,16 +257,16 @@ class ShellModel(EffectiveModel):
 
     def readout(self, vectors: Tensor) -> Tensor:
         """Evaluate the linear model on site vectors (chains, sites, 3): (chains,)."""
-        weights = torch.cat((self.couplings.new_zeros(1), self.couplings))
+        weights = torch.cat((self.couplings.new_zeros(self.kinds), self.couplings))
         field = self.kernel(weights) @ vectors
         return 0.5 * (vectors * field).sum((1, 2)) + self.sites * self.constant
 
     def correlations(self, spins: Tensor) -> Tensor:
         """Return sum_{<ij>_n} S_i . S_j of each shell (chains, n_max), for the couplings."""
         gram = (spins @ spins.transpose(1, 2)).flatten(1)
-        sums = gram.new_zeros(len(spins), len(self.couplings) + 2)
+        sums = gram.new_zeros(len(spins), self.kernel_weights + 1)
         sums.index_add_(1, self._smearing_index.flatten(), gram)
-        return 0.5 * sums[:, 1:-1]
+        return 0.5 * sums[:, self.kinds : -1]
 
 
 def normalise(vectors: Tensor) -> Tensor:

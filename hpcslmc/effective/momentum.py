@@ -136,21 +136,19 @@ class Convolutions(nn.Module):
         Whose symmetries the kernels have.
     """
 
-    _place: Tensor
     _opposite: Tensor
+    _place: Tensor | None
 
     def __init__(self, lattice: Lattice, couplings: Couplings) -> None:
         super().__init__()
         along_axes = is_even_along_axes(couplings)
         self.transform = AxisHartley(lattice.shape) if along_axes else Hartley(lattice)
-        self.cells, self.sublattices = lattice.cells, lattice.sublattices
-        cell, sublattice = np.divmod(np.arange(lattice.sites), lattice.sublattices)
-        pairs = sublattice[:, None] * lattice.sublattices + sublattice
-        place = pairs * lattice.cells + lattice.displacement[cell[:, None], cell]
-        self.register_buffer("_place", torch.as_tensor(place), persistent=False)
-        # the cell at -r, or the momentum -k, is that from which cell 0 is reached
-        opposite = lattice.displacement[:, 0]
+        self.cells, self.sublattices, self._lattice = lattice.cells, lattice.sublattices, lattice
+        # the cell at -r, and the momentum -k
+        opposite = np.mod(-lattice.cell_coordinates, lattice.shape)
+        opposite = np.ravel_multi_index(tuple(opposite.T), lattice.shape)
         self.register_buffer("_opposite", torch.as_tensor(opposite), persistent=False)
+        self.register_buffer("_place", None, persistent=False)
 
     def _matrices(self, spectra: Tensor) -> Tensor:
         return spectra.unflatten(-1, (self.sublattices, 2 * self.sublattices, self.cells))
@@ -174,7 +172,17 @@ class Convolutions(nn.Module):
             spectra = real - minus_imaginary
         # the Hartley transform of a kernel, up to the factor of one site's delta
         table = self.transform(spectra) / self.cells**0.5
-        return table.flatten(1)[:, self._place]
+        return table.flatten(1)[:, self._places()]
+
+    def _places(self) -> Tensor:
+        """Return where in a table each pair of sites is, (sites, sites); it is made when needed."""
+        if self._place is None:
+            lattice, m = self._lattice, self.sublattices
+            cell, sublattice = np.divmod(np.arange(lattice.sites), m)
+            displacement = lattice.displacement[cell[:, None], cell]
+            place = (sublattice[:, None] * m + sublattice) * self.cells + displacement
+            self._place = torch.as_tensor(place, device=self._opposite.device)
+        return self._place
 
     def products(self, spins: Tensor) -> Tensor:
         """Return what spectra multiply in sum_ij K_ij S_i . S_j, (chains, numbers).

@@ -19,6 +19,8 @@ CANDIDATES = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 22.0)
 """Frequencies of the determinant model to choose from, in units of pi T."""
 MOST_SHELLS = 14
 """Neighbour shells of the determinant model, on lattices that have as many."""
+LAST_SHELL = 10**5
+"""Largest squared distance, or number, of a shell that a file is believed."""
 ABSENT = ("layers", "channels")
 """Settings that files of earlier versions hold for all models, 0 for those without."""
 
@@ -63,6 +65,13 @@ def _said(key: str, value: object) -> str:
     return f"{key} {value}"
 
 
+def available_shells(lattice: "Lattice") -> int:
+    """Count the neighbour shells of a square lattice, or how many any other can have."""
+    if lattice.crystal == SQUARE:
+        return len(lattice.shells)
+    return lattice.sublattices * lattice.sites // 2
+
+
 def nearest_shells(lattice: "Lattice", count: int) -> list[int]:
     """Return the names of the nearest neighbour shells (`hpcslmc.effective.shells`).
 
@@ -71,26 +80,26 @@ def nearest_shells(lattice: "Lattice", count: int) -> list[int]:
     Raises
     ------
     UserError
-        A square lattice has fewer.
+        The lattice has fewer.
     """
-    if lattice.crystal != SQUARE:
-        return list(range(1, count + 1))
-    available = len(lattice.shells)
+    available = available_shells(lattice)
     if count > available:
         raise UserError(
-            f"[effective] shells = {count}: a {lattice.shape[0]}x{lattice.shape[1]} "
+            f"[effective] shells = {count}: a {'x'.join(map(str, lattice.shape))} "
             f"lattice has only {available} neighbour shells."
         )
+    if lattice.crystal != SQUARE:
+        return list(range(1, count + 1))
     return [int(distance2) for distance2 in lattice.shells[:count]]
 
 
 def count_shells(shells: object) -> int:
     """Count the shells of a model's settings; ValueError if they are none.
 
-    Positive integers in order.
+    Positive integers in order, squared distances or numbers.
     """
     if not isinstance(shells, list | tuple) or not all(
-        type(distance2) is int and distance2 > 0 for distance2 in shells
+        type(name) is int and 0 < name <= LAST_SHELL for name in shells
     ):
         raise ValueError("the shells are no squared distances or numbers")
     if list(shells) != sorted(set(shells)):
@@ -208,7 +217,7 @@ class DeterminantOptions(Options):
     shells: Count | None = None
     """Number of neighbour shells whose couplings stand for the determinants that are left out.
 
-    14, or as many as a square lattice has, if none is given.
+    14, or as many as the lattice has, if none is given.
     """
 
     frequencies: (
@@ -242,8 +251,7 @@ class DeterminantOptions(Options):
     """
 
     def settings(self, lattice: "Lattice") -> dict[str, Any]:
-        most = len(lattice.shells) if lattice.crystal == SQUARE else MOST_SHELLS
-        count = self.shells or min(MOST_SHELLS, most)
+        count = self.shells or min(MOST_SHELLS, available_shells(lattice))
         return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
 
     @classmethod

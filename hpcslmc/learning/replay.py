@@ -1,7 +1,6 @@
 """data.h5: the exact evaluations that a run has learned from, for later runs to learn from too."""
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 
 from hpcslmc.effective import Physics
-from hpcslmc.effective.described import describe
+from hpcslmc.effective.described import describe, differences, read_physics
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
 from hpcslmc.learning.data import NAMES, DataSet
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.storage.files import check_regular, publishing
 from hpcslmc.storage.hdf5 import open_hdf5
 from hpcslmc.storage.names import DATA
@@ -96,8 +96,9 @@ class Replay:
 
     Attributes
     ----------
+    lattice : Lattice
     shape : tuple of int
-        Of the lattice.
+        Its shape.
     """
 
     def __init__(self, path: str, physics: Physics) -> None:
@@ -111,18 +112,18 @@ class Replay:
                 raise UserError(
                     f"[learning] replay: {file_path} holds no data of this program ({FORMAT})."
                 )
-            if json.loads(file.attrs["physics"]) != describe(physics):
+            described = json.loads(file.attrs["physics"])
+            if described != describe(physics):
+                unlike = differences(read_physics(described), physics)
                 raise UserError(
                     f"[learning] replay: {file_path} is of other physics "
-                    f"({file.attrs['physics']}): "
-                    "t, J, mu and the temperature have to be those of this job."
+                    f"({unlike or 'other values of single sites'}): the couplings, mu and the "
+                    "temperature have to be those of this job."
                 )
             self.shape = tuple(map(int, file.attrs["shape"]))
-            crystal = physics.couplings.crystal
-            if len(self.shape) != crystal.dimension:
-                raise ValueError("its shape does not fit the crystal")
+            self.lattice = Lattice(self.shape, physics.couplings.crystal)
             self._datasets = [file[name] for name in ("spins", "log_weight", "forces")]
-            count, sites = len(self._datasets[1]), math.prod(self.shape) * len(crystal.names)
+            count, sites = len(self._datasets[1]), self.lattice.sites
             if count == 0 or [d.shape for d in self._datasets] != [
                 (count, sites, 3),
                 (count,),

@@ -15,7 +15,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from hpcslmc.effective.described import describe_electrons, differences, read_electrons
+from hpcslmc.effective.described import describe_electrons, differences, read_physics
 from hpcslmc.effective.free_electrons import FreeElectrons, Physics
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
@@ -161,15 +161,14 @@ def _coupling(J: Any) -> float | tuple[float, ...]:
 
 def _architecture(described: dict, J: float | tuple[float, ...] | None) -> Architecture:
     """Read the architecture that a file describes; TypeError or ValueError if it describes none."""
-    electrons = read_electrons(described.pop("electrons"))
+    known = list(J) if isinstance(J, tuple) else math.nan if J is None else J
+    physics = read_physics({"electrons": described.pop("electrons"), "J": known})
     name = described.pop("name")
     if not isinstance(name, str):
         raise ValueError("a name that is none")
-    if isinstance(J, tuple) and len(J) != len(electrons.couplings.J):
-        raise ValueError("J does not fit the crystal")
     if name in MODELS:  # one that is not imported is refused where it is to be used
         _check_settings(name, described)
-    return Architecture(name, described, Physics(electrons, math.nan if J is None else J))
+    return Architecture(name, described, physics)
 
 
 def _check_settings(name: str, settings: Mapping[str, Any]) -> None:

@@ -95,6 +95,22 @@ def test_invariance_with_inequivalent_sites_and_those_without_a_spin(name):
     assert found.known_forces[:, lattice.sublattice == 1].any()
 
 
+@pytest.mark.parametrize("name", ["messages", "determinants"])
+def test_guides_are_the_gradients_of_pairs(name):
+    """With some sites whose spin the electrons do not see."""
+    couplings = couplings_of("lieb", t=(1.0,), J=(2.0, 3.0, 0.0))
+    lattice = Lattice((2, 2), couplings.crystal)
+    model = make(name, couplings, lattice)
+    spins = random_spins(2, lattice.sites).requires_grad_()
+    pairs = model.pairs if name == "determinants" else model.kernels.pairs
+    numbers = (model.guiding if name == "determinants" else model.couplings).data
+    numbers.copy_(torch.linspace(0.5, -0.5, len(numbers)))
+    (gradient,) = torch.autograd.grad((pairs.sums(spins) @ numbers).sum(), spins)
+    assert torch.allclose(model.guide(spins.detach()), gradient, atol=1e-12)
+    of_each = torch.einsum("n,cnix->cix", numbers, pairs.forces(spins.detach()))
+    assert torch.allclose(of_each, gradient, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_forces_are_the_gradient(name):
     couplings = couplings_of("kagome")
@@ -175,7 +191,14 @@ def test_all_determinants_make_the_exact_weight(couplings):
 
 
 @pytest.mark.parametrize(
-    "couplings", [couplings_of("kagome"), couplings_of("triangular"), FLUX, RASHBA]
+    "couplings",
+    [
+        couplings_of("kagome"),
+        couplings_of("triangular"),
+        couplings_of("honeycomb", twist=(0.2, 0.1)),
+        FLUX,
+        RASHBA,
+    ],
 )
 def test_functions_are_parts_of_propagators_in_space(couplings):
     """Against the inverse of the whole matrix, and in all ways of applying them."""
@@ -239,6 +262,9 @@ def test_shells():
     assert len(model.couplings) == 5  # distances 1, sqrt 2 and 2
     with pytest.raises(UserError, match="no two sites are at 3"):
         shell_links(square, (1, 3))
+    options = MODELS["linear"].Options
+    with pytest.raises(UserError, match="shells = 19: a 2x2 lattice has only 18 neighbour shells"):
+        options(shells=19).settings(Lattice((2, 2), kagome.crystal))
 
 
 def test_a_spin_among_random_spins_scatters_nothing_on_average():
@@ -252,6 +278,18 @@ def test_a_spin_among_random_spins_scatters_nothing_on_average():
     adds = np.array([0.5, -0.5])[:, None, None] * np.array(couplings.J) - sigma
     assert abs((adds / (1.0 - adds * local)).mean(0)).max() < 1e-9
     assert np.allclose(levels[:, 1], levels[:, 2]) and not np.allclose(levels[:, 0], levels[:, 1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["messages", "gatr", "lie_conv"])
+def test_matrices_smear_as_transforms_do(name):
+    couplings = couplings_of("kagome")
+    lattice = Lattice((2, 3), couplings.crystal)
+    model, spins = make(name, couplings, lattice), random_spins(2, lattice.sites)
+    by_matrices = model(spins)
+    assert model.kernels.by_matrices
+    model.kernels.by_matrices = False
+    assert torch.allclose(model(spins), by_matrices, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -3,7 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
+from hpcslmc.physics.catalogue import CATALOGUE
 from hpcslmc.physics.lattice import Lattice
+from hpcslmc.physics.symmetry import space_group
 
 SHAPES = [(2, 2), (2, 4), (3, 5), (4, 4), (6, 6), (8, 4)]
 
@@ -49,3 +51,20 @@ def test_symmetries_are_permutations_that_keep_bonds_and_distances(shape):
 def test_too_small_a_shape_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
         Lattice((1, 4))
+
+
+@pytest.mark.parametrize(("shape", "kept"), [((3, 3), 12), ((2, 4), 4), ((3, 4), 2)])
+def test_a_lattice_keeps_operations_that_map_its_periods_onto_periods(shape, kept):
+    crystal = CATALOGUE["triangular"].crystal
+    lattice = Lattice(shape, crystal)
+    bonds = {
+        (int(a), int(b))
+        for link in crystal.links_within(1.0)
+        for a, b in zip(*lattice.ends(link), strict=True)
+    }
+    operations = [one for one in space_group(crystal) if lattice.keeps(one)]
+    assert len(operations) == kept
+    for operation in operations:
+        image = lattice.image(operation)
+        assert sorted(image) == list(range(lattice.sites))
+        assert {(image[a], image[b]) for a, b in bonds} == bonds

@@ -208,6 +208,7 @@ def test_a_model_of_another_crystal_says_what_it_was_learned_at(tmp_path):
         ("hops", [{**hop, "amplitude": "nanj"}]),
         ("hops", [{**hop, "link": [0, 1, [0]]}]),
         ("potential", [0.0]),
+        ("potential", [0.0, 0.0]),
         ("twist", "none"),
         ("crystal", None),
     ):

@@ -1,5 +1,7 @@
 """Exact evaluations kept on disk, and jobs that learn from those of other lattices."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -7,11 +9,17 @@ import torch
 from helpers import make_effective, random_spins
 from small_jobs import make_job
 
+from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS, FreeElectrons, Physics, on_lattice
 from hpcslmc.errors import UserError
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
-from hpcslmc.learning.replay import Replay
+from hpcslmc.learning.data import DataSet
+from hpcslmc.learning.replay import Replay, write_data
+from hpcslmc.parallel.chains import ChainBlock
+from hpcslmc.parallel.world import World
+from hpcslmc.physics.catalogue import CATALOGUE
+from hpcslmc.physics.couplings import Couplings
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
 
@@ -95,7 +103,7 @@ def test_a_run_with_replays_resumes_to_the_bit(kept, tmp_path):
 def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):
     with pytest.raises(UserError, match=r"\[learning\] replay: cannot read .*missing"):
         Replay(str(tmp_path / "missing.h5"), PHYSICS)
-    with pytest.raises(UserError, match="other physics"):
+    with pytest.raises(UserError, match=r"of other physics \(J = 1 \(here 2\)\): the couplings"):
         Replay(str(kept[0]), Physics(PHYSICS.electrons, 2.0))
     with pytest.raises(UserError, match="no data of this program"):
         Replay(str(kept[0] / "model.h5"), PHYSICS)
@@ -108,3 +116,22 @@ def test_what_is_no_data_or_of_other_physics_is_refused(kept, tmp_path):
         )
     with pytest.raises(UserError, match="damaged: its arrays do not fit"):
         Replay(str(tmp_path), PHYSICS)
+
+
+def test_data_of_a_crystal_come_back(tmp_path):
+    crystal = CATALOGUE["kagome"].crystal
+    couplings = Couplings.make(crystal, (1.0, -0.2), (2.0, 2.0, 0.0))
+    physics = Physics(FreeElectrons(couplings, -1.0, 10.0), couplings.J)
+    data = DataSet(ChainBlock(3, 0, 3), 3)
+    spins = random_spins(3, 18)
+    data.add(spins, Evaluation(spins.sum((1, 2))))
+    write_data(tmp_path / "data.h5", data, (2, 3), physics, {}, World())
+    replay = Replay(str(tmp_path), physics)
+    assert replay.lattice.crystal == crystal and replay.shape == (2, 3)
+    assert torch.allclose(replay.read(np.arange(3), "cpu")[0], spins, atol=1e-6)
+    other = Physics(FreeElectrons(Couplings.make(crystal, 1.0), -1.0, 10.0), couplings.J)
+    with pytest.raises(UserError, match=r"of other physics \(other hopping\)"):
+        Replay(str(tmp_path), other)
+    diluted = replace(physics, site_J=(1.0,) * 18)
+    with pytest.raises(UserError, match=r"of other physics \(other values of single sites\)"):
+        Replay(str(tmp_path), diluted)
