@@ -9,8 +9,8 @@ from hpcslmc.errors import UserError
 
 SHARED = (
     "lattice",
-    "hamiltonian.t",
-    "hamiltonian.J",
+    "hamiltonian",
+    "classical",
     "ensemble.exchange",
     "measure",
     "sampling.bin_size",
@@ -19,7 +19,6 @@ SHARED = (
 
 Temperature and chemical potential are compared beside them.
 """
-
 
 TUNABLE = {
     "temperature": ("ensemble.temperature", "ensemble.rungs"),
@@ -150,10 +149,11 @@ def _check_same(one: str, first: Results, other: str, second: Results) -> None:
     Their jobs may say so, or their thermalisation may have found other temperatures or mu.
     """
     before, after = first.parsed_job.keys(), second.parsed_job.keys()
+    shared = [key for key in before | after if key in SHARED or key.split(".")[0] in SHARED]
     different = [
         f"{key} ({before.get(key)!r} and {after.get(key)!r})"
-        for key in before | after  # an interval by name may be of one job alone
-        if before.get(key) != after.get(key) and (key in SHARED or key.split(".")[0] in SHARED)
+        for key in shared  # an interval by name may be of one job alone
+        if before.get(key) != after.get(key) and key != TUNABLE["mu"][0]
     ]
     tuned = []
     for name, (fixed, tuning) in TUNABLE.items():

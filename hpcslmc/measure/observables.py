@@ -222,13 +222,16 @@ class NeighbourCorrelation(Observable):
 
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
         super().__init__(lattice, device)
-        ends = [lattice.ends(link) for link in nearest_links(lattice.crystal)]
-        self._bonds = [tuple(torch.as_tensor(end, device=device) for end in both) for both in ends]
+        # the sublattice that bonds start from, and the sites where they end, in the order of cells
+        self._bonds = [
+            (link.start, torch.as_tensor(lattice.ends(link)[1], device=device))
+            for link in nearest_links(lattice.crystal)
+        ]
 
     def measure(self, spins: Tensor, evaluation: Evaluation) -> Tensor:
         ahead = torch.zeros_like(spins)
-        for start, end in self._bonds:
-            ahead[:, start] += spins[:, end]
+        for sublattice, ends in self._bonds:
+            ahead[:, sublattice :: self.lattice.sublattices] += spins.index_select(1, ends)
         return (spins * ahead).sum((1, 2)) / float(len(self._bonds) * self.lattice.cells)
 
 

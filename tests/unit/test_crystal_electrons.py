@@ -132,6 +132,19 @@ def test_no_hall_effect_with_real_hops():
     assert abs(float(hall.measure(spins, unevaluated(spins))[0])) < 1e-20
 
 
+def test_tetrahedral_order_has_a_quantised_hall_effect():
+    """Of one filled band in four, the other way round for -S: Martin, Batista, PRL 101, 156402."""
+    crystal = CATALOGUE["triangular"].crystal
+    hamiltonian = Hamiltonian(Lattice((12, 12), crystal), 1.0, 16.0)
+    electrons = Electrons(Ensemble(hamiltonian, 40.0, -8.0))
+    momenta = np.array([[0.5, 0.0], [0.0, 0.5], [0.5, 0.5]]) @ crystal.reciprocal
+    order = np.cos(hamiltonian.lattice.positions @ momenta.T) / math.sqrt(3.0)
+    spins = torch.as_tensor(np.stack((order, -order)))
+    hall = make_observable("hall_conductivity", electrons).measure(spins, unevaluated(spins))
+    assert abs(float(hall[0])) == pytest.approx(1.0, abs=1e-2)
+    assert float(hall[1]) == pytest.approx(-float(hall[0]))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_spectral_function_is_unfolded(case):
     """Site by site, its sum rule at each momentum, and its mean over the momenta."""

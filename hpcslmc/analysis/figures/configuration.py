@@ -42,8 +42,8 @@ def spins(run: Results) -> Drawing:
         if is_square(run.lattice):
             image = _square_map(axes, run.lattice.shape, horizontal, vertical)
         else:
-            arrows = max(run.lattice.shape) <= ARROWS
-            image = spin_map(axes, run.lattice, horizontal, vertical, arrows)
+            most = (ARROWS**2, OUTLINED**2)
+            image = spin_map(axes, run.lattice, horizontal, vertical, most)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(

@@ -101,9 +101,15 @@ def lengths_of_momenta(lattice: Lattice, axes: Mapping[str, Axis]) -> np.ndarray
 
 
 def spin_map(
-    axes: Axes, lattice: Lattice, horizontal: np.ndarray, vertical: np.ndarray, arrows: bool
+    axes: Axes,
+    lattice: Lattice,
+    horizontal: np.ndarray,
+    vertical: np.ndarray,
+    most: tuple[int, int],
 ) -> PatchCollection:
     """Draw spins at their places: direction in colour, and as arrows.
+
+    Up to ``most`` sites have arrows, and outlines of arrows.
 
     Of a lattice in three dimensions the layer of cells with the last coordinate 0, seen along z.
     """
@@ -127,7 +133,7 @@ def spin_map(
     image.set_array(angle)
     image.set_clim(-math.pi, math.pi)
     axes.add_collection(image)
-    if arrows:
+    if layer.sum() <= most[0]:
         axes.quiver(
             *places[layer].T,
             nearest * horizontal[layer],
@@ -139,7 +145,7 @@ def spin_map(
             width=0.1 * nearest,
             units="xy",
             color="black",
-            edgecolor="white",
+            edgecolor="white" if layer.sum() <= most[1] else "none",
             linewidth=0.3,
         )
     low, high = places[layer].min(0) - 0.7 * nearest, places[layer].max(0) + 0.7 * nearest
