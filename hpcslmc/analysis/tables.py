@@ -25,6 +25,8 @@ WIDE = 150
 INGREDIENTS = {
     "energy2",
     "energy_density",
+    "total_energy2",
+    "total_energy_density",
     "density2",
     "scalar_chirality2",
     "energy_fluctuation",

@@ -82,7 +82,13 @@ class SpecificHeat(Derived):
     """
 
     name, label = "specific_heat", "specific heat d<e>/dT / N at fixed mu"
-    inputs = ("energy", "density", "energy2", "energy_density", "energy_fluctuation")
+    inputs: tuple[str, ...] = (
+        "energy",
+        "density",
+        "energy2",
+        "energy_density",
+        "energy_fluctuation",
+    )
 
     def value(self, means: Means) -> np.ndarray:
         covariance = means["energy2"] - means["energy"] ** 2
@@ -108,7 +114,7 @@ class SpecificHeatAtFixedDensity(Derived):
     """
 
     name, label = "specific_heat_fixed_density", "specific heat d<e>/dT / N at fixed n"
-    inputs = (
+    inputs: tuple[str, ...] = (
         "energy",
         "density",
         "energy2",

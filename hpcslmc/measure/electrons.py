@@ -60,6 +60,13 @@ class Electrons:
             return evaluation
         return SpectralEvaluation(**vars(evaluation), electrons=self, spins=spins)
 
+    def classical(self, spins: Tensor) -> Tensor:
+        """Return the classical spins' own energy per site, (chains,) of (chains, sites, 3)."""
+        energy = self.ensemble.classical
+        if energy is None:
+            return spins.new_zeros(len(spins))
+        return energy.energy(spins) / spins.shape[1]
+
     def occupation(self, levels: Tensor) -> Tensor:
         """Fermi function of energies."""
         return self.ensemble.occupation(levels)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
+from hpcslmc.measure import classical
 from hpcslmc.measure.chirality import (
     AbsoluteChirality,
     ScalarChirality,
@@ -69,6 +70,8 @@ WITHOUT_SPECTRUM: tuple[type[Observable], ...] = (
     VectorChiralityX2,
     VectorChiralityY2,
 )
+CLASSICAL = {kind.name for kind in classical.OBSERVABLES}
+"""Names of what is measured where the spins have an energy of their own."""
 BUILT_IN: tuple[type[Any], ...] = (
     *WITHOUT_SPECTRUM,
     EnergyFluctuation,
@@ -83,7 +86,9 @@ BUILT_IN: tuple[type[Any], ...] = (
     DensityOfStates,
     SpectralFunction,
     OpticalConductivity,
+    *classical.OBSERVABLES,
     *QUANTITIES,
+    *classical.DERIVED.values(),
 )
 """Measurements of the program's own."""
 
@@ -159,6 +164,7 @@ def observable_intervals(
     groups: Mapping[str, int],
     named: Mapping[str, int],
     momenta: Sequence[str] | None = None,
+    with_classical: bool = False,
 ) -> dict[str, int]:
     """Return the samples between two measurements of each observable that is measured.
 
@@ -172,6 +178,8 @@ def observable_intervals(
         quantity is made of is measured at least as often as the quantity is asked for.
     momenta : sequence of str, optional
         Those whose modes are measured, as a job gives them; the usual ones if not given.
+    with_classical : bool
+        Whether the spins have an energy of their own.
     """
     intervals = {}
     for name in _observables(lattice, momenta, named):
@@ -184,7 +192,7 @@ def observable_intervals(
     return {
         name: every
         for name, every in intervals.items()
-        if every and OBSERVABLES[name].exists(lattice)
+        if every and OBSERVABLES[name].exists(lattice) and (with_classical or name not in CLASSICAL)
     }
 
 
@@ -214,6 +222,8 @@ def derived_quantities(
 ) -> list[Derived]:
     """Make all derived quantities whose inputs are measured."""
     kinds = [DERIVED[name] for name in (*DERIVED, *derived_names(measured))]
+    if CLASSICAL & set(measured):
+        kinds = [kind for kind in kinds if kind.name not in classical.DERIVED]
     return [kind(lattice, beta, mu) for kind in kinds if set(kind.inputs) <= set(measured)]
 
 
@@ -242,7 +252,7 @@ def cheap_observables(lattice: Lattice) -> list[str]:
 
 
 class OnMagneticSites:
-    """A measurement of the spins of magnetic sites: those that no electron sees are set to 0.
+    """A measurement of the spins that there are: vectors of other sites are set to 0.
 
     Parameters
     ----------
@@ -264,8 +274,8 @@ class OnMagneticSites:
 
 
 def _of_spins(measured: T, magnetic: np.ndarray) -> T:
-    """Restrict a measurement of the spins to magnetic sites, if there are both kinds."""
-    if magnetic.all() or not magnetic.any():
+    """Restrict a measurement of the spins to sites that have one."""
+    if magnetic.all():
         return measured
     return cast(T, OnMagneticSites(cast(Observable | Profile, measured), magnetic))
 
@@ -281,6 +291,8 @@ def make_observable(name: str, electrons: Electrons) -> Observable:
         Of the lattice's Hamiltonian; asked for a spectrum only by what needs one.
     """
     kind, hamiltonian = OBSERVABLES[name], electrons.hamiltonian
+    if name == classical.ElectronsLogWeight.name and electrons.ensemble.classical is not None:
+        return classical.ElectronsLogWeight(electrons)
     if issubclass(kind, SpectralObservable):
         return kind(electrons)
     return _of_spins(kind(hamiltonian.lattice, hamiltonian.device), hamiltonian.magnetic)

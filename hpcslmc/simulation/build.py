@@ -121,7 +121,13 @@ class Setting:
     def intervals(self) -> dict[str, int]:
         """Samples between two measurements of each observable that is measured, by name."""
         measure = self.job.measure
-        return observable_intervals(self.lattice, measure.scalars, measure.named, measure.momenta)
+        return observable_intervals(
+            self.lattice,
+            measure.scalars,
+            measure.named,
+            measure.momenta,
+            self.classical is not None,
+        )
 
 
 @dataclass(frozen=True)
@@ -360,7 +366,7 @@ def _trainer(place: Place, model: EffectiveModel, level: int, fits: ForceFits) -
         place.stream(_name("batches", level, levels)),
         job.learning,
         replays=[
-            (replay, on_lattice(model, Lattice(replay.shape), ranks.weight).to(ranks.device))
+            (replay, on_lattice(model, replay.lattice, ranks.weight).to(ranks.device))
             for replay in replays
         ],
         draws=place.common_stream(_name("replay", level, levels)),

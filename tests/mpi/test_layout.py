@@ -8,6 +8,7 @@ from hpcslmc.parallel.world import World
 from hpcslmc.simulation.simulation import Simulation
 
 ON_KAGOME = {"system": KAGOME, "effective": {"model": "auto"}}
+FILLED = {"temperature": [1.0, 0.6], "filling": 0.9}
 LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
 
 
@@ -16,7 +17,7 @@ LADDER = {"temperature": [0.3, 0.1], "rungs": 3, "filling": 0.9}
     [
         ({}, None),
         (ON_KAGOME, None),
-        (ON_KAGOME, LADDER),
+        ({**ON_KAGOME, "effective": {"model": "linear", "shells": 2}}, FILLED),
         ({**ON_KAGOME, "method": "exact", "exact_move": "metropolis"}, None),
         ({"inner_move": "metropolis"}, None),
         ({"method": "guided"}, None),

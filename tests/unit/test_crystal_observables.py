@@ -292,12 +292,12 @@ def test_kagome_has_two_third_neighbours():
     assert np.allclose(distances[:4], [0.5, math.sqrt(3) / 2, 1.0, 1.0])
 
 
-def test_sites_without_a_coupling_do_not_count():
+def test_sites_without_a_spin_do_not_count():
     lattice = lattice_of("triangular")
-    site_J = np.where(np.arange(36) % 3 == 0, 0.0, 1.0)
+    there = np.arange(36) % 3 != 0
     spins = random_spins(2, 36)
-    kept = spins * torch.as_tensor(site_J)[:, None]
-    diluted = Electrons(Ensemble(Hamiltonian(lattice, site_J=site_J), 2.0, 0.0))
+    kept = spins * torch.as_tensor(there)[:, None]
+    diluted = Electrons(Ensemble(Hamiltonian(lattice, site_spins=there), 2.0, 0.0))
     for name in ("m2_uniform", "m2_K", "nn_correlation", "scalar_chirality"):
         made = make_observable(name, diluted)
         assert made.name == name

@@ -15,6 +15,7 @@ from hpcslmc.measure.density_of_states import DensityOfStates
 from hpcslmc.measure.derived import Derived
 from hpcslmc.measure.observables import Observable
 from hpcslmc.measure.registry import (
+    CLASSICAL,
     DERIVED,
     MEASUREMENTS,
     OBSERVABLES,
@@ -104,9 +105,15 @@ def test_groups_have_the_intervals_of_their_keys():
     assert alone == dict.fromkeys(cheap_observables(lattice), 1)
     groups = {"electrons": 2, "fluctuations": 4, "drude_weight": 8}
     every = observable_intervals(lattice, groups, {})
-    usual = [name for name, kind in OBSERVABLES.items() if kind.is_usual(lattice)]
+    usual = [
+        name
+        for name, kind in OBSERVABLES.items()
+        if kind.is_usual(lattice) and name not in CLASSICAL
+    ]
     assert list(every) == usual
-    assert set(OBSERVABLES) - set(usual) == {
+    with_classical = observable_intervals(lattice, groups, {}, with_classical=True)
+    assert set(with_classical) == {*usual, *CLASSICAL}
+    assert set(OBSERVABLES) - set(with_classical) == {
         "hall_conductivity",
         "hall_conductivity2",
         "scalar_chirality_abs",

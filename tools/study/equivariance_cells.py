@@ -111,7 +111,7 @@ class Study:
         evaluation = model.evaluate(spins, forces=True)
         errors = self.test["log_weight"] - evaluation.log_weight
         force_errors = self.test["forces"] - tangential(evaluation.forces, spins)
-        elements = Augmentation(model.lattice).draw(
+        elements = Augmentation.of(model).draw(
             Stream(1, torch.arange(len(self.ends)), "elements"), ELEMENTS
         )
         images = elements.image(self.ends[:, None].expand(-1, ELEMENTS, -1, -1))
