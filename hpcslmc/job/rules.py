@@ -323,6 +323,14 @@ def check_model(job: Job) -> None:
     for section in job.levels:
         if section.start_from is None:
             section.options.settings(job.lattice.make())
+    if not (job.couplings.is_scalar and job.couplings.is_real):
+        # needs torch, which other jobs do without until they run
+        from hpcslmc.effective.model import check_symmetry
+        from hpcslmc.physics.hamiltonian import Hamiltonian
+
+        hamiltonian = Hamiltonian(job.lattice.make(), job.couplings)
+        for section in job.levels:
+            check_symmetry(section.model, hamiltonian)
 
 
 def check_validation(job: Job) -> None:

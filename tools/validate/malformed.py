@@ -318,6 +318,18 @@ SYSTEMS: dict[str, tuple[dict[str, str | None], str]] = {
         {"classical.bonds": '[{ cell = [1, 1], exchange = "1+1i" }]'},
         "exchange",
     ),
+    "a model that the hops are not symmetric enough for": (
+        {"hamiltonian.t": '"1+0.5i"'},
+        '"attention"',
+    ),
+    "a linear model in a field on the electrons": (
+        {
+            "hamiltonian.field": "[0.0, 0.0, 0.1]",
+            "effective.model": '"linear"',
+            "effective.layers": None,
+        },
+        '"linear"',
+    ),
     "a file of sites that is not there": ({"hamiltonian.site_file": '"none.h5"'}, "site_file"),
     "a file of sites that is none": ({"hamiltonian.site_file": '"job.toml"'}, "site_file"),
 }
