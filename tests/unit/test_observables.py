@@ -8,7 +8,7 @@ from measurement import fermi, hamiltonian, measured
 
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs, observables
-from hpcslmc.measure.registry import OBSERVABLES, cheap_observables, make_observable
+from hpcslmc.measure.registry import CLASSICAL, OBSERVABLES, cheap_observables, make_observable
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.diagonalise import Diagonalise
@@ -63,6 +63,7 @@ def test_what_exists():
         "hall_conductivity",
         "hall_conductivity2",
         "scalar_chirality_abs",  # where the job names it
+        *CLASSICAL,  # where there is a classical energy
     }
     staggered = {"m2_staggered", "m4_staggered", "m2_next_staggered"}
     assert missing((4, 4)) == spectral

@@ -22,6 +22,7 @@ from hpcslmc.autocorrelation import (
 )
 from hpcslmc.measure.derived import StaggeredCorrelationLength
 from hpcslmc.measure.registry import (
+    CLASSICAL,
     DERIVED,
     OBSERVABLES,
     cheap_observables,
@@ -333,15 +334,24 @@ def test_derived_quantities_need_their_inputs():
         "specific_heat",
         "specific_heat_fixed_density",
         "compressibility",
+        "total_specific_heat",
+        "total_specific_heat_fixed_density",
     }
-    assert len(
-        derived_quantities(
-            [*cheap, "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"],
-            lattice,
-            2.0,
-            0.0,
+    assert (
+        len(
+            derived_quantities(
+                [*cheap, "energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"],
+                lattice,
+                2.0,
+                0.0,
+            )
         )
-    ) == len(DERIVED)
+        == len(DERIVED) - 2
+    )  # those of the total energy
+    fluctuations = ["energy_fluctuation", "energy_number_fluctuation", "number_fluctuation"]
+    all_names = [*cheap, *fluctuations, *CLASSICAL]
+    names = {q.name for q in derived_quantities(all_names, lattice, 2.0, 0.0)}
+    assert DERIVED.keys() - names == {"specific_heat", "specific_heat_fixed_density"}
     assert all(set(q.inputs) <= OBSERVABLES.keys() for q in DERIVED.values())
 
 
