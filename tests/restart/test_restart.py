@@ -3,12 +3,8 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import pytest
 from job_files import QUIET
 
 from hpcslmc.storage.hdf5 import differing
@@ -118,19 +114,3 @@ def test_a_second_job_in_the_same_directory_is_refused(launcher):
     third = launcher.run(2, "job.toml")
     assert third.returncode == 0 and "the lock of a dead job" in third.stderr, third.stderr
     assert not (launcher.folder / "out/running.lock").exists()
-
-
-@pytest.mark.parametrize(
-    "kind, count", [("kills", 1), ("single", 1), ("full", 1), ("damaged", 20), ("elastic", 1)]
-)
-def test_a_short_campaign_of_faults(kind, count):
-    """tools/validate/faults.py runs the long one."""
-    tool = Path(__file__).parents[2] / "tools/validate/faults.py"
-    counts = dict.fromkeys(("kills", "single", "full", "damaged", "elastic"), 0) | {kind: count}
-    words = [word for name, number in counts.items() for word in (f"--{name}", str(number))]
-    result = subprocess.run([sys.executable, str(tool), *words], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "\n0 problems; " in result.stdout
-    rows = [row.split("│") for row in result.stdout.splitlines() if row.startswith("│")]
-    rows = [row for row in rows if row[1].strip() and int(row[2]) > 0]
-    assert len(rows) == 1 and int(rows[0][2]) >= count and int(rows[0][5]) >= 1
