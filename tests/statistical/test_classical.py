@@ -8,7 +8,7 @@ from scipy.integrate import quad
 
 from hpcslmc.api import run_job
 
-CHAINS, SAMPLES = 40, 500
+CHAINS, SAMPLES = 40, 300
 SIGMA = 4.0
 
 
