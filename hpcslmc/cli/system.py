@@ -1,4 +1,4 @@
-"""What a job's lattice and couplings stand for, as comments below a validated job."""
+"""Description of a job's lattice and couplings, as comments below a validated job."""
 
 from collections.abc import Iterator
 

@@ -186,7 +186,7 @@ class ForceFitted(EffectiveModel):
 
     @property
     def terms(self) -> Hashable:
-        """What tells the terms that the couplings multiply from those of other models."""
+        """Key of the terms that the couplings multiply, the same for models of the same terms."""
         return id(self)
 
     @abstractmethod

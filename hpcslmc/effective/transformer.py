@@ -133,16 +133,7 @@ def _group_elements(hamiltonian: Hamiltonian, number: int) -> tuple[Tensor, Tens
     rotations, images = [torch.eye(3, dtype=torch.float64)], [torch.arange(lattice.sites)]
     groups = hamiltonian.symmetries, hamiltonian.translations
     for _ in range(number - 1):
-        rotations.append(_rotation(hamiltonian.spin_symmetry, stream))
+        rotations.append(hamiltonian.spin_elements(torch.linalg.qr(stream.normal(3, 3)[0]).Q))
         turned, moved = (group[int(stream.uniform(1)[0] * len(group))] for group in groups)
         images.append(torch.as_tensor(turned[moved]))
     return torch.stack(rotations), torch.stack(images)
-
-
-def _rotation(symmetry: str, stream: Stream) -> Tensor:
-    """Return a random element (3, 3) of a group of rotations and reflections of the spins."""
-    if symmetry in ("O(3)", "SO(3)"):
-        element = torch.linalg.qr(stream.normal(3, 3)[0]).Q
-        return element if symmetry == "O(3)" else element * torch.linalg.det(element)
-    inverts = symmetry == "inversion" and float(stream.uniform(1)[0]) < 0.5
-    return (-1.0 if inverts else 1.0) * torch.eye(3, dtype=torch.float64)

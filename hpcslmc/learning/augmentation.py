@@ -50,7 +50,7 @@ class Augmentation:
     def __init__(self, hamiltonian: Hamiltonian, device: torch.device | str = "cpu") -> None:
         self._translations = torch.as_tensor(hamiltonian.translations, device=device)
         self._operations = torch.as_tensor(hamiltonian.symmetries, device=device)
-        self._symmetry = hamiltonian.spin_symmetry
+        self._hamiltonian = hamiltonian
 
     @classmethod
     def of(cls, model: EffectiveModel) -> "Augmentation":
@@ -70,14 +70,4 @@ class Augmentation:
         moved = self._translations[(first * len(self._translations)).long()]
         turned = self._operations[(second * len(self._operations)).long()]
         sources = turned.gather(-1, moved)
-        return Symmetries(self._allowed(factors.Q * signs[..., None, :]), sources)
-
-    def _allowed(self, elements: Tensor) -> Tensor:
-        """Return elements of the symmetry of the spins, made of elements (..., 3, 3) of O(3)."""
-        if self._symmetry == "O(3)":
-            return elements
-        parity = torch.linalg.det(elements).round()[..., None, None]
-        if self._symmetry == "SO(3)":
-            return parity * elements
-        one = torch.eye(3, dtype=elements.dtype, device=elements.device).expand_as(elements)
-        return parity * one if self._symmetry == "inversion" else one
+        return Symmetries(self._hamiltonian.spin_elements(factors.Q * signs[..., None, :]), sources)

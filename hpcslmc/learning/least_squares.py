@@ -52,9 +52,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Equations:
-    """What the least squares of any terms of a model follow from.
+    """Equations of the least squares, from which the fit of any terms of a model follows.
 
-    It depends on the terms and on the data, but not on couplings or on which terms are taken.
+    They depend on the terms and on the data, but not on couplings or on which terms are taken.
 
     Attributes
     ----------

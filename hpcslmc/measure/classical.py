@@ -67,7 +67,7 @@ TOTAL = {
     "energy2": "total_energy2",
     "energy_density": "total_energy_density",
 }
-"""What stands for the electrons' energy in derivatives by temperature there."""
+"""Names of total energies by those of the electrons' that they replace in derivatives."""
 
 
 def _electronic(means: Means) -> Means:
@@ -100,4 +100,4 @@ DERIVED = {
     SpecificHeat.name: TotalSpecificHeat,
     SpecificHeatAtFixedDensity.name: TotalSpecificHeatAtFixedDensity,
 }
-"""What takes the place of quantities that are not a derivative of the electrons' energy alone."""
+"""Derivatives of the total energy, by the names of those of the electrons' that they replace."""

@@ -189,11 +189,6 @@ class Couplings:
         """
         return self.hopping_bound + 0.5 * max(map(abs, self.J))
 
-    @property
-    def reach(self) -> int:
-        """The most cells that a hop leads to, counted along the lattice vectors."""
-        return max((sum(map(abs, hop.link.cell)) for hop in self.hops), default=0)
-
     @cached_property
     def symmetries(self) -> list[Operation]:
         """Operations of the space group that leave h as it is, rotating no spin.

@@ -214,6 +214,16 @@ class Hamiltonian:
         """(operations, sites) int, a group of site permutations that leave log W as it is."""
         return self.lattice.images(self.operations)
 
+    def spin_elements(self, elements: Tensor) -> Tensor:
+        """Return elements of the symmetry of the spins, made of elements (..., 3, 3) of O(3)."""
+        if self.spin_symmetry == "O(3)":
+            return elements
+        parity = torch.linalg.det(elements).round()[..., None, None]
+        if self.spin_symmetry == "SO(3)":
+            return parity * elements
+        one = torch.eye(3, dtype=elements.dtype, device=elements.device).expand_as(elements)
+        return parity * one if self.spin_symmetry == "inversion" else one
+
     @cached_property
     def translations(self) -> np.ndarray:
         """(translations, sites) int, the translations that leave log W as it is."""

@@ -15,6 +15,7 @@ import scipy.sparse
 
 from hpcslmc.errors import UserError
 from hpcslmc.physics.catalogue import SQUARE
+from hpcslmc.physics.crystal import Link
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.weight.dissection import dissect, operations
 from hpcslmc.weight.nodes import model_nodes
@@ -29,6 +30,8 @@ WIDEST_ROWS = 15
 
 Longer ones are dissected (tools/bench/eliminations.py).
 """
+NEAREST = (Link(0, 0, (1, 0)), Link(0, 0, (0, 1)))
+"""Bonds to the nearest neighbours of the square lattice."""
 UNMEASURED_SITES = 100
 """Number of sites at which ``auto`` changes methods on a device without measured times.
 
@@ -135,14 +138,34 @@ def choose_method(
     return best, _why(best, seconds, usable, forces)
 
 
+def is_by_rows(hamiltonian: "Hamiltonian") -> bool:
+    """Tell whether block elimination goes row by row, and not by dissection.
+
+    On narrow square lattices, where all that joins a row to the next is one real hop from each
+    site.
+    """
+    return _has_rows(hamiltonian) and min(hamiltonian.lattice.shape) <= WIDEST_ROWS
+
+
+def _has_rows(hamiltonian: "Hamiltonian") -> bool:
+    couplings = hamiltonian.couplings
+    return (
+        couplings.crystal == SQUARE
+        and couplings.is_scalar
+        and couplings.is_real
+        and not hamiltonian.site_potential.any()
+        and all(hop.link in NEAREST for hop in couplings.hops)
+    )
+
+
 def _square(hamiltonian: "Hamiltonian", method: str) -> float:
     """Return the number of sites of the square on which a method takes as long."""
-    lattice, couplings = hamiltonian.lattice, hamiltonian.couplings
-    if lattice.crystal == SQUARE and couplings.reach <= 1:
+    lattice = hamiltonian.lattice
+    if _has_rows(hamiltonian):
         long, short = max(lattice.shape), min(lattice.shape)
         if method != "blocks":
             return long * short
-        if short <= WIDEST_ROWS:
+        if is_by_rows(hamiltonian):
             return math.sqrt(long * short**3)
         return (long * short**2) ** (2.0 / 3.0)
     sites, counts = zip(*_dissected_squares(), strict=True)

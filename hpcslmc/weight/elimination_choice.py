@@ -4,10 +4,10 @@ import torch
 
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
-from hpcslmc.weight.choice import WIDEST_ROWS
+from hpcslmc.weight.choice import is_by_rows
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.multifrontal import Multifrontal
-from hpcslmc.weight.rows import Rows, serves
+from hpcslmc.weight.rows import Rows
 
 
 def make_elimination(
@@ -17,6 +17,5 @@ def make_elimination(
     dtype: torch.dtype = torch.complex128,
 ) -> Elimination:
     """Make the elimination that is faster on this lattice; arguments as of `Elimination`."""
-    narrow = serves(hamiltonian) and min(hamiltonian.lattice.shape) <= WIDEST_ROWS
-    kind = Rows if narrow else Multifrontal
+    kind = Rows if is_by_rows(hamiltonian) else Multifrontal
     return kind(hamiltonian, mu, group, dtype)

@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpcslmc.physics.catalogue import SQUARE
-from hpcslmc.physics.crystal import Link
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.ring import DENSE_ROWS, Ring, factorise, interleave, solve_ring
@@ -73,18 +71,6 @@ def _row_bonds(hamiltonian: Hamiltonian, width: int) -> tuple[np.ndarray, float]
             np.add.at(row, (start, end), -bonds.amplitude.real)
             np.add.at(row, (end, start), -bonds.amplitude.real)
     return row, between
-
-
-def serves(hamiltonian: Hamiltonian) -> bool:
-    """Tell whether all that joins a row to the next is one real hop from each site."""
-    couplings = hamiltonian.couplings
-    return (
-        couplings.crystal == SQUARE
-        and couplings.is_scalar
-        and couplings.is_real
-        and not hamiltonian.site_potential.any()
-        and all(hop.link in (Link(0, 0, (1, 0)), Link(0, 0, (0, 1))) for hop in couplings.hops)
-    )
 
 
 def _direction_across(hamiltonian: Hamiltonian) -> int:

@@ -13,7 +13,7 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.simulation.simulation import Simulation
-from hpcslmc.weight import density_sum, elimination, elimination_choice, make_weight
+from hpcslmc.weight import choice, density_sum, elimination, make_weight
 from hpcslmc.weight.blocks import Blocks
 from hpcslmc.weight.ring import Halves, Ring, solve_ring
 
@@ -26,9 +26,7 @@ PARAMETERS = list(itertools.product((0.0, 1.0, 16.0), (0.0, -1.5, 3.0), (1.0, 20
 @pytest.fixture(params=["rows", "fronts"])
 def kind(request, monkeypatch) -> str:
     """One elimination and the other, whatever the lattice."""
-    monkeypatch.setattr(
-        elimination_choice, "WIDEST_ROWS", {"rows": 1000, "fronts": 0}[request.param]
-    )
+    monkeypatch.setattr(choice, "WIDEST_ROWS", {"rows": 1000, "fronts": 0}[request.param])
     return request.param
 
 

@@ -7,6 +7,7 @@ from small_jobs import make_job
 
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.couplings import Couplings
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -14,7 +15,9 @@ from hpcslmc.simulation import simulation
 from hpcslmc.simulation.simulation import Simulation
 from hpcslmc.weight import choice, make_weight
 from hpcslmc.weight.choice import choose_method, cost_table, predict
+from hpcslmc.weight.elimination_choice import make_elimination
 from hpcslmc.weight.nodes import matsubara_nodes
+from hpcslmc.weight.rows import Rows
 
 BETA = 20.0
 
@@ -159,3 +162,12 @@ def test_the_table_is_complete():
                 )
                 assert 2 <= len(costs["forces"]) <= len(costs["sites"])
                 assert method == "diagonalise" or all(abs(k - shifts) <= 3 for k in costs["shifts"])
+
+
+@pytest.mark.parametrize("field", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.1)])
+def test_times_are_those_of_the_elimination_that_is_made(field):
+    """A narrow square goes by rows, unless something acts on the electrons' spin."""
+    h = Hamiltonian(Lattice((8, 8)), Couplings.make(J=1.0, field=field))
+    by_rows = isinstance(make_elimination(h, 0.0, World()), Rows)
+    assert by_rows == choice.is_by_rows(h) == (not any(field))
+    assert choice._square(h, "blocks") == pytest.approx(64.0, rel=1e-12 if by_rows else 0.5)
