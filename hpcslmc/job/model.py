@@ -1,5 +1,6 @@
 """The sections of a job file that say which model is simulated, and what they stand for."""
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -137,6 +138,11 @@ class HamiltonianSection(Section):
     """Zeeman field on the electrons."""
     site_file: PathName | None = None
     """HDF5 file of values for each site: ``J``, ``potential``, ``spin`` (whether there is one)."""
+    site_digest: str | None = None
+    """Digest of the values in that file, which the program fills in.
+
+    A run goes on with the same values.
+    """
     mu: float = 0.0
     """Chemical potential."""
 
@@ -292,6 +298,14 @@ def _matrix(value: object, key: str) -> Matrix:
         raise UserError(f"{key} = {value!r}: use two rows of two numbers.")
     (a, b), (c, d) = ([number(entry, key) for entry in row] for row in rows)
     return (a, b), (c, d)
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Return a digest of arrays by name."""
+    found = hashlib.sha256()
+    for name in sorted(values):
+        found.update(name.encode() + values[name].tobytes())
+    return found.hexdigest()
 
 
 def site_values(section: HamiltonianSection, sites: int) -> dict[str, Any]:

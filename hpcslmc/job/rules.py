@@ -9,7 +9,7 @@ import pydantic
 
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
-from hpcslmc.job.model import site_values
+from hpcslmc.job.model import digest, site_values
 from hpcslmc.job.schema import EffectiveSection, EnsembleSection, Job, MeasureSection
 from hpcslmc.job.sentences import check_name, sentence, unknown_key
 from hpcslmc.plugins import MODELS, WEIGHTS
@@ -43,7 +43,7 @@ def resolve(job: Job) -> Job:
     check_name("[weight] method", job.weight.method, ("auto", *WEIGHTS))
     for section in job.levels:
         check_name("[effective] model", section.model, ("auto", *MODELS))
-    check_system(job)
+    job = check_system(job)
     check_ensemble(job.ensemble, job.sampling.samples)
     check_thermalisation(job)
     check_weight(job)
@@ -62,8 +62,11 @@ def resolve(job: Job) -> Job:
     return job
 
 
-def check_system(job: Job) -> None:
-    """Check that there is such a lattice, and that it is long enough for the bonds."""
+def check_system(job: Job) -> Job:
+    """Check that there is such a lattice, and that it is long enough for the bonds.
+
+    Returns the job with the digest of the values of its sites, if a file has some.
+    """
     lattice = job.lattice.make()
     for section, bonds in (
         ("hamiltonian", job.couplings.hops),
@@ -77,7 +80,18 @@ def check_system(job: Job) -> None:
                     f"[lattice] shape = {list(job.lattice.shape)}: of the bonds of [{section}], "
                     f"{error}."
                 ) from None
-    site_values(job.hamiltonian, lattice.sites)
+    hamiltonian = job.hamiltonian
+    if hamiltonian.site_file is None:
+        return job
+    found = digest(site_values(hamiltonian, lattice.sites))
+    if hamiltonian.site_digest not in (None, found):
+        raise UserError(
+            f"[hamiltonian] site_file = {hamiltonian.site_file!r}: it has other values than "
+            "site_digest says: remove site_digest for a new run with these."
+        )
+    return job.model_copy(
+        update={"hamiltonian": hamiltonian.model_copy(update={"site_digest": found})}
+    )
 
 
 def check_ensemble(ensemble: EnsembleSection, samples: int) -> None:

@@ -1,3 +1,5 @@
+import h5py
+import numpy as np
 import pytest
 from helpers import make_effective
 from small_jobs import make_job
@@ -7,6 +9,7 @@ from hpcslmc.effective import MODELS
 from hpcslmc.errors import UserError
 from hpcslmc.job.changes import changed_keys
 from hpcslmc.job.load import load_job
+from hpcslmc.job.load import make_job as job_of
 from hpcslmc.job.schema import Job
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.storage.models import save_model
@@ -405,3 +408,23 @@ def test_a_variant_of_a_job_may_have_any_other_model(name, tmp_path):
     base = make_job(effective={"model": "attention", "layers": 1, "shells": 3, "heads": 2})
     job = variant(base, {"effective": {"model": name}}, tmp_path)
     assert job.effective.model == name and job.effective.shells == 3
+
+
+def test_values_of_sites_belong_to_the_job(tmp_path):
+    """A file that has changed makes another job, which a run does not go on with."""
+    path = tmp_path / "sites.h5"
+
+    def job_with(spins):
+        with h5py.File(path, "w") as file:
+            file["spin"] = spins
+        text = GOOD + f'[hamiltonian]\nsite_file = "{path}"\n'
+        return load_job(write(tmp_path, text), 1)
+
+    spins = np.ones(36)
+    job, same = job_with(spins), job_with(spins)
+    assert job == same
+    other = job_with(np.arange(36) % 2)
+    taken, refused = changed_keys(job, other)
+    assert not taken and len(refused) == 1 and "hamiltonian.site_digest" in refused[0]
+    with pytest.raises(UserError, match="other values than site_digest says"):
+        job_of(job.model_dump(mode="json", exclude_none=True))
