@@ -81,3 +81,14 @@ def assert_invariant(model: EffectiveModel, lattice: Lattice, tolerance: float =
 def unevaluated(spins: torch.Tensor) -> Evaluation:
     """An evaluation that knows nothing of the spins."""
     return Evaluation(torch.full((len(spins),), torch.nan, dtype=torch.float64))
+
+
+def as_if_trained(model: EffectiveModel, name: str) -> EffectiveModel:
+    """Give a model random parameters of the size that training gives them; ``name`` seeds them."""
+    numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(
+                0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0]
+            )
+    return model

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from helpers import assert_invariant, make_effective, random_spins
+from helpers import as_if_trained, assert_invariant, make_effective, random_spins
 
 from hpcslmc.effective import MODELS, EffectiveModel
 from hpcslmc.effective.linear import Linear
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.streams import Stream
 
 VARIANTS = {
     **{name: (name, {}) for name in MODELS},
@@ -29,13 +28,7 @@ def make_variant(variant: str, shape: tuple[int, int], shells: int = 3) -> Effec
 def trained_like(name: str, shape: tuple[int, int], shells: int = 3) -> EffectiveModel:
     """A model whose parameters are all of the size that training gives them."""
     model = make_variant(name, shape, shells)
-    numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(
-                0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0]
-            )
-    return model
+    return as_if_trained(model, name)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (6, 6), (4, 6), (3, 5)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import random_spins
+from helpers import as_if_trained, random_spins
 
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model, on_lattice
 from hpcslmc.effective.free_electrons import FreeElectrons, large_shape
@@ -17,7 +17,6 @@ from hpcslmc.physics.crystal import Link
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.streams import Stream
 from hpcslmc.weight import make_weight
 from hpcslmc.weight.nodes import model_nodes
 
@@ -46,13 +45,7 @@ def make(
     physics = Physics.of(Ensemble(Hamiltonian(lattice, couplings), beta, mu))
     model = make_model(Architecture(name, settings.settings(lattice), physics), lattice)
     model.precision = torch.float64
-    numbers = Stream(5, torch.zeros(1, dtype=torch.int64), name)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(
-                0.3 * min(1.0, 4.0 / parameter.shape[-1]) * numbers.normal(*parameter.shape)[0]
-            )
-    return model
+    return as_if_trained(model, name)
 
 
 @torch.no_grad()
