@@ -23,7 +23,7 @@ COLDEST = 1e-8
 Below it log W, a sum of E/T, has no longer the accuracy that is promised.
 """
 COLDEST_SINGLE = 1e-3
-"""Lowest temperature in units of the largest energy for trajectories in single precision."""
+"""Lowest temperature in units of the largest energy for determinants in single precision."""
 TRAJECTORIES_ACCEPTANCE = (0.3, 0.5)
 """Acceptance that none, and some, determinants for the trajectories are to reach to be tried.
 
@@ -208,7 +208,7 @@ def with_options(job: Job, effective: EffectiveSection) -> EffectiveSection:
 def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
     """Choose the levels of a job that says nothing of its effective model.
 
-    Two determinant models: trajectories take few determinants in single precision, as each of their
+    Two determinant models in single precision: trajectories take few determinants, as each of their
     steps evaluates them with forces, and a model with as many as a good acceptance of the exact
     test needs, which is evaluated once, screens their proposals.
     """
@@ -217,13 +217,9 @@ def automatic_levels(job: Job) -> tuple[EffectiveSection, ...]:
     if not silent or automatic_model(job) != "determinants":
         return job.levels
     single = min(job.ensemble.temperatures) >= COLDEST_SINGLE * _largest_energy(job)
-    first = {
-        "model": "determinants",
-        "acceptance": TRAJECTORIES_ACCEPTANCE,
-        "tries": True,
-        "precision": "single" if single else "double",
-    }
-    return EffectiveSection.model_validate(first), EffectiveSection(model="determinants")
+    common = {"model": "determinants", "precision": "single" if single else "double"}
+    first = {**common, "acceptance": TRAJECTORIES_ACCEPTANCE, "tries": True}
+    return EffectiveSection.model_validate(first), EffectiveSection.model_validate(common)
 
 
 def _largest_energy(job: Job) -> float:

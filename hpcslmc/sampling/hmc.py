@@ -14,9 +14,28 @@ from hpcslmc.streams import Stream
 
 Number = TypeVar("Number", float, Tensor)
 
-TARGET_ACCEPTANCE = 0.8
+TARGET_ACCEPTANCE = 0.75
+SENSITIVITY = 2.07
+"""Change of the logarithm of the time between two evaluations for one of the acceptance.
+
+That is where erfc(x / 2) is the target and the error x of the energy grows as the square of it.
+"""
+LEAPFROG_TIME = 1.6
+"""Time between two evaluations of other steps of the same error, in units of leapfrog's.
+
+Measured at 8x8 and 16x16.
+"""
+ONE, ROUNDED_UP = 0.7, 0.35
+"""Evaluations that a trajectory should have up to which it has one; what part of two more counts as
+two. With what a test costs beside them, acceptance over cost falls no further than necessary."""
 MOST_STEPS = 1000
-"""Most leapfrog steps of a trajectory that tuning may arrive at."""
+"""Most evaluations of a trajectory that tuning may arrive at."""
+EDGE = 0.1931833275037836
+"""Share of a step of two evaluations that its first kick takes, and its last: Omelyan, Mryglod,
+Folk, Comput. Phys. Commun. 151, 272 (2003), equation (31)."""
+LEAPFROG = (0.5, 0.5)
+FIRST_HALF, SECOND_HALF = (2.0 * EDGE, 1.0 - 2.0 * EDGE), (1.0 - 2.0 * EDGE, 2.0 * EDGE)
+"""Shares of the time between two evaluations that kicks at its start and at its end take."""
 GUIDED_STEP = 0.25
 """Longest step by the guide's forces, between two evaluations of the density.
 
@@ -27,6 +46,8 @@ MISGUIDED = 2.0
 
 Such a guide is worse than none, whatever the noise of one move.
 """
+HOPELESS = 1e-3
+"""Mean chance of acceptance up to which a trajectory is cut to a single evaluation."""
 SHORT, LONG = 0.01, 2.0
 """Shortest and longest trajectory that tuning tries."""
 CAUTIOUS = 0.2
@@ -114,15 +135,19 @@ def _tuning(
 
 
 class HMC:
-    r"""One trajectory of geodesic leapfrog, then a Metropolis test.
+    r"""One trajectory of geodesic flows and kicks, then a Metropolis test.
 
     Each spin gets a Gaussian momentum p_i in the tangent plane of its sphere. The Hamiltonian is
-    -log W(S) + sum_i p_i^2 / 2; half kicks by the tangential forces alternate with exact motion
-    along great circles.
+    -log W(S) + sum_i p_i^2 / 2; kicks by the tangential forces alternate with exact motion along
+    great circles. A step of two evaluations kicks by the shares ``EDGE``, 1 - 2 ``EDGE`` and
+    ``EDGE`` of its time, with a flow of half of it between each two: at the same number of
+    evaluations the error of the energy is a third of leapfrog's, which a trajectory of a single
+    evaluation is.
 
-    Detailed balance: kicks p -> p + (e/2) F(S) shift momenta within the tangent plane at fixed S,
-    and the geodesic flow preserves the volume of the tangent bundle of the sphere; the symmetric
-    sequence kick, flow, kick is its own inverse after p -> -p, and so is a trajectory of n of them.
+    Detailed balance: kicks p -> p + c e F(S) shift momenta within the tangent plane at fixed S, and
+    the geodesic flow preserves the volume of the tangent bundle of the sphere; a sequence of kicks
+    and flows that reads the same from both ends is its own inverse after p -> -p, as each of them
+    is, and so is a trajectory of n of them.
     Metropolis' min(1, exp(-dH)) for such a reversible, volume-preserving map leaves exp(-H)
     invariant and, with momenta drawn afresh from their Gaussian, the move on S satisfies detailed
     balance with W. The step size of a trajectory is drawn uniformly within 20 % of its nominal
@@ -130,10 +155,10 @@ class HMC:
     Moves of one HMC object are therefore reversible in any number, as the exact test of
     self-learning Monte Carlo requires.
 
-    With a guide, cheap forces G(S) close to F(S), a step is a half kick by F - G, several leapfrog
-    steps by G, and a half kick by F - G at their end: again a symmetric sequence of kicks at fixed
-    S and of flows, so that all of the above holds whatever the guide is, and -log W + p^2 / 2 with
-    the whole log W is what the test compares (multiple time steps).
+    With a guide, cheap forces G(S) close to F(S), kicks are by F - G, and several leapfrog steps by
+    G take the place of a flow: again a symmetric sequence of kicks at fixed S and of flows, so that
+    all of the above holds whatever the guide is, and -log W + p^2 / 2 with the whole log W is what
+    the test compares (multiple time steps).
 
     Parameters
     ----------
@@ -144,7 +169,7 @@ class HMC:
         Integration time of a trajectory; a free spin turns by about that angle. Where none is
         given, ``tune`` finds it.
     step_size : float
-        Nominal leapfrog step to start from.
+        Nominal time between two evaluations to start from; ``tune`` changes it.
     guide : callable, optional
         Forces (chains, sites, 3) of spins like them, that do most of the work between two
         evaluations of the density.
@@ -159,8 +184,9 @@ class HMC:
 
     Notes
     -----
-    ``length / step_size`` evaluations with forces per move. Byrne and Girolami, Scand. J. Stat. 40,
-    825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992).
+    About ``length / step_size`` evaluations with forces per move, one or an even number. Byrne and
+    Girolami, Scand. J. Stat. 40, 825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys.
+    97, 1990 (1992); Takaishi and de Forcrand, Phys. Rev. E 73, 036706 (2006).
     """
 
     def __init__(
@@ -187,8 +213,19 @@ class HMC:
 
     @property
     def steps(self) -> int:
-        """Leapfrog steps of a trajectory."""
-        return max(1, round(self.length / self.step_size))
+        """Evaluations of a trajectory: one, or two for each of its steps."""
+        wanted = self.length / self.step_size
+        return 1 if wanted < ONE else 2 * max(1, math.ceil(wanted / 2.0 - ROUNDED_UP))
+
+    @property
+    def time(self) -> float:
+        """Nominal time between two evaluations."""
+        return self.length / self.steps
+
+    @property
+    def kicks(self) -> list[tuple[float, float]]:
+        """Shares of the kicks before and after each evaluation, (evaluations, 2)."""
+        return [LEAPFROG] if self.steps == 1 else [FIRST_HALF, SECOND_HALF] * (self.steps // 2)
 
     def evaluate(self, spins: Tensor) -> Evaluation:
         """Evaluate the density at spins (chains, sites, 3), as ``move`` wants it."""
@@ -198,15 +235,16 @@ class HMC:
         """Run one trajectory of every chain from spins (chains, sites, 3) with known forces."""
         sites = spins.shape[1]
         numbers = self.stream.uniform(2)
-        nominal = self.length / self.steps
-        time = (nominal * (0.8 + 0.4 * numbers[:, 0]))[:, None, None]
+        time = (self.time * (0.8 + 0.4 * numbers[:, 0]))[:, None, None]
         momenta = tangential(self.stream.normal(sites, 3), spins)
         kinetic = 0.5 * momenta.square().sum((1, 2))
         moved, proposed = spins, evaluation
         guiding = self.guide(spins) if self.guide else None
         visited: list[tuple[Tensor, Evaluation]] = []
-        for _ in range(self.steps):
-            moved, momenta, proposed, guiding = self._step(moved, momenta, proposed, guiding, time)
+        for shares in self.kicks:
+            moved, momenta, proposed, guiding = self._step(
+                moved, momenta, proposed, guiding, time, shares
+            )
             if keep_visited:
                 visited.append((moved, proposed))
         # Metropolis test of the change of log W minus kinetic energy
@@ -244,24 +282,26 @@ class HMC:
         evaluation: Evaluation,
         guiding: Tensor | None,
         time: Tensor,
+        shares: tuple[float, float],
     ) -> tuple[Tensor, Tensor, Evaluation, Tensor | None]:
-        """Make one leapfrog step of a time (chains, 1, 1), by way of the guide if there is one.
+        """Move for a time (chains, 1, 1), by way of the guide if there is one, to an evaluation.
 
-        ``guiding`` are the guide's forces at the spins.
+        ``guiding`` are the guide's forces at the spins, ``shares`` those of the kicks at both ends.
         """
+        before, after = shares
         if guiding is None or self.guide is None:
-            momenta = momenta + 0.5 * time * tangential(evaluation.known_forces, spins)
+            momenta = momenta + before * time * tangential(evaluation.known_forces, spins)
             spins, momenta = _geodesic(spins, momenta, time)
             evaluation = self.evaluate(spins)
             return (
                 spins,
-                momenta + 0.5 * time * tangential(evaluation.known_forces, spins),
+                momenta + after * time * tangential(evaluation.known_forces, spins),
                 evaluation,
                 None,
             )
-        inner = max(3, math.ceil(self.length / self.steps / GUIDED_STEP))
+        inner = max(3, math.ceil(self.time / GUIDED_STEP))
         short = time / inner
-        momenta = momenta + 0.5 * time * tangential(evaluation.known_forces - guiding, spins)
+        momenta = momenta + before * time * tangential(evaluation.known_forces - guiding, spins)
         for _ in range(inner):
             momenta = momenta + 0.5 * short * tangential(guiding, spins)
             spins, momenta = _geodesic(spins, momenta, short)
@@ -270,7 +310,7 @@ class HMC:
         evaluation = self.evaluate(spins)
         return (
             spins,
-            momenta + 0.5 * time * tangential(evaluation.known_forces - guiding, spins),
+            momenta + after * time * tangential(evaluation.known_forces - guiding, spins),
             evaluation,
             guiding,
         )
@@ -280,13 +320,17 @@ class HMC:
 
         For thermalisation only.
 
+        As the acceptance is that of a whole number of evaluations, it tells at which time between
+        them it would be the target: the step size is the mean of these (Robbins-Monro).
+
         The length climbs to where an independent value of log W takes the fewest evaluations
-        (Robbins-Monro, as the step size): these grow as the length, or half as fast while one is
+        (Robbins-Monro): these grow as the length, or half as fast while one is
         enough, lest a length wander about. With u = var(change of log W) / (2 var log W) = 1 - rho,
         where rho is the autocorrelation of log W from one trajectory to the next, tau = (2 - u) /
         (2 u); the derivative of u by the length follows from the force along the momentum at a
-        trajectory's end. The drift common to all chains is relaxation, not
-        decorrelation, and is subtracted.
+        trajectory's end. The drift common to all chains is relaxation, not decorrelation, and is
+        subtracted. Where hardly a trajectory is accepted it becomes a short one of a single
+        evaluation, lest it start to climb beyond the nearest summit.
 
         A guide that leaves clearly larger forces than there are without it is given up, and the
         step size looked for anew.
@@ -300,11 +344,15 @@ class HMC:
             self.misguided, self.tunings = True, 0
             self.step_size = min(self.step_size, CAUTIOUS)
         self.tunings += 1
-        gain = 2.0 / (10.0 + self.tunings) ** 0.6
-        step = self.step_size * math.exp(gain * (mean.acceptance - TARGET_ACCEPTANCE))
-        if self.finds_length and mean.likely > 0.0:
-            self._tune_length(mean, gain)
-        self.step_size = min(max(step, self.length / MOST_STEPS), self.length)
+        gain = 1.0 / (10.0 + self.tunings) ** 0.6
+        made = self.time * (LEAPFROG_TIME if self.steps == 1 else 1.0)
+        wanted = SENSITIVITY * (mean.acceptance - TARGET_ACCEPTANCE)
+        step = self.step_size * math.exp(gain * (math.log(made / self.step_size) + wanted))
+        if self.finds_length and mean.likely > HOPELESS:
+            self._tune_length(mean, 2.0 * gain)
+        elif self.finds_length:
+            self.length = max(step, self.shortest)
+        self.step_size = min(max(step, self.length / MOST_STEPS), 2.0 * self.length)
 
     def _tune_length(self, mean: "Tuning[float]", gain: float) -> None:
         jump = mean.change_squared - mean.change * mean.change / mean.likely
@@ -329,7 +377,7 @@ class HMC:
 
         A guide's own steps are short; a high count makes the changes small.
         """
-        self.step_size, self.tunings = self.length, tunings
+        self.step_size, self.tunings = 2.0 * self.length, tunings
 
     def take_over(self, other: Move) -> None:
         """Go on with the parameters and the random numbers of a move under another density.
@@ -342,13 +390,13 @@ class HMC:
         self.stream = other.stream
 
     def describe(self) -> str:
-        """Return length and leapfrog steps of a trajectory, where the length was to be found."""
+        """Return length and evaluations of a trajectory, where the length was to be found."""
         return f"{self.length:.3g} ({self.steps})" if self.finds_length else ""
 
     def limits(self) -> dict[str, tuple[float, float]]:
         """Return the ends between which tuning leaves each parameter."""
         short, long = (self.shortest, LONG) if self.finds_length else (self.length, self.length)
-        steps = min(self.step_size, short / MOST_STEPS), max(self.step_size, long)
+        steps = min(self.step_size, short / MOST_STEPS), max(self.step_size, 2.0 * long)
         return {
             "length": (short, long),
             "step_size": steps,

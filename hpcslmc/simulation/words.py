@@ -77,7 +77,7 @@ def _of_sampling(simulation: Simulation) -> list[str]:
     ]
     trajectories = [rung.sampler.describe() for rung in simulation.rungs]
     if all(trajectories):
-        found.append("trajectories, length (leapfrog steps): " + ", ".join(trajectories))
+        found.append("trajectories, length (evaluations): " + ", ".join(trajectories))
     return found
 
 

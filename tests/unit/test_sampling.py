@@ -6,6 +6,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
 from hpcslmc.physics.field import tangential
 from hpcslmc.sampling import HMC, SLMC, Metropolis
+from hpcslmc.sampling.hmc import LEAPFROG
 from hpcslmc.streams import Stream
 
 
@@ -13,67 +14,72 @@ def stream(name: str, chains: int = 6) -> Stream:
     return Stream(2, torch.arange(chains), name)
 
 
-def test_reversibility_needs_no_good_guide():
-    """Forces of another system guide as well as any.
-
-    Only the size of the errors depends on them.
-    """
-    assert_reversible_and_of_second_order(make_diagonalise((3, 4), 4.0, 3.0))
+def kicks_of(steps: int) -> list[tuple[float, float]]:
+    """Kicks of a trajectory of so many evaluations."""
+    return HMC(make_diagonalise((3, 4), 2.0, 5.0), stream("hmc"), 1.0, 1.0 / steps).kicks
 
 
-def test_leapfrog_is_reversible_and_of_second_order():
-    assert_reversible_and_of_second_order(None)
-
-
-def assert_reversible_and_of_second_order(other) -> None:
-    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
-    guide = other and (lambda spins: other.evaluate(spins, True).forces)
-    move = HMC(weight, stream("hmc"), 1.0, 0.1, guide)
-
-    def trajectory(spins, momenta, steps):
-        time, evaluation = (
-            torch.full((6, 1, 1), 1.0 / steps, dtype=torch.float64),
-            weight.evaluate(spins, True),
+def trajectory(weight, guide, spins, momenta, kicks):
+    """Where a trajectory of length 1 ends, and its momenta there."""
+    move = HMC(weight, stream("hmc"), 1.0, 1.0 / len(kicks), guide)
+    time = torch.full((len(spins), 1, 1), 1.0 / len(kicks), dtype=torch.float64)
+    evaluation, guiding = weight.evaluate(spins, True), guide and guide(spins)
+    for shares in kicks:
+        spins, momenta, evaluation, guiding = move._step(
+            spins, momenta, evaluation, guiding, time, shares
         )
-        guiding = guide and guide(spins)
-        for _ in range(steps):
-            spins, momenta, evaluation, guiding = move._step(
-                spins, momenta, evaluation, guiding, time
-            )
-        return spins, momenta
+    return spins, momenta
 
+
+def error_of(weight, spins, momenta, moved, turned) -> float:
+    """Mean size of what a trajectory gains of -H."""
+    kinetic = 0.5 * (turned.square() - momenta.square()).sum((1, 2))
+    change = weight.log_weight(moved) - weight.log_weight(spins) - kinetic
+    return float(change.abs().mean())
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_trajectories_are_reversible_and_of_second_order(guided):
+    """Forces of another system guide as well as any: only the errors' size depends on them."""
+    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    other = make_diagonalise((3, 4), 4.0, 3.0)
+    guide = (lambda spins: other.evaluate(spins, True).forces) if guided else None
     momenta = tangential(stream("p").normal(12, 3), spins)
     errors = []
-    for steps in (20, 40):
-        moved, turned = trajectory(spins, momenta, steps)
-        back, against = trajectory(moved, -turned, steps)
-        assert torch.allclose(back, spins, atol=1e-11) and torch.allclose(
-            against, -momenta, atol=1e-11
-        )
+    for steps in (1, 20, 40):
+        moved, turned = trajectory(weight, guide, spins, momenta, kicks_of(steps))
+        back, against = trajectory(weight, guide, moved, -turned, kicks_of(steps))
+        assert torch.allclose(back, spins, atol=1e-11)
+        assert torch.allclose(against, -momenta, atol=1e-11)
         assert (moved * turned).sum(-1).abs().max() < 1e-12
-        change = (
-            weight.log_weight(moved)
-            - weight.log_weight(spins)
-            - 0.5 * (turned.square() - momenta.square()).sum((1, 2))
-        )
-        errors.append(change.abs().mean())
-    assert 3.0 < errors[0] / errors[1] < 5.0
+        errors.append(error_of(weight, spins, momenta, moved, turned))
+    assert 3.0 < errors[1] / errors[2] < 5.0
+
+
+def test_two_evaluations_a_step_err_less_than_leapfrog():
+    weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
+    momenta = tangential(stream("p").normal(12, 3), spins)
+    own, leapfrog = (
+        error_of(weight, spins, momenta, *trajectory(weight, None, spins, momenta, kicks))
+        for kicks in (kicks_of(8), [LEAPFROG] * 8)
+    )
+    assert own < 0.5 * leapfrog
 
 
 def test_a_good_guide_saves_evaluations():
-    """Guided by its own forces, a trajectory of one evaluation is accepted like one of six."""
+    """Guided by its own forces, a trajectory of one evaluation ends where leapfrog of four does."""
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
-    guided = HMC(
-        weight, stream("hmc"), 1.5, 1.5, guide=lambda spins: weight.evaluate(spins, True).forces
+    momenta = tangential(stream("p").normal(12, 3), spins)
+
+    def own(spins):
+        return weight.evaluate(spins, True).forces
+
+    guided, fine, coarse = (
+        trajectory(weight, guide, spins, momenta, kicks)
+        for guide, kicks in ((own, [LEAPFROG]), (None, [LEAPFROG] * 4), (None, [LEAPFROG]))
     )
-    plain, coarse = HMC(weight, stream("hmc"), 1.5, 0.25), HMC(weight, stream("hmc"), 1.5, 1.5)
-    assert (guided.steps, plain.steps, coarse.steps) == (1, 6, 1)
-    evaluation = weight.evaluate(spins, True)
-    fine, one = plain.move(spins, evaluation), guided.move(spins, evaluation)
-    assert torch.allclose(fine.spins, one.spins, atol=1e-12) and torch.equal(
-        fine.acceptance, one.acceptance
-    )
-    assert not torch.allclose(fine.spins, coarse.move(spins, evaluation).spins, atol=1e-2)
+    assert all(torch.allclose(*pair, atol=1e-12) for pair in zip(guided, fine, strict=True))
+    assert not torch.allclose(coarse[0], fine[0], atol=1e-2)
 
 
 def test_moves_keep_spins_on_the_sphere_and_evaluations_true():
@@ -113,7 +119,7 @@ def test_slmc_with_the_exact_weight_as_model_always_accepts():
 def test_tuning_reaches_the_target():
     weight, spins = make_diagonalise((4, 4), 1.0, 20.0), random_spins(6, 16)
     for move, target in (
-        (HMC(weight, stream("hmc"), 1.5, 0.02), 0.8),
+        (HMC(weight, stream("hmc"), 1.5, 0.02), 0.75),
         (Metropolis(weight, stream("metropolis"), 20.0), 0.5),
     ):
         evaluation, acceptances = move.evaluate(spins), []

@@ -21,7 +21,7 @@ def test_every_phase_starts_from_the_length_that_the_one_before_has_found():
     advance_to(simulation, "learn")
     assert inner.length == rung.exact.length != 0.2
     advance_to(simulation, "tune")
-    assert rung.guided.length == rung.guided.step_size == inner.length != rung.exact.length
+    assert rung.guided.length == rung.guided.step_size / 2.0 == inner.length != rung.exact.length
     advance_to(simulation, "sample")
     found = [(move.length, move.step_size) for move in (rung.exact, inner, rung.guided)]
     assert found[2] != found[1]

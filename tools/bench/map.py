@@ -7,7 +7,8 @@
 Each point is a job of its own that names no key of learning, with the defaults of every other key,
 on one core. The table has the acceptance of the exact test, the error of log W at the end of
 learning, tau of the energy and of the largest S(q), and processor time of an independent sample of
-each in units of one exact log W of that lattice, which is timed on the run's own spins.
+each in units of one exact log W of that lattice, which is timed on the run's own spins, now and
+then while it samples: what slows the machine down slows both.
 ``--points`` are chemical potentials in place of fillings. Points that have been measured are kept
 in ``--folder`` and not run again; ``--finished`` draws what is there, ``--markdown`` prints the
 table of a page: acceptance, then the cost of an independent sample of the energy and of the largest
@@ -27,7 +28,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from timing import medians
 
 from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.job.load import make_job
@@ -38,8 +38,8 @@ from hpcslmc.simulation.simulation import Simulation
 
 LIMIT_S = 3600
 """Seconds after which a point counts as one that cannot be reached."""
-TIMED = 4
-"""Configurations of which the exact log W is timed."""
+TIMINGS = 12
+"""Times that the exact log W of all chains is timed while a point samples."""
 
 
 def job_of(point: dict) -> dict:
@@ -64,9 +64,11 @@ def job_of(point: dict) -> dict:
 def measure(point: dict) -> dict:
     """Run a point's job to its end, and work out what the table shows."""
     simulation = Simulation(make_job(job_of(point)))
-    shape = (point["length"],) * 2
+    rung, shape = simulation.rungs[0], (point["length"],) * 2
     powers: list[np.ndarray] = []
     seconds = {"before": 0.0, "sampling": 0.0}
+    exact: list[float] = []
+    every = max(1, point["samples"] // TIMINGS)
     began = time.process_time()
 
     def note() -> None:
@@ -74,17 +76,16 @@ def measure(point: dict) -> dict:
         sampling = simulation.phase.name == "sample" and simulation.phase.done > 0
         seconds["sampling" if sampling else "before"] += time.process_time() - began
         if sampling:
-            spins = simulation.rungs[0].chains.spins
+            spins = rung.chains.spins
             powers.append(structure_factor(spins, shape).flatten(1).numpy())
+            if len(powers) % every == 0:
+                start = time.process_time()
+                rung.weight.density.evaluate(spins)
+                exact.append((time.process_time() - start) / len(spins))
         began = time.process_time()
 
     simulation.run(note)
-    rung = simulation.rungs[0]
-    learning = required(rung.learning)
-    spins = rung.chains.spins[:TIMED]
-    weight = rung.weight.density
-    exact = medians({"log W": lambda: weight.evaluate(spins)}, clock=time.process_time)
-    exact_s = exact["log W"] / len(spins)
+    learning, exact_s = required(rung.learning), float(np.mean(exact))
     powers_of = np.stack(powers, 1)  # (chains, samples, momenta)
     peak = int(powers_of.mean((0, 1)).argmax())
     draws = {name: rung.bins.draws[:, :, k] for k, name in enumerate(rung.bins.names)}
