@@ -25,9 +25,9 @@ LEAPFROG_TIME = 1.6
 
 Measured at 8x8 and 16x16.
 """
-ONE, ROUNDED_UP = 0.7, 0.35
-"""Evaluations that a trajectory should have up to which it has one; what part of two more counts as
-two. With what a test costs beside them, acceptance over cost falls no further than necessary."""
+ONE, NEGLECTED = 0.7, 0.1
+"""Evaluations that a trajectory should have up to which it has one; what part of two more does not
+count as two. Rather too many than too few: where spins are stiff, acceptance falls off a cliff."""
 MOST_STEPS = 1000
 """Most evaluations of a trajectory that tuning may arrive at."""
 EDGE = 0.1931833275037836
@@ -215,7 +215,7 @@ class HMC:
     def steps(self) -> int:
         """Evaluations of a trajectory: one, or two for each of its steps."""
         wanted = self.length / self.step_size
-        return 1 if wanted < ONE else 2 * max(1, math.ceil(wanted / 2.0 - ROUNDED_UP))
+        return 1 if wanted < ONE else 2 * max(1, math.ceil(wanted / 2.0 - NEGLECTED))
 
     @property
     def time(self) -> float:

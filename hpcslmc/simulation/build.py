@@ -50,7 +50,7 @@ from hpcslmc.weight.checked import Guarded, GuardedSweeps
 
 Part = TypeVar("Part")
 
-PROPOSED = 1.5
+PROPOSED = 1.75
 """Shortest trajectory under a determinant model that is found.
 
 What renews log W fastest may be half as long, but leaves slow modes of the spins to diffusion,

@@ -134,7 +134,7 @@ def test_a_job_that_names_no_model_has_two_levels_of_determinants():
     few, many = (section.options.acceptances for section in job.levels)
     assert list(few) == sorted(few) and few[-1] < many[0]
     assert [section.options.tries for section in job.levels] == [True, False]
-    assert [section.options.precision for section in job.levels] == ["single", "double"]
+    assert [section.options.precision for section in job.levels] == ["single", "single"]
     assert "determinants" in physics(job)
 
 

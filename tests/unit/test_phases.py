@@ -87,7 +87,7 @@ def test_a_move_tells_where_tuning_may_leave_it():
     fixed, found = HMC(None, stream, 0.7), HMC(None, stream, guide=lambda spins: spins)
     assert fixed.limits()["length"] == (0.7, 0.7) and fixed.limits()["misguided"] == (False, False)
     assert found.limits()["length"] == (0.01, 2.0) and found.limits()["misguided"] == (False, True)
-    assert fixed.describe() == "" and found.describe() == "0.2 (1)"
+    assert fixed.describe() == "" and found.describe() == "0.2 (2)"
     fixed.follow(found)
     assert fixed.length == 0.7
     found.follow(fixed)

@@ -14,14 +14,21 @@ def stream(name: str, chains: int = 6) -> Stream:
     return Stream(2, torch.arange(chains), name)
 
 
+def of_steps(weight, guide, steps: int) -> HMC:
+    """Trajectories of length 1 with so many evaluations."""
+    move = HMC(weight, stream("hmc"), 1.0, 1.0 / steps if steps > 1 else 2.0, guide)
+    assert move.steps == steps
+    return move
+
+
 def kicks_of(steps: int) -> list[tuple[float, float]]:
     """Kicks of a trajectory of so many evaluations."""
-    return HMC(make_diagonalise((3, 4), 2.0, 5.0), stream("hmc"), 1.0, 1.0 / steps).kicks
+    return of_steps(None, None, steps).kicks
 
 
 def trajectory(weight, guide, spins, momenta, kicks):
     """Where a trajectory of length 1 ends, and its momenta there."""
-    move = HMC(weight, stream("hmc"), 1.0, 1.0 / len(kicks), guide)
+    move = of_steps(weight, guide, len(kicks))
     time = torch.full((len(spins), 1, 1), 1.0 / len(kicks), dtype=torch.float64)
     evaluation, guiding = weight.evaluate(spins, True), guide and guide(spins)
     for shares in kicks:
@@ -117,7 +124,7 @@ def test_slmc_with_the_exact_weight_as_model_always_accepts():
 
 
 def test_tuning_reaches_the_target():
-    weight, spins = make_diagonalise((4, 4), 1.0, 20.0), random_spins(6, 16)
+    weight, spins = make_diagonalise((4, 4), 4.0, 60.0), random_spins(6, 16)
     for move, target in (
         (HMC(weight, stream("hmc"), 1.5, 0.02), 0.75),
         (Metropolis(weight, stream("metropolis"), 20.0), 0.5),
@@ -129,8 +136,8 @@ def test_tuning_reaches_the_target():
             acceptances.append(float(step.acceptance.mean()))
             if k < 80:
                 move.tune(step.tuning.mean(0).tolist())
-        # an HMC step divides the trajectory, so its sizes are discrete
-        assert abs(sum(acceptances[80:]) / 40 - target) < 0.18
+        # a trajectory has an even number of evaluations, rather too many than too few
+        assert target - 0.1 < sum(acceptances[80:]) / 40 < target + 0.2
 
 
 class Field:
@@ -149,7 +156,7 @@ def test_tuning_finds_the_length_of_trajectories(h):
     """1 - rho of log W is sin^2(phi) for the phase phi = sqrt(h) length, on average over the spread
     of phi; tau length is least at 1.35.
     """
-    chains, sites = 64, 20
+    chains, sites = 256, 20
     move = HMC(Field(h), stream("hmc", chains))
     spins = random_spins(chains, sites)
     evaluation, lengths = move.evaluate(spins), []
