@@ -20,7 +20,7 @@ from hpcslmc.sampling import HMC
 from hpcslmc.sampling.hmc import LEAPFROG, Tuning
 from hpcslmc.streams import Stream
 
-CHAINS, DRAWS = 32, 60
+CHAINS, DRAWS = 16, 20
 
 
 class Leapfrog(HMC):
