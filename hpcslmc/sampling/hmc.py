@@ -141,7 +141,7 @@ class HMC:
     -log W(S) + sum_i p_i^2 / 2; kicks by the tangential forces alternate with exact motion along
     great circles. A step of two evaluations kicks by the shares ``EDGE``, 1 - 2 ``EDGE`` and
     ``EDGE`` of its time, with a flow of half of it between each two: at the same number of
-    evaluations the error of the energy is a third of leapfrog's, which a trajectory of a single
+    evaluations the error of the energy is about half of leapfrog's, which a trajectory of a single
     evaluation is.
 
     Detailed balance: kicks p -> p + c e F(S) shift momenta within the tangent plane at fixed S, and
