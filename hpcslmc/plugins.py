@@ -154,7 +154,7 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
             f"hpcslmc.effective.{place}", {"Options": f"hpcslmc.effective.options:{options}"}
         )
         for name, place, options in (
-            ("linear", "linear:Linear", "ShellOptions"),
+            ("linear", "linear:Linear", "LinearOptions"),
             ("attention", "attention:Attention", "AttentionOptions"),
             ("cnn", "cnn:CNN", "BlockOptions"),
             ("messages", "messages:Messages", "MessageOptions"),

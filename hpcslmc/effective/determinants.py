@@ -74,6 +74,7 @@ class Determinants(ForceFitted):
     Options = DeterminantOptions
     needs_symmetry = None
     shares_ranks = True
+    is_close = True
     guiding: Tensor
 
     def __init__(

@@ -171,18 +171,22 @@ class EffectiveModel(nn.Module, ABC):
 class ForceFitted(EffectiveModel):
     """A linear model whose couplings are fitted to exact forces, and whose terms are chosen.
 
-    A subclass defines ``correlation_forces``, ``selections``, ``cheap_terms`` and ``guiding``.
+    A subclass defines ``correlation_forces`` and ``selections``; one with terms of very different
+    costs ``cheap_terms`` and ``guiding`` too.
 
     Attributes
     ----------
+    is_close : bool
+        Whether nearly all proposals are accepted wherever the model is used.
     tries : bool
         Whether selections of more terms are tried, as long as independent samples cost less.
-    guiding : (cheap terms,) buffer
+    guiding : (cheap terms,) buffer or None
         Couplings of the cheap terms alone that come closest to the exact forces, for ``guide``.
     """
 
+    is_close: ClassVar[bool] = False
     tries: bool = False
-    guiding: Tensor
+    guiding: Tensor | None
 
     @property
     def terms(self) -> Hashable:
@@ -204,9 +208,9 @@ class ForceFitted(EffectiveModel):
         """Predicted acceptance, for each of ``selections``, with which none after it is tried."""
 
     @property
-    @abstractmethod
     def cheap_terms(self) -> np.ndarray:
         """Couplings of terms that cost next to nothing."""
+        return np.arange(0)
 
     @property
     @abstractmethod
@@ -231,7 +235,7 @@ class ShellModel(EffectiveModel):
         Number of weights of a kernel: one for each kind and each shell.
     """
 
-    Options = ShellOptions
+    Options: ClassVar[type[ModelOptions]] = ShellOptions
     _smearing_index: Tensor
 
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:

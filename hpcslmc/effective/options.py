@@ -18,7 +18,7 @@ Channels = Annotated[int, Field(ge=1, le=1024)]
 CANDIDATES = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 22.0)
 """Frequencies of the determinant model to choose from, in units of pi T."""
 MOST_SHELLS = 14
-"""Neighbour shells of the determinant model, on lattices that have as many."""
+"""Neighbour shells of models fitted to forces, on lattices that have as many."""
 LAST_SHELL = 10**5
 """Largest squared distance, or number, of a shell that a file is believed."""
 ABSENT = ("layers", "channels")
@@ -211,14 +211,26 @@ Acceptances = Annotated[
 ]
 
 
-class DeterminantOptions(Options):
-    """Options of the determinant model."""
+class LinearOptions(Options):
+    """Options of couplings by neighbour shell that are fitted to forces."""
 
     shells: Count | None = None
-    """Number of neighbour shells whose couplings stand for the determinants that are left out.
+    """Number of neighbour shells, nearest first.
 
     14, or as many as the lattice has, if none is given.
     """
+
+    def settings(self, lattice: "Lattice") -> dict[str, Any]:
+        count = self.shells or min(MOST_SHELLS, available_shells(lattice))
+        return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        return super().of({**settings, "shells": count_shells(settings.get("shells"))})
+
+
+class DeterminantOptions(LinearOptions):
+    """Options of the determinant model, whose couplings stand for determinants left out."""
 
     frequencies: (
         Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1, max_length=16)] | None
@@ -249,14 +261,6 @@ class DeterminantOptions(Options):
 
     It serves a model whose proposals another one screens.
     """
-
-    def settings(self, lattice: "Lattice") -> dict[str, Any]:
-        count = self.shells or min(MOST_SHELLS, available_shells(lattice))
-        return super().settings(lattice) | {"shells": nearest_shells(lattice, count)}
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        return super().of({**settings, "shells": count_shells(settings.get("shells"))})
 
     @property
     def acceptances(self) -> tuple[float, ...]:

@@ -154,10 +154,10 @@ def choose_terms(model: ForceFitted, known: Equations, least: int = 0) -> Select
         if best.acceptance >= wanted:
             break
     assert best is not None, "a model has terms"
-    guiding = model.cheap_terms
     with torch.no_grad():
         model.couplings.copy_(torch.as_tensor(best.couplings))
-        model.guiding.copy_(torch.as_tensor(_solution(triangle, guiding)))
+        if model.guiding is not None:
+            model.guiding.copy_(torch.as_tensor(_solution(triangle, model.cheap_terms)))
     return best
 
 

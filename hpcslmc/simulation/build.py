@@ -64,18 +64,23 @@ FIRST_EXACT_MOVES = 10
 def exact_moves(job: Job) -> int:
     """Return the exact moves of thermalisation.
 
-    Models that are fitted to forces hardly depend on the configurations that they are fitted on, so
-    they can be learned early, and the rest of the moves be proposed by them, which costs less. Not
+    Determinants hardly depend on the configurations that they are fitted on, so they can be learned
+    early, and the rest of the moves be proposed by them, which costs less. Not
     where thermalisation tunes the ensemble, or the job says how learning goes.
     """
     moves = job.thermalisation.moves
     tunes = job.ensemble.filling is not None or job.ensemble.is_ladder
     asked = job.learning.configurations is not None or job.learning.budget is not None
     by_forces = job.sampling.method == "slmc" and job.sampling.exact_move == "hmc"
-    fitted = all(issubclass(MODELS[section.model], ForceFitted) for section in job.levels)
-    if tunes or asked or not (by_forces and fitted):
+    close = all(_is_close(MODELS[section.model]) for section in job.levels)
+    if tunes or asked or not (by_forces and close):
         return moves
     return min(moves, FIRST_EXACT_MOVES)
+
+
+def _is_close(model: type[EffectiveModel]) -> bool:
+    """True if nearly all proposals of a model are accepted."""
+    return issubclass(model, ForceFitted) and model.is_close
 
 
 def required(part: Part | None) -> Part:
@@ -347,7 +352,7 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
         place.stream("inner"),
         sampling.trajectory,
         guide=guide,
-        shortest=PROPOSED if isinstance(models[first], ForceFitted) else SHORT,
+        shortest=PROPOSED if _is_close(type(models[first])) else SHORT,
     )
     for level in range(first + 1, len(models)):
         stream = place.stream(f"test of level {level}")

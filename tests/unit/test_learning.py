@@ -7,7 +7,9 @@ from small_jobs import make_job
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
+from hpcslmc.effective.free_electrons import Physics
 from hpcslmc.effective.linear import Linear
+from hpcslmc.effective.model import Architecture, ShellModel
 from hpcslmc.errors import UserError
 from hpcslmc.learning.augmentation import Augmentation
 from hpcslmc.learning.data import DataSet
@@ -45,8 +47,18 @@ def train(trainer: Trainer) -> None:
     trainer.finish_round()
 
 
-def linear(couplings, constant=0.0):
-    model = make_effective("linear", Lattice((4, 4)), len(couplings), 0)
+class Couplings(ShellModel):
+    """The linear model, whose couplings take gradient steps."""
+
+    def forward(self, spins):
+        return self.readout(spins)
+
+
+def linear(couplings, constant=0.0, kind=Couplings):
+    lattice = Lattice((4, 4))
+    shells = {"shells": [1, 2, 4, 5, 8][: len(couplings)]}
+    architecture = Architecture("linear", shells, Physics.of(make_diagonalise((4, 4)).ensemble))
+    model = kind(lattice, architecture)
     with torch.no_grad():
         model.couplings.copy_(torch.tensor(couplings))
         model.constant.fill_(constant)
@@ -98,10 +110,12 @@ def test_as_many_chains_validate_as_the_rules_of_a_job_count(fraction):
         assert data.validation_chains_total == settings.validation_chains(chains) > 0
 
 
-def test_least_squares_finds_the_couplings():
+@pytest.mark.parametrize("kind", [Couplings, Linear])
+def test_least_squares_finds_the_couplings(kind):
+    """By log W, or by the forces."""
     target = linear([0.4, -0.3, 0.1], constant=2.0)
-    trainer = make_trainer(linear([0.0, 0.0, 0.0]), target)
-    trainer.fit_linear()
+    trainer = make_trainer(linear([0.0, 0.0, 0.0], kind=kind), target)
+    trainer.start_round(fit_linear=True)
     assert torch.allclose(trainer.model.couplings, target.couplings, atol=1e-10)
     assert float(trainer.model.constant) == pytest.approx(2.0, abs=1e-10)
     assert trainer.validate() < 1e-18
@@ -246,7 +260,7 @@ def test_learning_stops_when_the_budget_is_spent(budget):
     assert learning.evaluations > 10
 
 
-class Fitted(Linear):
+class Fitted(Couplings):
     """A model that is all least squares."""
 
     def __init__(self, lattice, architecture):
@@ -256,7 +270,7 @@ class Fitted(Linear):
         self.register_buffer("couplings", couplings)
 
 
-class Frozen(Linear):
+class Frozen(Couplings):
     """Another, whose couplings are a parameter without a gradient."""
 
     def __init__(self, lattice, architecture):
@@ -264,7 +278,7 @@ class Frozen(Linear):
         self.couplings.requires_grad_(False)
 
 
-@pytest.mark.parametrize("kind", [Fitted, Frozen])
+@pytest.mark.parametrize("kind", [Fitted, Frozen, Linear])
 def test_a_model_that_is_all_least_squares_learns_without_an_optimiser(kind, tmp_path):
     """In every round from all data, and across a checkpoint."""
     MODELS["fitted"] = kind
@@ -291,14 +305,30 @@ def test_a_model_that_is_all_least_squares_learns_without_an_optimiser(kind, tmp
         del MODELS["fitted"]
 
 
-def test_least_squares_find_the_couplings_of_a_linear_target():
-    lattice, target = Lattice((4, 4)), linear([0.4, -0.3, 0.1])
-    model = Frozen(lattice, target.architecture)
+@pytest.mark.parametrize("kind", [Frozen, Linear])
+def test_least_squares_are_all_that_a_model_without_gradient_steps_learns(kind):
+    target, model = linear([0.4, -0.3, 0.1]), linear([0.0, 0.0, 0.0], kind=kind)
     trainer = make_trainer(model, target)
     trainer.start_round(fit_linear=True)
     train(trainer)
     assert torch.allclose(model.couplings, target.couplings, atol=1e-9)
     assert trainer.mse < 1e-15 and trainer.state_dict()["moments"] == {}
+
+
+@pytest.mark.parametrize("kind", [Couplings, Linear])
+def test_forces_of_few_configurations_hold_as_much_as_many_weights(kind):
+    """The couplings of three configurations a chain predict log W of others as well as those of 60.
+
+    Forces do; log W alone, of which there are hardly more than couplings, does not.
+    """
+    weight = make_diagonalise((4, 4), 1.0, 4.0)
+    errors = []
+    for draws in (3, 60):
+        trainer = make_trainer(linear([0.0] * 5, kind=kind), weight, draws=draws)
+        trainer.start_round(fit_linear=True)
+        others = make_trainer(trainer.model, weight, draws=80)
+        errors.append(others.mse)
+    assert (errors[0] < 1.1 * errors[1]) == (kind is Linear)
 
 
 def test_labels_of_augmented_configurations_are_exact():

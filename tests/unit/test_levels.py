@@ -287,6 +287,7 @@ def test_a_job_with_given_moves_tries_nothing():
     "changes",
     [
         {"effective": {"model": "linear"}},
+        {"effective": {"model": "messages"}},
         {"ensemble": {"temperature": [0.2, 0.1]}},
         {"ensemble": {"temperature": 0.1, "filling": 0.9}},
         {"learning": {"configurations": 4}},

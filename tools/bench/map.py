@@ -1,18 +1,19 @@
 """Where learning holds: acceptance and cost of an independent sample, by J, filling, T and size.
 
     python tools/bench/map.py [--lengths 8 16 32] [--points J,mu,T ...] [--J 1 2 4 8 16]
-    [--fillings 1 0.9 0.7 0.5 0.3] [--T 0.1 0.05 0.02] [--chains 16] [--samples 100] [--finished]
-    [--markdown]
+    [--fillings 1 0.9 0.7 0.5 0.3] [--T 0.1 0.05 0.02] [--chains 16] [--samples 100] [--limit 3600]
+    [--finished] [--markdown]
 
 Each point is a job of its own that names no key of learning, with the defaults of every other key,
 on one core. The table has the acceptance of the exact test, the error of log W at the end of
 learning, tau of the energy and of the largest S(q), and processor time of an independent sample of
 each in units of one exact log W of that lattice, which is timed on the run's own spins, now and
 then while it samples: what slows the machine down slows both.
-``--points`` are chemical potentials in place of fillings. Points that have been measured are kept
-in ``--folder`` and not run again; ``--finished`` draws what is there, ``--markdown`` prints the
-table of a page: acceptance, then the cost of an independent sample of the energy and of the largest
-S(q). A point that failed is shown with its reason.
+``--points`` are chemical potentials in place of fillings. Points that have been measured are lines
+of ``--results``, to which several of these processes may add, and are not run again; ``--finished``
+shows and draws all that is there, ``--markdown`` prints the table of a page: acceptance, then the
+cost of an independent sample of the energy and of the largest S(q). A point that failed is shown
+with its reason.
 """
 
 import argparse
@@ -36,8 +37,6 @@ from hpcslmc.physics.field import structure_factor
 from hpcslmc.simulation.build import required
 from hpcslmc.simulation.simulation import Simulation
 
-LIMIT_S = 3600
-"""Seconds after which a point counts as one that cannot be reached."""
 TIMINGS = 12
 """Times that the exact log W of all chains is timed while a point samples."""
 
@@ -118,24 +117,25 @@ def measure(point: dict) -> dict:
     }
 
 
-def place_of(folder: Path, point: dict) -> Path:
-    """File of a point's results."""
-    return folder / ("_".join(f"{key}{value}" for key, value in point.items() if value) + ".json")
+def finished(path: Path) -> list[dict]:
+    """Results of the points that have been measured."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def run_point(folder: Path, point: dict) -> None:
-    """Measure a point in a process of its own, unless it has been."""
-    place = place_of(folder, point)
-    if place.exists():
-        return
+def run_point(path: Path, point: dict, limit_s: int) -> None:
+    """Measure a point in a process of its own, and add a line of results.
+
+    After ``limit_s`` seconds it counts as one that cannot be reached.
+    """
     command = [sys.executable, __file__, "--measure", json.dumps(point)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
         lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
         found = json.loads(lines[-1]) if done.returncode == 0 else {"failed": lines[-1]}
     except subprocess.TimeoutExpired:
-        found = {"failed": f"longer than {LIMIT_S} s"}
-    place.write_text(json.dumps({"point": point, **found}))
+        found = {"failed": f"not in {limit_s} s"}
+    with path.open("a") as results:
+        results.write(json.dumps({"point": point, **found}) + "\n")
 
 
 def frequencies(remarks: list[str]) -> str:
@@ -267,7 +267,8 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=16)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--model", default="")
-    parser.add_argument("--folder", type=Path, default=Path("out/map"))
+    parser.add_argument("--results", type=Path, default=Path("out/map.jsonl"))
+    parser.add_argument("--limit", type=int, default=3600, help="seconds a point may take")
     parser.add_argument("--finished", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
@@ -276,7 +277,7 @@ def main() -> None:
         limit_threads()
         print(json.dumps(measure(options.measure)))
         return
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     if options.points:
         given = [
             dict(zip(("J", "mu", "T"), map(float, p.split(",")), strict=True))
@@ -287,18 +288,19 @@ def main() -> None:
         given = [dict(zip(("J", "filling", "T"), values, strict=True)) for values in grid]
     run = {"chains": options.chains, "samples": options.samples, "model": options.model}
     points = [{"length": length} | p | run for length in options.lengths for p in given]
-    for number, point in enumerate(points):
-        if not options.finished:
-            run_point(options.folder, point)
-            print(f"{number + 1}/{len(points)}", point, file=sys.stderr, flush=True)
-    places = [place_of(options.folder, point) for point in points]
-    results = [json.loads(place.read_text()) for place in places if place.exists()]
+    for number, point in enumerate([] if options.finished else points):
+        if point not in [result["point"] for result in finished(options.results)]:
+            run_point(options.results, point, options.limit)
+        print(f"{number + 1}/{len(points)}", point, file=sys.stderr, flush=True)
+    results = finished(options.results)
+    if not options.finished:
+        results = [result for result in results if result["point"] in points]
     if options.markdown:
         print(markdown(results))
     else:
         Console(width=190).print(tabulated(results))
     if results and not all("failed" in r for r in results):
-        draw(results, options.folder / "map.png")
+        draw(results, options.results.with_suffix(".png"))
 
 
 if __name__ == "__main__":
