@@ -161,7 +161,7 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
             ("lie_conv", "lie_conv:LieConv", "LieConvOptions"),
             ("lie_transformer", "lie_transformer:LieTransformer", "LieTransformerOptions"),
             ("torchmd_et", "torchmd_et:TorchMDET", "HeadOptions"),
-            ("equiformer", "equiformer:Equiformer", "HeadOptions"),
+            ("equiformer", "equiformer:Equiformer", "EquiformerOptions"),
             ("gatr", "gatr:GATr", "GATrOptions"),
             ("transformer", "transformer:Transformer", "TransformerOptions"),
             ("determinants", "determinants:Determinants", "DeterminantOptions"),

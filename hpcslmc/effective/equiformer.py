@@ -9,7 +9,7 @@ from torch.nn.functional import silu
 from hpcslmc.effective.clifford import cross, dot
 from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import VectorNetwork, mix, total, weights
-from hpcslmc.effective.options import HeadOptions
+from hpcslmc.effective.options import EquiformerOptions
 from hpcslmc.effective.scores import from_heads, normed, sink_softmax, to_heads
 from hpcslmc.physics.lattice import Lattice
 
@@ -31,14 +31,18 @@ class Equiformer(VectorNetwork):
     .. math:: s_{hij} = a_h \cdot \sigma(U_h x_i + U'_h x_j + \kappa_h(r_{ij})),
 
     sigma a smooth leaky ReLU. A second product, with the site's own spin, makes the feed-forward
-    part. Values are separable, hence sums over sites are products of matrices.
+    part. Values are separable, hence sums over sites are products of matrices. Not with ``pairs``:
+    each channel of what is sent is gated by the score's hidden units, so by both sites,
+
+    .. math:: \alpha_{hij} \to \alpha_{hij}\, 2\, {\rm sigmoid}(G_c \cdot \sigma_{ij}).
 
     Notes
     -----
-    O(layers (C^2 N + (C + heads units) N^2)). Liao and Smidt, arXiv:2206.11990.
+    O(layers (C^2 N + (C + heads units) N^2)), with ``pairs`` O(layers C heads units N^2). Liao and
+    Smidt, arXiv:2206.11990.
     """
 
-    Options = HeadOptions
+    Options = EquiformerOptions
     gains: ClassVar[dict[str, float]] = {
         "start": 0.3,
         "kernel": 0.5,
@@ -66,6 +70,7 @@ class Equiformer(VectorNetwork):
                 location=(heads * UNITS, functions),
                 score=(2 * heads * UNITS, channels),
                 weigh=(heads, UNITS),
+                **({"pair": (channels, heads * UNITS)} if architecture.pairs else {}),
                 **of_product("value"),
                 **of_product("own"),
                 out=(3 * channels, channels),
@@ -78,21 +83,20 @@ class Equiformer(VectorNetwork):
 
     def energy(self, spins: Tensor) -> Tensor:
         """Return the sum of all sites' energies, (chains,) float64."""
-        channels, heads = self.architecture.channels, self.architecture.heads
+        channels = self.architecture.channels
         spins = spins[None]
         x, v, u = self.start(spins)
         energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
         for block in map(self.cast, self.layers):
             state = normed(x), normed(v), normed(u)
             values = torch.cat(tensor_product(block, "value", spins, *state), 1)
-            alpha = sink_softmax(
-                self.kernels.between(block["kernel"]), self._scores(block, state[0])
-            )
-            heard = from_heads(alpha @ to_heads(values, heads), 7).split((1, 3, 3), 1)
+            heard = self._heard(block, state[0], values)
             weight = block["out"].split(channels)
             x, v, u = (
                 field + mix(one, part)
-                for field, one, part in zip((x, v, u), weight, heard, strict=True)
+                for field, one, part in zip(
+                    (x, v, u), weight, heard.split((1, 3, 3), 1), strict=True
+                )
             )
             own = tensor_product(block, "own", spins, normed(x), normed(v), normed(u))
             x, v, u = (field + part for field, part in zip((x, v, u), own, strict=True))
@@ -100,16 +104,31 @@ class Equiformer(VectorNetwork):
             energy = energy + total(block["energy"], hidden)
         return energy
 
-    def _scores(self, block: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Return scores (chains, heads, sites, sites) of scalars."""
+    def _heard(self, block: dict[str, Tensor], x: Tensor, values: Tensor) -> Tensor:
+        """Return what each site hears of values (channels, 7, chains, sites)."""
+        heads = self.architecture.heads
+        units = self._units(block, x)
+        scores = torch.zeros_like(units[0])
+        for weight, unit in zip(block["weigh"].T, units, strict=True):
+            scores = scores + weight[:, None, None] * unit
+        alpha = sink_softmax(self.kernels.between(block["kernel"]), scores)
+        if not self.architecture.pairs:
+            return from_heads(alpha @ to_heads(values, heads), values.shape[1])
+        # gate each channel for each pair of sites: (chains, channels, sites, sites)
+        together = torch.stack(units, 2).flatten(1, 2)
+        gates = 2.0 * torch.sigmoid(torch.einsum("cu,buij->bcij", block["pair"], together))
+        each = alpha[:, :, None] * gates.unflatten(1, (heads, -1))
+        return torch.einsum("bcij,cybj->cybi", each.flatten(1, 2), values)
+
+    def _units(self, block: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+        """Return hidden units of scores of scalars, (chains, heads, sites, sites) each."""
         heads = self.architecture.heads
         here, there = (to_heads(one, heads) for one in mix(block["score"], x).split(heads * UNITS))
         location = self.kernels.between(block["location"]).unflatten(0, (heads, UNITS))
-        scores = torch.zeros((), dtype=x.dtype, device=x.device)
-        for unit in range(UNITS):  # all at once they would not fit a cache
-            sums = here[..., unit, None] + there[..., None, :, unit] + location[:, unit]
-            scores = scores + block["weigh"][:, unit, None, None] * smooth_leaky(sums)
-        return scores
+        return [  # all at once they would not fit a cache
+            smooth_leaky(here[..., unit, None] + there[..., None, :, unit] + location[:, unit])
+            for unit in range(UNITS)
+        ]
 
 
 def smooth_leaky(x: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from hpcslmc.effective.clifford import GRADES, mix_grades, product, vertex
+from hpcslmc.effective.clifford import Algebra, dot
 from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import SiteNetwork, mix, total, weights
 from hpcslmc.effective.options import GATrOptions
 from hpcslmc.effective.scores import dot_scores, from_heads, gated, normed, to_heads
 from hpcslmc.physics.lattice import Lattice
+
+ALGEBRAS = {"euclidean": Algebra(), "projective": Algebra(0.0), "conformal": Algebra(-1.0)}
 
 
 class GATr(SiteNetwork):
@@ -27,8 +29,12 @@ class GATr(SiteNetwork):
         x_i &\leftarrow x_i + P \left[ g \, (A x_i)(B x_i), \; g' S_i (C x_i) \right], \quad g, g' =
         {\rm silu}(G \, {\rm inv}(x_i))
 
-    inv(x) are the scalars s of x and the norms of its grades. A spin is a vector, and has no place:
-    projective and conformal algebras have components for translations, which would stay idle.
+    inv(x) are the scalars s of x and the norms of its grades.
+
+    Algebras of points, ``projective`` and ``conformal``, have one more unit, and S + e in the place
+    of S. A spin is a vector and has no place: what they have for translations comes along at twice
+    the cost. Without e^2, in the projective one, it never comes back to the rest: log W_eff is that
+    of ``euclidean`` with the same parameters.
 
     Notes
     -----
@@ -50,63 +56,62 @@ class GATr(SiteNetwork):
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture, dressed=True)
         channels, functions = architecture.channels, len(self.kernels)
-        hidden = 4 * channels
+        self.algebra = ALGEBRAS[architecture.algebra]
+        grades, hidden = self.algebra.grade_count, 4 * channels
+        of_grades = (grades * channels, channels)
         self.site = weights(start=(channels, functions))
         self.layers = nn.ModuleList(
             weights(
                 kernel=(channels, functions),
-                value=(4 * channels, channels),
-                out=(4 * channels, channels),
-                left=(4 * channels, channels),
-                right=(4 * channels, channels),
-                spin=(4 * channels, channels),
-                gate=(2 * channels, 5 * channels),
-                back=(4 * channels, 2 * channels),
-                mix=(hidden, 5 * channels),
+                value=of_grades,
+                out=of_grades,
+                left=of_grades,
+                right=of_grades,
+                spin=of_grades,
+                gate=(2 * channels, (grades + 1) * channels),
+                back=(grades * channels, 2 * channels),
+                mix=(hidden, (grades + 1) * channels),
                 bias=(hidden, 1),
                 energy=(1, hidden),
-                **({"query": (8 * channels, channels)} if architecture.scores else {}),
+                **({"query": (2 * grades * channels, channels)} if architecture.scores else {}),
             )
             for _ in range(architecture.layers)
         )
 
     def energy(self, spins: Tensor) -> Tensor:
         """Return the sum of all sites' energies, (chains,) float64."""
-        spins = spins[None]
-        start = self.kernels.convolve(self.cast(self.site)["start"], spins)
-        vectors = torch.cat((spins + start[:1], start[1:]))
-        zero = torch.zeros_like(vectors[:, :1])
-        x = torch.cat((zero, vectors, torch.zeros_like(vectors), zero), 1)
+        spins, algebra = spins[None], self.algebra
+        own = torch.cat((spins, dot(spins, spins)), 1)
+        start = self.kernels.convolve(self.cast(self.site)["start"], own)
+        x = algebra.vectors(*torch.cat((own + start[:1], start[1:])).split((3, 1), 1))
         energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
         for block in map(self.cast, self.layers):
-            y = normed(x)
-            x = x + mix_grades(block["out"], self._heard(block, y))
-            y = normed(x)
-            gates = silu(mix(block["gate"], invariants(y)))[:, None]
-            both = torch.cat(
-                (
-                    product(mix_grades(block["left"], y), mix_grades(block["right"], y)),
-                    vertex(spins, mix_grades(block["spin"], y)),
-                )
-            )
-            x = x + mix_grades(block["back"], gates * both)
-            hidden = silu(mix(block["mix"], invariants(x), block["bias"]))
+            y = self._normed(x)
+            x = x + algebra.mix(block["out"], self._heard(block, y))
+            y = self._normed(x)
+            gates = silu(mix(block["gate"], algebra.invariants(y)))[:, None]
+            left, right, spin = (algebra.mix(block[name], y) for name in ("left", "right", "spin"))
+            both = torch.cat((algebra.product(left, right), algebra.vertex(spins, spin)))
+            x = x + algebra.mix(block["back"], gates * both)
+            hidden = silu(mix(block["mix"], algebra.invariants(x), block["bias"]))
             energy = energy + total(block["energy"], hidden)
         return energy
 
+    def _normed(self, x: Tensor) -> Tensor:
+        """Divide multivectors by their norm over channels, to which an e of no square adds none."""
+        counted = sum(map(bool, self.algebra.metric))
+        return normed(x, counted=counted)
+
     def _heard(self, block: dict[str, Tensor], y: Tensor) -> Tensor:
         """Return what each site hears from all others."""
-        values = mix_grades(block["value"], y)
+        algebra = self.algebra
+        values = algebra.mix(block["value"], y)
         if not self.architecture.scores:
             return self.kernels.convolve(block["kernel"], values)
         heads, grades = self.architecture.heads, block["query"].unflatten(0, (2, -1))
-        queries, keys = (to_heads(mix_grades(one, y), heads) for one in grades)
+        query, key = (algebra.mix(one, y) for one in grades)
+        metric = algebra.inner(query, torch.ones_like(query))
+        queries, keys = to_heads(metric, heads), to_heads(key, heads)
         kernels = self.kernels.between(block["kernel"][:heads])
         attention = gated(kernels, dot_scores(queries, keys))
-        return from_heads(attention @ to_heads(values, heads), sum(GRADES))
-
-
-def invariants(x: Tensor) -> Tensor:
-    """Return scalars and squares of all grades of multivectors, (5 channels, chains, sites)."""
-    squares = [grade.square().sum(1) for grade in x.split(GRADES, 1)]
-    return torch.cat((x[:, 0], *squares))
+        return from_heads(attention @ to_heads(values, heads), len(algebra.grades))

@@ -167,6 +167,13 @@ class HeadOptions(MessageOptions):
         return super().settings(lattice)
 
 
+class EquiformerOptions(HeadOptions):
+    """Options of the Equiformer."""
+
+    pairs: bool = False
+    """Gate what is sent for each pair of sites, by both: dear, for small lattices."""
+
+
 class GATrOptions(HeadOptions):
     """Options of the geometric-algebra transformer."""
 
@@ -174,6 +181,8 @@ class GATrOptions(HeadOptions):
     """Number of multivectors of a site."""
     scores: bool = False
     """Let content modulate the kernels: attention between all pairs in place of convolutions."""
+    algebra: Literal["euclidean", "projective", "conformal"] = "euclidean"
+    """Of the multivectors: that of an electron's spin, or one of points in space."""
 
 
 class LieConvOptions(MessageOptions):

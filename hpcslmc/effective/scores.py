@@ -45,10 +45,11 @@ def sink_softmax(kernels: Tensor, scores: Tensor) -> Tensor:
     return weights / (1.0 + weights.sum(-1, keepdim=True))
 
 
-def normed(fields: Tensor, softening: float = 0.1) -> Tensor:
+def normed(fields: Tensor, softening: float = 0.1, counted: int | None = None) -> Tensor:
     """Divide fields by the root of their mean square over channels, softened where they vanish.
 
-    The squares of all components are added up, which no rotation changes.
+    The squares of all components, or of so many ``counted``, are added up, which no rotation
+    changes.
     """
-    squares = fields.square().sum(1, keepdim=True).mean(0, keepdim=True)
+    squares = fields[:, :counted].square().sum(1, keepdim=True).mean(0, keepdim=True)
     return fields * torch.rsqrt(squares + softening)

@@ -5,8 +5,10 @@ import torch
 from helpers import as_if_trained, assert_invariant, make_effective, random_spins
 
 from hpcslmc.effective import MODELS, EffectiveModel
+from hpcslmc.effective.clifford import Algebra
 from hpcslmc.effective.linear import Linear
 from hpcslmc.physics.lattice import Lattice
+from hpcslmc.streams import Stream
 
 VARIANTS = {
     **{name: (name, {}) for name in MODELS},
@@ -96,3 +98,53 @@ def test_parameter_counts_of_the_benchmark():
         for name, layers in (("linear", 0), ("attention", 1), ("attention", 2), ("attention", 3))
     ]
     assert counts == [7, 28, 49, 70]
+
+
+@pytest.mark.parametrize("square", [None, 0.0, -1.0])
+def test_algebras_are_those_of_their_units(square):
+    """Associative, with vectors and e that anticommute and squares as they should be."""
+    algebra = Algebra(square)
+    components = len(algebra.grades)
+    stream = Stream(1, torch.arange(3), "algebra")
+    x, y, z = (stream.normal(2, components, 5).permute(1, 2, 0, 3) for _ in range(3))
+    left = algebra.product(algebra.product(x, y), z)
+    assert torch.allclose(left, algebra.product(x, algebra.product(y, z)), atol=1e-12)
+    spins, field = (stream.normal(1, 3, 5).permute(1, 2, 0, 3) for _ in range(2))
+    units = [one.square().sum(1, keepdim=True) for one in (spins, field)]
+    a, b = (algebra.vectors(*of) for of in zip((spins, field), units, strict=True))
+    assert torch.allclose(algebra.product(a, x), algebra.vertex(spins, x), atol=1e-12)
+    both = algebra.product(a, b) + algebra.product(b, a)
+    inner = (spins * field).sum(1) + (square or 0.0) * units[0][:, 0] * units[1][:, 0]
+    assert torch.allclose(both[:, 0], 2.0 * inner, atol=1e-12)
+    assert both[:, 1:].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_what_projective_multivectors_have_more_changes_nothing(scores):
+    """The same parameters, whatever those of the new grade are, give the same log W_eff.
+
+    Scores are divided by the root of the number of components, of which there are twice as many.
+    """
+    plain, projective = (
+        make_effective("gatr", Lattice((4, 4)), 3, layers=2, algebra=algebra, scores=scores)
+        for algebra in ("euclidean", "projective")
+    )
+    plain, projective = (as_if_trained(of, "projective").double() for of in (plain, projective))
+    plain.precision = projective.precision = torch.float64
+    channels = plain.architecture.channels
+    with torch.no_grad():
+        for name, own in projective.named_parameters():
+            from_plain = plain.get_parameter(name)
+            if own.shape == from_plain.shape:
+                own.copy_(from_plain)
+            elif name.endswith("query"):
+                query, key = own.chunk(2)
+                old_query, old_key = from_plain.chunk(2)
+                query[: len(old_query)], key[: len(old_key)] = 2.0**0.5 * old_query, old_key
+            elif name.endswith(("gate", "mix")):  # of invariants, whose last grade is the new one
+                own[:, : 5 * channels] = from_plain
+            else:
+                own[: len(from_plain)] = from_plain
+    spins = random_spins(4, 16)
+    assert torch.allclose(plain(spins), projective(spins), rtol=1e-12)
+    assert (plain(spins) - plain(random_spins(4, 16, seed=9))).abs().max() > 0.1

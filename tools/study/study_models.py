@@ -60,6 +60,9 @@ DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
     "equiformer": ("equiformer", {}, 0.5),
     "gatr": ("gatr", {}, 0.5),
     "gatr, scores": ("gatr", {"scores": True}, 0.5),
+    "gatr, projective": ("gatr", {"algebra": "projective"}, 0.5),
+    "gatr, conformal": ("gatr", {"algebra": "conformal"}, 0.5),
+    "equiformer, pairs": ("equiformer", {"pairs": True}, 0.5),
     "transformer": ("transformer", {}, 0.5),
 }
 ZOO = (
