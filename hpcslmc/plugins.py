@@ -151,7 +151,11 @@ def lazy_attributes(package: str, places: Mapping[str, str]) -> Callable[[str], 
 MODELS: "Registry[type[EffectiveModel]]" = Registry(
     {
         name: Builtin(
-            f"hpcslmc.effective.{place}", {"Options": f"hpcslmc.effective.options:{options}"}
+            f"hpcslmc.effective.{place}",
+            {
+                "Options": f"hpcslmc.effective.options:{options}",
+                "is_density": name != "direct_forces",
+            },
         )
         for name, place, options in (
             ("linear", "linear:Linear", "LinearOptions"),
@@ -164,6 +168,7 @@ MODELS: "Registry[type[EffectiveModel]]" = Registry(
             ("equiformer", "equiformer:Equiformer", "EquiformerOptions"),
             ("gatr", "gatr:GATr", "GATrOptions"),
             ("transformer", "transformer:Transformer", "TransformerOptions"),
+            ("direct_forces", "direct_forces:DirectForces", "ForceOptions"),
             ("determinants", "determinants:Determinants", "DeterminantOptions"),
         )
     },

@@ -17,6 +17,7 @@ from hpcslmc.effective.shells import on_site, shell_index, shell_links
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
+from hpcslmc.physics.field import tangential
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS
@@ -98,6 +99,9 @@ class EffectiveModel(nn.Module, ABC):
     needs_symmetry : str or None
         Group of rotations of all spins that log W has to be invariant under for the model to make
         sense, as `Hamiltonian.spin_symmetry` names it; None if the model serves every Hamiltonian.
+    is_density : bool
+        Whether its forces are the gradient of log W_eff. If not, it can only guide the trajectories
+        under another model.
     shares_ranks : bool
         Whether it is made with the group of ranks that share an exact weight, and shares its own
         work among them.
@@ -109,6 +113,7 @@ class EffectiveModel(nn.Module, ABC):
     Options: ClassVar[type[ModelOptions]] = GivenOptions
     invariant: ClassVar[bool] = True
     needs_symmetry: ClassVar[str | None] = "O(3)"
+    is_density: ClassVar[bool] = True
     shares_ranks: ClassVar[bool] = False
     guide: Callable[[Tensor], Tensor] | None = None
     constant: Tensor
@@ -146,6 +151,16 @@ class EffectiveModel(nn.Module, ABC):
     def forward(self, spins: Tensor) -> Tensor:
         """Evaluate log W_eff (chains,) of spins (chains, sites, 3) by the linear readout."""
         return self.correlations(spins) @ self.couplings + self.sites * self.constant
+
+    def with_forces(self, spins: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log W_eff (chains,) and tangential forces (chains, sites, 3), for training.
+
+        Both are differentiable in the parameters.
+        """
+        spins = spins.detach().requires_grad_()
+        log_weight = self(spins)
+        (gradient,) = torch.autograd.grad(log_weight.sum(), spins, create_graph=True)
+        return log_weight, tangential(gradient, spins)
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate log W_eff of spins (chains, sites, 3), and with ``forces`` its gradient.

@@ -174,6 +174,15 @@ class EquiformerOptions(HeadOptions):
     """Gate what is sent for each pair of sites, by both: dear, for small lattices."""
 
 
+class ForceOptions(MessageOptions):
+    """Options of direct forces."""
+
+    layers: Layers = 2
+    """Number of blocks."""
+    channels: Channels = 16
+    """Number of scalars, and of vectors of each kind, of a site."""
+
+
 class GATrOptions(HeadOptions):
     """Options of the geometric-algebra transformer."""
 

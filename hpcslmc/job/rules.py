@@ -52,6 +52,7 @@ def resolve(job: Job) -> Job:
     levels = tuple(with_options(job, section) for section in automatic_levels(job))
     several = isinstance(job.effective, tuple) or len(levels) > 1
     job = job.model_copy(update={"effective": levels if several else levels[0]})
+    check_densities(job)
     check_learning(job)
     if job.sampling.method != "exact":
         check_model(job)
@@ -188,6 +189,28 @@ def check_levels(job: Job) -> None:
             "[effective] guides = true: the first of several [[effective]] tables may guide the "
             "trajectories of the next one: remove the key elsewhere."
         )
+
+
+def check_densities(job: Job) -> None:
+    """Check that models without a density only guide, and have forces to learn from."""
+    for section in job.levels:
+        if _is_density(section.model):
+            continue
+        if not section.guides:
+            raise UserError(
+                f'[effective] model = "{section.model}" gives forces of no density: give it '
+                "guides = true, as the first of several [[effective]] tables."
+            )
+        if job.learning.rounds and not job.learning.force_weight:
+            raise UserError(
+                f'[learning] force_weight = 0: model = "{section.model}" learns from forces alone: '
+                "use a positive number, such as 0.5."
+            )
+
+
+def _is_density(model: str) -> bool:
+    """True if a model is a density that proposals can be made of."""
+    return bool(MODELS.declared(model, "is_density", True))
 
 
 def with_options(job: Job, effective: EffectiveSection) -> EffectiveSection:

@@ -25,9 +25,9 @@ from hpcslmc.learning.least_squares import (
 from hpcslmc.learning.optimiser import SOAP, schedule
 from hpcslmc.learning.replay import Replay
 from hpcslmc.learning.settings import LearningSection
+from hpcslmc.learning.validation import check_identical, force_error
 from hpcslmc.parallel.memory import Batches
 from hpcslmc.parallel.world import World
-from hpcslmc.physics.field import tangential
 from hpcslmc.streams import Stream
 
 CHUNK_SITES = 16384
@@ -42,31 +42,6 @@ FITTED_ROWS = 2048
 """Configurations of a replay that the least squares and the constant see."""
 RECOVERIES = 3
 """Divergences of a round after which it ends with the best parameters so far."""
-
-
-def check_identical(model: EffectiveModel, world: World) -> None:
-    """Check that all ranks hold the same parameters to the last bit. Collective.
-
-    Raises
-    ------
-    RuntimeError
-        Where they differ; the chains would not sample one W_eff.
-    """
-    state = torch.cat([value.flatten() for value in model.state_dict().values()]).cpu().numpy()
-    largest, smallest = np.split(world.maximum(np.concatenate((state, -state))), 2)
-    if not np.array_equal(largest, -smallest):
-        raise RuntimeError("the ranks' parameters of the effective model differ after training")
-
-
-def tangential_forces(model: EffectiveModel, spins: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log W_eff (batch,) and its tangential gradient (batch, sites, 3).
-
-    Both are differentiable in the parameters.
-    """
-    spins = spins.detach().requires_grad_()
-    log_weight = model(spins)
-    (gradient,) = torch.autograd.grad(log_weight.sum(), spins, create_graph=True)
-    return log_weight, tangential(gradient, spins)
 
 
 class Trainer:
@@ -214,7 +189,7 @@ class Trainer:
 
         Other models have their constant fitted alone.
         """
-        if not isinstance(self.model, SiteNetwork):
+        if not (isinstance(self.model, SiteNetwork) and self.model.is_density):
             return
         spins, log_weight = self._configurations(self.data.train_chains)
         with torch.no_grad():
@@ -353,8 +328,10 @@ class Trainer:
     def validate(self) -> float:
         """Return the mean squared error of log W on the validation chains, its mean removed.
 
-        Collective.
+        Collective. That of all forces of a configuration, where the model is no density.
         """
+        if not self.model.is_density:
+            return force_error(self.model, self.data, CHUNK_SITES, self.world)
         error = self._errors(self.model, *self._configurations(self.data.validation_chains))
         count, total = self.world.sum(np.array([len(error), error.sum()]))
         squares = self.world.sum(np.array([np.square(error - total / count).sum()]))
@@ -431,7 +408,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Return ``_gradient`` of some configurations, at once."""
         if self.settings.force_weight > 0.0:
-            model_log_weight, model_forces = tangential_forces(model, spins)
+            model_log_weight, model_forces = model.with_forces(spins)
             known = forces.flatten(1).any(1)[:, None, None]
             force_error = torch.where(known, forces - model_forces, 0.0).square().sum()
         else:

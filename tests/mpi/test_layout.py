@@ -58,7 +58,7 @@ def test_chains_do_not_depend_on_the_layout(world, agree, sampling, ensemble):
 
 
 def test_differing_parameters_are_noticed(world, agree):
-    from hpcslmc.learning.trainer import check_identical
+    from hpcslmc.learning.validation import check_identical
 
     simulation = Simulation(make_job(), ranks_of(world, make_job()))
     check_identical(simulation.rungs[0].learning.model, world)

@@ -7,6 +7,7 @@ from helpers import as_if_trained, assert_invariant, make_effective, random_spin
 from hpcslmc.effective import MODELS, EffectiveModel
 from hpcslmc.effective.clifford import Algebra
 from hpcslmc.effective.linear import Linear
+from hpcslmc.physics.field import tangential
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
@@ -69,6 +70,9 @@ def test_derivatives(name):
     assert torch.autograd.gradcheck(model, spins)
     assert torch.autograd.gradgradcheck(model, spins)
     evaluation = model.evaluate(spins, forces=True)
+    if not model.is_density:
+        assert torch.equal(evaluation.forces, model.with_forces(spins)[1])
+        return
     gradient = torch.autograd.grad(model(spins).sum(), spins)[0]
     if name == "determinants":  # whose forces come from inverses
         assert torch.allclose(evaluation.forces, gradient, rtol=0, atol=1e-12)
@@ -76,6 +80,22 @@ def test_derivatives(name):
         assert torch.equal(evaluation.forces, gradient)
     assert torch.allclose(evaluation.log_weight, model(spins), rtol=1e-13, atol=1e-10)
     assert torch.allclose(model.evaluate(spins).log_weight, model(spins), rtol=1e-13, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "transformer" not in name])
+def test_forces_turn_with_the_spins(name):
+    lattice = Lattice((4, 6))
+    model, spins = trained_like(name, (4, 6)), random_spins(2, 24)
+    rotation = torch.linalg.qr(random_spins(1, 3, seed=9)[0])[0]
+
+    def forces(spins: torch.Tensor) -> torch.Tensor:
+        return tangential(model.evaluate(spins, forces=True).known_forces, spins)
+
+    own = forces(spins)
+    assert torch.allclose(forces(spins @ rotation.T), own @ rotation.T, atol=1e-10)
+    for symmetry in (*lattice.point_group, lattice.translations[7]):
+        assert torch.allclose(forces(spins[:, symmetry]), own[:, symmetry], atol=1e-10)
+    assert own.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", VARIANTS)

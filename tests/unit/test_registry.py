@@ -55,6 +55,7 @@ def test_the_programs_own_are_found_by_name():
         "equiformer",
         "gatr",
         "transformer",
+        "direct_forces",
         "determinants",
     ]
     assert len(WEIGHTS) == 4 and "auto" not in WEIGHTS and callable(WEIGHTS["scalapack"])
@@ -176,7 +177,7 @@ def test_a_model_of_ones_own_has_keys_of_its_own(cut, tmp_path):
         ({"cutof": 3}, r"\[effective\] has no key 'cutof': did you mean 'cutoff'\?"),
         (
             {"layers": 3},
-            r"\[effective\] layers belongs to attention, .* and transformer: remove it",
+            r"\[effective\] layers belongs to attention, .* and direct_forces: remove it",
         ),
         ({"filling": 3}, r"\[effective\] has no key 'filling': it belongs to \[ensemble\]"),
         ({"cutoff": "a"}, r"\[effective\] cutoff = 'a': input should be a valid integer\."),
@@ -251,7 +252,7 @@ def test_what_was_not_added_is_one_sentence():
         UserError,
         match=(
             r"^\[effective\] model = 'wide': known are auto, linear, attention, cnn, "
-            r"messages, lie_conv, .*, transformer, determinants, and what --import adds\.$"
+            r"messages, lie_conv, .*, transformer, direct_forces, determinants, and what --import adds\.$"
         ),
     ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})

@@ -26,7 +26,6 @@ from hpcslmc.density import Evaluation
 from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physics, make_model
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.optimiser import SOAP, schedule
-from hpcslmc.learning.trainer import tangential_forces
 from hpcslmc.parallel.chains import ChainBlock
 from hpcslmc.parallel.hardware import limit_threads
 from hpcslmc.physics.ensemble import Ensemble
@@ -113,7 +112,7 @@ class Task:
     def loss(self, draws: np.ndarray) -> torch.Tensor:
         """Squared error of log W and its forces in a random batch, the constant adapted."""
         spins, log_weight, forces = (x[self._train].flatten(0, 1)[draws] for x in self._stacked)
-        predicted, predicted_forces = tangential_forces(self.model, spins)
+        predicted, predicted_forces = self.model.with_forces(spins)
         error = log_weight - predicted
         self.model.constant += 0.2 * float(error.detach().mean()) / self.model.sites
         return self.beta**2 * (
