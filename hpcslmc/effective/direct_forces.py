@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective.clifford import cross
-from hpcslmc.effective.equiformer import tensor_product
+from hpcslmc.effective.equiformer import of_product, tensor_product
 from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import VectorNetwork, mix, weights
 from hpcslmc.effective.options import ForceOptions
@@ -48,15 +48,8 @@ class DirectForces(VectorNetwork):
         self.layers = nn.ModuleList(
             weights(
                 kernel=(channels, functions),
-                **{
-                    f"{prefix}_{kind}": shape
-                    for prefix in ("sent", "own")
-                    for kind, shape in (
-                        ("scalar", (3 * channels, 2 * channels)),
-                        ("polar", (channels, 3 * channels)),
-                        ("axial", (channels, 2 * channels)),
-                    )
-                },
+                **of_product("sent", channels),
+                **of_product("own", channels),
                 out=(3 * channels, channels),
                 forces=(2, channels),
             )

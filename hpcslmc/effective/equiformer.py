@@ -57,13 +57,6 @@ class Equiformer(VectorNetwork):
         channels, heads = architecture.channels, architecture.heads
         functions = len(self.kernels)
 
-        def of_product(prefix: str) -> dict[str, tuple[int, int]]:
-            return {
-                f"{prefix}_scalar": (3 * channels, 2 * channels),
-                f"{prefix}_polar": (channels, 3 * channels),
-                f"{prefix}_axial": (channels, 2 * channels),
-            }
-
         self.layers = nn.ModuleList(
             weights(
                 kernel=(heads, functions),
@@ -71,8 +64,8 @@ class Equiformer(VectorNetwork):
                 score=(2 * heads * UNITS, channels),
                 weigh=(heads, UNITS),
                 **({"pair": (channels, heads * UNITS)} if architecture.pairs else {}),
-                **of_product("value"),
-                **of_product("own"),
+                **of_product("value", channels),
+                **of_product("own", channels),
                 out=(3 * channels, channels),
                 mix=(2 * channels, channels),
                 bias=(2 * channels, 1),
@@ -129,6 +122,15 @@ class Equiformer(VectorNetwork):
             smooth_leaky(here[..., unit, None] + there[..., None, :, unit] + location[:, unit])
             for unit in range(UNITS)
         ]
+
+
+def of_product(name: str, channels: int) -> dict[str, tuple[int, int]]:
+    """Return the shapes of the weights of a tensor product."""
+    return {
+        f"{name}_scalar": (3 * channels, 2 * channels),
+        f"{name}_polar": (channels, 3 * channels),
+        f"{name}_axial": (channels, 2 * channels),
+    }
 
 
 def smooth_leaky(x: Tensor) -> Tensor:

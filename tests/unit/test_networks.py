@@ -22,19 +22,25 @@ def section(name: str) -> dict:
     return {"model": name, "shells": 3, "layers": 1, "channels": 4}
 
 
+def resumed_to_the_bit(job, folder):
+    """Run a job whole, and again with a break in its training; both draw the same."""
+    whole, first = Simulation(job), Simulation(job)
+    whole.run()
+    first.run(lambda: first.phase.name == "train" and first.phase.done == 5)
+    first.save(folder / "checkpoint.h5", {})
+    resumed = Simulation(job, resume=folder / "checkpoint.h5")
+    resumed.run()
+    assert np.array_equal(resumed.rungs[0].bins.draws, whole.rungs[0].bins.draws)
+    return whole
+
+
 @pytest.mark.parametrize(
     ("name", "augment"), [*((name, False) for name in DENSITIES), ("transformer", True)]
 )
 def test_a_job_resumes_to_the_bit(name, augment, tmp_path):
     learning = {"force_weight": 0.5, "steps": 10, "rounds": 2, "augment": augment}
     job = make_job(effective=section(name), learning=learning)
-    whole, first = Simulation(job), Simulation(job)
-    whole.run()
-    first.run(lambda: first.phase.name == "train" and first.phase.done == 5)
-    first.save(tmp_path / "checkpoint.h5", {})
-    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
-    resumed.run()
-    assert np.array_equal(resumed.rungs[0].bins.draws, whole.rungs[0].bins.draws)
+    whole = resumed_to_the_bit(job, tmp_path)
     assert whole.rungs[0].learning.history[-1]["acceptance"] > 0.0
 
 
@@ -59,13 +65,7 @@ GUIDED = [section("direct_forces") | {"guides": True}, {"model": "determinants",
 def test_direct_forces_guide_across_a_checkpoint_and_are_taken_up_again(tmp_path):
     learning_of = {"force_weight": 0.5, "steps": 100, "rate": 0.01}
     job = make_job(effective=GUIDED, learning=learning_of)
-    whole, first = Simulation(job), Simulation(job)
-    whole.run()
-    first.run(lambda: first.phase.name == "train" and first.phase.done == 5)
-    first.save(tmp_path / "checkpoint.h5", {})
-    resumed = Simulation(job, resume=tmp_path / "checkpoint.h5")
-    resumed.run()
-    assert np.array_equal(resumed.rungs[0].bins.draws, whole.rungs[0].bins.draws)
+    whole = resumed_to_the_bit(job, tmp_path)
     learning = whole.rungs[0].learning
     assert not learning.slmc.inner.misguided
     trainer = learning.trainers[0]
