@@ -55,7 +55,7 @@ class Equiformer(VectorNetwork):
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture)
         channels, heads = architecture.channels, architecture.heads
-        functions = len(self.kernels)
+        self.pairs, functions = architecture.settings.get("pairs", False), len(self.kernels)
 
         self.layers = nn.ModuleList(
             weights(
@@ -63,7 +63,7 @@ class Equiformer(VectorNetwork):
                 location=(heads * UNITS, functions),
                 score=(2 * heads * UNITS, channels),
                 weigh=(heads, UNITS),
-                **({"pair": (channels, heads * UNITS)} if architecture.pairs else {}),
+                **({"pair": (channels, heads * UNITS)} if self.pairs else {}),
                 **of_product("value", channels),
                 **of_product("own", channels),
                 out=(3 * channels, channels),
@@ -105,7 +105,7 @@ class Equiformer(VectorNetwork):
         for weight, unit in zip(block["weigh"].T, units, strict=True):
             scores = scores + weight[:, None, None] * unit
         alpha = sink_softmax(self.kernels.between(block["kernel"]), scores)
-        if not self.architecture.pairs:
+        if not self.pairs:
             return from_heads(alpha @ to_heads(values, heads), values.shape[1])
         # gate each channel for each pair of sites: (chains, channels, sites, sites)
         together = torch.stack(units, 2).flatten(1, 2)

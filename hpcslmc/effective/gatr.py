@@ -56,7 +56,7 @@ class GATr(SiteNetwork):
     def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
         super().__init__(lattice, architecture, dressed=True)
         channels, functions = architecture.channels, len(self.kernels)
-        self.algebra = ALGEBRAS[architecture.algebra]
+        self.algebra = ALGEBRAS[architecture.settings.get("algebra", "euclidean")]
         grades, hidden = self.algebra.grade_count, 4 * channels
         of_grades = (grades * channels, channels)
         self.site = weights(start=(channels, functions))

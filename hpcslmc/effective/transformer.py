@@ -56,7 +56,7 @@ class Transformer(SiteNetwork):
         super().__init__(lattice, architecture)
         channels = architecture.channels
         self.relative = architecture.settings.get("relative", False)  # files may be older than it
-        positions = _waves(lattice)
+        positions = position_waves(lattice)
         self.register_buffer("_positions", positions, persistent=False)
         hamiltonian = architecture.physics.ensemble(lattice).hamiltonian
         rotations, images = _group_elements(hamiltonian, architecture.average)
@@ -106,7 +106,7 @@ class Transformer(SiteNetwork):
         return energy
 
 
-def _waves(lattice: Lattice) -> Tensor:
+def position_waves(lattice: Lattice) -> Tensor:
     """Return cosines and sines of the cells' positions, and marks of the sublattices.
 
     (2 d waves, sites) float64, and as many rows more as there are sublattices, if several.

@@ -252,7 +252,7 @@ def test_what_was_not_added_is_one_sentence():
         UserError,
         match=(
             r"^\[effective\] model = 'wide': known are auto, linear, attention, cnn, "
-            r"messages, lie_conv, .*, transformer, direct_forces, determinants, and what --import adds\.$"
+            r"messages, lie_conv, .*, direct_forces, determinants, and what --import adds\.$"
         ),
     ):
         run_job(make_job().model_dump() | {"effective": {"model": "wide"}})

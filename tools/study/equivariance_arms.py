@@ -5,13 +5,17 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model
 from hpcslmc.effective.gatr import GATr
+from hpcslmc.effective.kernels import Kernels
+from hpcslmc.effective.torchmd_et import TorchMDET
+from hpcslmc.effective.transformer import position_waves
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.field import tangential
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
 
 BATCH, SHELLS = 64, 9
@@ -31,6 +35,44 @@ class WrongGroup(GATr):
 
     def energy(self, spins: Tensor) -> Tensor:
         return super().energy(spins * spins.new_tensor([1.0, 1.0, 0.5])[:, None, None])
+
+
+class Positions(nn.Module):
+    """Kernels between sites that are learned functions of both positions, not of the displacement.
+
+    Products of waves at one site and waves at the other. It takes the place of `Kernels`.
+    """
+
+    def __init__(self, kernels: Kernels, lattice: Lattice) -> None:
+        super().__init__()
+        self.pairs, waves = kernels.pairs, position_waves(lattice)
+        products = torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)
+        self.register_buffer("products", products / lattice.sites**0.5, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.products)
+
+    def between(self, weights: Tensor) -> Tensor:
+        """Return kernels (n, sites, sites) of weights (n, functions)."""
+        return torch.tensordot(weights, self.products.to(weights.dtype), 1)
+
+    def convolve(self, weights: Tensor, fields: Tensor) -> Tensor:
+        """Smear fields (channels, ..., sites) with kernels of weights (channels, functions)."""
+        smeared = fields.flatten(1, -2) @ self.between(weights).mT
+        return smeared.view(len(weights), *fields.shape[1:])
+
+
+class SpinsAlone(TorchMDET):
+    """A network that is equivariant under rotations of the spins, and has to learn the lattice."""
+
+    def __init__(self, lattice: Lattice, architecture: Architecture) -> None:
+        super().__init__(lattice, architecture)
+        positions = Positions(self.kernels, lattice)
+        self.kernels = positions
+        for block in (self.site, *self.layers):
+            for name in {"start", "kernel", "location"} & set(block):
+                zeros = torch.zeros(len(block[name]), len(positions), dtype=torch.float64)
+                block[name] = nn.Parameter(zeros)
 
 
 class Arm(NamedTuple):
@@ -74,9 +116,16 @@ ARMS = {
     ),
     "messages": Arm("messages", (4, 8, 16, 32), 16),
     "torchmd_et": Arm("torchmd_et", (4, 8, 16, 32), 16),
+    "spins alone": Arm(
+        "torchmd_et",
+        (4, 8, 16),
+        16,
+        make=lambda architecture, lattice: SpinsAlone(lattice, architecture),
+    ),
     "attention": Arm("attention", (), 0),
 }
-"""Of which ``relative`` has the symmetries of the lattice alone, ``plain`` none, the others all."""
+"""Of which ``relative`` has the symmetries of the lattice, ``spins alone`` those of the spins,
+``plain`` none, the others all."""
 AVERAGED = {"plain, augmented": "plain, augmented and averaged"}
 """Arms that are evaluated a second time, averaged over group elements, and how they are named."""
 SCALED = (
@@ -87,6 +136,7 @@ SCALED = (
     "gatr, wrong group",
     "messages",
     "torchmd_et",
+    "spins alone",
 )
 """Arms of the figures against compute..."""
 STARVED = (
@@ -97,6 +147,7 @@ STARVED = (
     "gatr",
     "messages",
     "torchmd_et",
+    "spins alone",
 )
 """...and of those against data."""
 DEEP = {"attention": 0, "torchmd_et": 16}

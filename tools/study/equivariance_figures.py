@@ -37,6 +37,7 @@ STYLES = {
     "gatr, wrong group": ("#000000", "x"),
     "messages": ("#009E73", "D"),
     "torchmd_et": ("#56B4E9", "P"),
+    "spins alone": ("#56B4E9", "1"),
     "attention": ("#8C564B", "*"),
 }
 ERROR = r"var$(\log W - \log W_{\rm eff})\, /\, N$"
