@@ -123,6 +123,7 @@ class _Fronts:
         entries: np.ndarray,
         device: torch.device | str,
     ) -> None:
+        self.is_lowest = below is None
         self.nodes, self.own, self.edge = len(level.own), *_rows_of(level)
         self.size = self.own + self.edge + 1
         node, *ends = entries
@@ -134,7 +135,7 @@ class _Fronts:
             level.own.flatten(),  # -1, the last, for rows that fill up
         ]
         if below is not None:
-            where += [_from_below(level, below, side) for side in (0, 1)]
+            where += _from_both(level, below)
         if above is not None:
             where.append(_from_above(level, above))
         self._entries, self._filled, self._sites, *self._neighbours = (
@@ -153,8 +154,9 @@ class _Fronts:
         if below is None:
             fronts = entries.new_zeros(len(entries), self.nodes * self.size**2)
         else:
-            first, second = self._neighbours[:2]
-            fronts = _take(below.flatten(1), first).add_(_take(below.flatten(1), second))
+            of_one, shared, of_other = self._neighbours[:3]
+            fronts = _take(below.flatten(1), of_one)
+            fronts[:, shared] += _take(below.flatten(1), of_other)
         fronts[:, self._entries] += entries
         fronts[:, self._filled] = 1.0
         return fronts.view(-1, self.nodes, self.size, self.size)
@@ -180,25 +182,30 @@ class _Fronts:
         inverse = factors.inverse()
         return log_det, _Eliminated(inverse, to_right, left @ inverse)
 
-    def invert(self, kept: _Eliminated, above: Tensor | None, blocks: Tensor) -> Tensor:
+    def invert(self, kept: _Eliminated, above: Tensor | None, blocks: Tensor) -> Tensor | None:
         """Return the inverse between all sites of each front, (batch, nodes, size - 1, size - 1).
 
-        From that of the level above. Its part of each own site goes to ``blocks``.
+        From that of the level above; None for the lowest level. Its part of each own site goes to
+        ``blocks``.
         """
-        inverse, to_right, to_left = kept
-        if above is None:
-            found = inverse
-        else:
-            found = inverse.new_empty(len(inverse), self.size - 1, self.size - 1)
-            edge = _take(above.flatten(1), self._neighbours[-1])
-            edge = edge.view(len(inverse), self.edge, self.edge)
-            down, up = to_right.neg() @ edge, edge @ to_left.neg()
-            found[:, : self.own, : self.own] = inverse - down @ to_left
-            found[:, : self.own, self.own :], found[:, self.own :, : self.own] = down, up
-            found[:, self.own :, self.own :] = edge
-        own = spin_blocks(found[:, : self.own, : self.own]).reshape(len(blocks), -1, 2, 2)
-        blocks[:, self._sites] = own
-        return found.view(len(blocks), -1, *found.shape[1:])
+        found, to_right, to_left = kept
+        if above is not None:
+            edge = _take(above.flatten(1), self._neighbours[-1]).view(-1, self.edge, self.edge)
+            down = to_right.neg() @ edge
+            own = found - down @ to_left
+            found = own if self.is_lowest else _joined(own, down, edge @ to_left.neg(), edge)
+        own = spin_blocks(found[:, : self.own, : self.own])
+        blocks[:, self._sites] = own.reshape(len(blocks), -1, 2, 2)
+        return None if self.is_lowest else found.view(len(blocks), -1, *found.shape[1:])
+
+
+def _joined(first: Tensor, right: Tensor, left: Tensor, last: Tensor) -> Tensor:
+    """Return matrices (batch, n + m, n + m) of four blocks, as a matrix is written."""
+    n, size = first.shape[1], first.shape[1] + last.shape[1]
+    whole = first.new_empty(len(first), size, size)
+    whole[:, :n, :n], whole[:, :n, n:] = first, right
+    whole[:, n:, :n], whole[:, n:, n:] = left, last
+    return whole
 
 
 def _tree(hamiltonian: Hamiltonian) -> tuple[np.ndarray, list[int], list[_Fronts]]:
@@ -234,6 +241,22 @@ def _rows_of(level: Level) -> tuple[int, int]:
 def _flat(size: int, node: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Return the flat places of entries of fronts."""
     return ((node * size + row) * size + column).flatten()
+
+
+def _from_both(level: Level, below: Level) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the entries of the fronts lie in those of the parts below.
+
+    That of each entry in one part, then which entries both parts have, few but at the top, and
+    where they lie in the other part.
+    """
+    first, second = (_from_below(level, below, side) for side in (0, 1))
+    nothing = sum(_rows_of(below))
+    in_first, in_second = (
+        np.maximum(*np.divmod(places % (nothing + 1) ** 2, nothing + 1)) < nothing
+        for places in (first, second)
+    )
+    (shared,) = (in_first & in_second).nonzero()
+    return np.where(in_first, first, second), shared, second[shared]
 
 
 def _from_below(level: Level, below: Level, side: int) -> np.ndarray:
