@@ -83,6 +83,11 @@ def check_system(job: Job) -> Job:
                 ) from None
     hamiltonian = job.hamiltonian
     if hamiltonian.site_file is None:
+        if hamiltonian.site_digest is not None:
+            raise UserError(
+                "[hamiltonian] site_digest belongs to values of a site_file: name the file, or "
+                "remove site_digest."
+            )
         return job
     found = digest(site_values(hamiltonian, lattice.sites))
     if hamiltonian.site_digest not in (None, found):

@@ -428,3 +428,7 @@ def test_values_of_sites_belong_to_the_job(tmp_path):
     assert not taken and len(refused) == 1 and "hamiltonian.site_digest" in refused[0]
     with pytest.raises(UserError, match="other values than site_digest says"):
         job_of(job.model_dump(mode="json", exclude_none=True))
+    tables = job.model_dump(mode="json", exclude_none=True)
+    del tables["hamiltonian"]["site_file"]
+    with pytest.raises(UserError, match="site_digest belongs to values of a site_file"):
+        job_of(tables)
