@@ -190,7 +190,8 @@ class _Fronts:
         """
         found, to_right, to_left = kept
         if above is not None:
-            edge = _take(above.flatten(1), self._neighbours[-1]).view(-1, self.edge, self.edge)
+            edge = _take(above.flatten(1), self._neighbours[-1])
+            edge = edge.view(len(found), self.edge, self.edge)
             down = to_right.neg() @ edge
             own = found - down @ to_left
             found = own if self.is_lowest else _joined(own, down, edge @ to_left.neg(), edge)
