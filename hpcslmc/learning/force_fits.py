@@ -11,6 +11,7 @@ from hpcslmc.learning.least_squares import (
     choose_terms,
     equations,
     fitted_configurations,
+    no_terms,
 )
 from hpcslmc.parallel.world import World
 
@@ -53,6 +54,8 @@ class ForceFits:
         least : int
             As ``fit_to_forces`` has it.
         """
+        if not len(self.data.with_forces):  # log W is constant, as without a coupling J
+            return no_terms(model, least)
         key = model.terms, len(self.data.with_forces)
         if key not in self._known:
             own = self.data.spread(self.data.train_chains, self.draws(model.sites))

@@ -161,6 +161,15 @@ def choose_terms(model: ForceFitted, known: Equations, least: int = 0) -> Select
     return best
 
 
+def no_terms(model: ForceFitted, number: int) -> Selection:
+    """Take no terms: the model of a log W on which no force is."""
+    with torch.no_grad():
+        model.couplings.zero_()
+        if model.guiding is not None:
+            model.guiding.zero_()
+    return Selection(np.zeros(len(model.couplings)), 0.0, number)
+
+
 def _triangle(
     training: Iterable[tuple[ForceFitted, Configurations]], terms: int, world: World
 ) -> np.ndarray:
