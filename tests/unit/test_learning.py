@@ -390,3 +390,13 @@ def test_forces_alone_teach_a_network_and_energies_its_scale():
     assert before > 1e-3 and trainer.mse < 1e-12
     spins = random_spins(5, 16, seed=99)
     assert torch.allclose(model(spins), teacher(spins), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("effective", [{"model": name} for name in ("auto", "linear")])
+def test_a_log_weight_without_forces_is_learned_as_constant(effective):
+    free = {"lattice": {"shape": [4, 4]}, "hamiltonian": {"J": 0.0}}
+    simulation = Simulation(make_job(system=free, effective=effective))
+    simulation.run()
+    learning = simulation.rungs[0].learning
+    assert all(not model.couplings.any() for model in learning.models)
+    assert learning.history[-1]["acceptance"] == 1.0 and learning.history[-1]["mse"] < 1e-20
