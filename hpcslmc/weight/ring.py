@@ -11,7 +11,7 @@ from torch import Tensor
 
 DENSE_ROWS = 3
 """Most rows of a ring that is treated as one dense matrix, cheaper than a further reduction."""
-WHOLE = 16
+WHOLE = 32
 """Largest matrix of single precision that is inverted by LU factors, not by halves."""
 
 
