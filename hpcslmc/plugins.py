@@ -1,4 +1,4 @@
-"""What is imported when it is first asked for: registries of what job files name, and plugins.
+"""Registries of what job files name, imported when it is first asked for, and plugins.
 
 Plugins are users' own modules, which add to the registries.
 """

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hpcslmc.density import Evaluation
 from hpcslmc.effective.clifford import cross
-from hpcslmc.effective.equiformer import of_product, tensor_product
+from hpcslmc.effective.equiformer import of_product, take_in, tensor_product
 from hpcslmc.effective.model import Architecture
 from hpcslmc.effective.network import VectorNetwork, mix, weights
 from hpcslmc.effective.options import ForceOptions
@@ -70,20 +70,13 @@ class DirectForces(VectorNetwork):
 
     def _vectors(self, spins: Tensor) -> Tensor:
         """Return what the network adds, (3, chains, sites), for spins like that."""
-        channels = self.architecture.channels
         spins = spins[None]
         x, v, u = self.start(spins)
         forces = torch.zeros_like(spins)
         for block in map(self.cast, self.layers):
             sent = tensor_product(block, "sent", spins, normed(x), normed(v), normed(u))
-            heard = self.kernels.convolve(block["kernel"], torch.cat(sent, 1)).split((1, 3, 3), 1)
-            weight = block["out"].split(channels)
-            x, v, u = (
-                field + mix(one, part)
-                for field, one, part in zip((x, v, u), weight, heard, strict=True)
-            )
-            own = tensor_product(block, "own", spins, normed(x), normed(v), normed(u))
-            x, v, u = (field + part for field, part in zip((x, v, u), own, strict=True))
+            heard = self.kernels.convolve(block["kernel"], torch.cat(sent, 1))
+            x, v, u = take_in(block, spins, (x, v, u), heard)
             polar, axial = block["forces"][:, None].unbind(0)
             forces = forces + mix(polar, v) + cross(spins, mix(axial, u))
         return forces[0]

@@ -76,7 +76,6 @@ class Equiformer(VectorNetwork):
 
     def energy(self, spins: Tensor) -> Tensor:
         """Return the sum of all sites' energies, (chains,) float64."""
-        channels = self.architecture.channels
         spins = spins[None]
         x, v, u = self.start(spins)
         energy = spins.new_zeros(spins.shape[2], dtype=torch.float64)
@@ -84,15 +83,7 @@ class Equiformer(VectorNetwork):
             state = normed(x), normed(v), normed(u)
             values = torch.cat(tensor_product(block, "value", spins, *state), 1)
             heard = self._heard(block, state[0], values)
-            weight = block["out"].split(channels)
-            x, v, u = (
-                field + mix(one, part)
-                for field, one, part in zip(
-                    (x, v, u), weight, heard.split((1, 3, 3), 1), strict=True
-                )
-            )
-            own = tensor_product(block, "own", spins, normed(x), normed(v), normed(u))
-            x, v, u = (field + part for field, part in zip((x, v, u), own, strict=True))
+            x, v, u = take_in(block, spins, (x, v, u), heard)
             hidden = silu(mix(block["mix"], x[:, 0], block["bias"]))
             energy = energy + total(block["energy"], hidden)
         return energy
@@ -136,6 +127,20 @@ def of_product(name: str, channels: int) -> dict[str, tuple[int, int]]:
 def smooth_leaky(x: Tensor) -> Tensor:
     """Return a ReLU with a slope of 0.2 below zero, smooth."""
     return 0.2 * x + 0.8 * silu(x)
+
+
+def take_in(
+    block: dict[str, Tensor], spins: Tensor, state: tuple[Tensor, Tensor, Tensor], heard: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, v and u after what is heard, (channels, 7, ...), and products with the own spin.
+
+    ``state`` are x, v and u before.
+    """
+    weight = block["out"].chunk(3)
+    parts = zip(state, weight, heard.split((1, 3, 3), 1), strict=True)
+    x, v, u = (field + mix(one, part) for field, one, part in parts)
+    own = tensor_product(block, "own", spins, normed(x), normed(v), normed(u))
+    return x + own[0], v + own[1], u + own[2]
 
 
 def tensor_product(

@@ -26,14 +26,15 @@ def check_identical(model: EffectiveModel, world: World) -> None:
 def force_error(model: EffectiveModel, data: DataSet, chunk_sites: int, world: World) -> float:
     """Return the mean squared error of all forces of a configuration. Collective.
 
-    Over the configurations with forces of the validation chains, so many sites at once.
+    Over the configurations with forces of the validation chains, so many sites at once; 0 if there
+    are none, as without a coupling J.
     """
     spins, _, forces = (of[data.validation_chains].flatten(0, 1) for of in data.stacked())
     known = forces.flatten(1).any(1).nonzero()[:, 0]
     total = 0.0
-    for rows in known.split(max(1, chunk_sites // model.sites)):
+    for rows in known.split(max(1, chunk_sites // model.sites)) if len(known) else ():
         here = spins[rows]
         predicted = tangential(model.evaluate(here, forces=True).known_forces, here)
         total += float((forces[rows] - predicted).square().sum())
     squares, count = world.sum(np.array([total, len(known)]))
-    return float(squares / count)
+    return float(squares / max(count, 1.0))

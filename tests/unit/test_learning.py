@@ -392,10 +392,18 @@ def test_forces_alone_teach_a_network_and_energies_its_scale():
     assert torch.allclose(model(spins), teacher(spins), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("effective", [{"model": name} for name in ("auto", "linear")])
+@pytest.mark.parametrize(
+    "effective",
+    [
+        {"model": "auto"},
+        {"model": "linear"},
+        [{"model": "direct_forces", "shells": 2, "guides": True}, {"model": "determinants"}],
+    ],
+)
 def test_a_log_weight_without_forces_is_learned_as_constant(effective):
     free = {"lattice": {"shape": [4, 4]}, "hamiltonian": {"J": 0.0}}
-    simulation = Simulation(make_job(system=free, effective=effective))
+    learning = {"steps": 5, "force_weight": 0.5}
+    simulation = Simulation(make_job(system=free, effective=effective, learning=learning))
     simulation.run()
     learning = simulation.rungs[0].learning
     assert all(not model.couplings.any() for model in learning.models)
