@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ from hpcslmc.environment import terminal_width
 from hpcslmc.errors import UserError, described_error
 from hpcslmc.job.words import couplings, listed, size
 from hpcslmc.measure.bins import left_over
+from hpcslmc.measure.derived import main_order
 from hpcslmc.measure.modes import measured_points
 
 WIDE = 150
@@ -41,14 +42,15 @@ IN_LADDERS = (
     "specific_heat_fixed_density",
     "m2_staggered",
     "m2_uniform",
-    "binder_staggered",
-    "correlation_length_staggered",
+    "binder_{}",
+    "correlation_length_{}",
     "nn_correlation",
     "acceptance",
 )
 """Observables that are shown for every temperature, and of every run among several.
 
-Beside them those of ``AT_POINTS`` at each momentum that the job names.
+With the name of the main order; beside them those of ``AT_POINTS`` at each momentum that the job
+names.
 """
 AT_POINTS = ("m2_", "binder_", "correlation_length_")
 IN_PIECES = 0.01
@@ -144,9 +146,9 @@ def _is_ingredient(name: str) -> bool:
 
 def _in_ladders(names: list[str]) -> list[str]:
     """Return what is shown for every temperature, the acceptance last."""
-    points = measured_points(names)
+    points, order = measured_points(names), main_order(names)
     return [
-        *IN_LADDERS[:-1],
+        *(name.format(order) for name in IN_LADDERS[:-1]),
         *(prefix + point for point in points for prefix in AT_POINTS),
         IN_LADDERS[-1],
     ]
@@ -420,27 +422,36 @@ def _comparison(runs: Mapping[str, Results]) -> Sheet:
 
 
 def _doubts(results: Results) -> list[str]:
-    """List each kind of doubt at each temperature: its worst case, and whom it concerns."""
-    lines = []
+    """List each kind of doubt at each temperature: its worst case, and whom it concerns.
+
+    What is the same at several temperatures is one line.
+    """
+    where: dict[tuple[str, str], list[float]] = {}
     for at, temperature in enumerate(np.atleast_1d(results.temperature)):
-        where = f" at T = {temperature:.4g}" if results.is_ladder else ""
-        if idle := np.atleast_1d(results.idle)[at]:
-            lines.append(
-                f"Doubtful means and errors{where}: {idle} of {len(results.spins)} chains stand "
-                "still, no proposal was accepted"
-            )
-        for found in _kinds_of_doubt(results.summary, at).values():
-            labels = [doubt.label for doubt in found]
-            worst = max(found).text
-            whom = ", ".join(labels[:3])
-            if len(labels) > 3:
-                whom += f" and {len(labels) - 3} more"
-            if worst.startswith(MISSED):
-                lines.append(f"Filling missed{where}: {worst.removeprefix(MISSED)}")
-            else:
-                what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
-                lines.append(f"{what}{where} ({worst.removeprefix(UNKNOWN)}): {whom}")
-    return lines
+        for parts in _doubts_at(results, at):
+            where.setdefault(parts, []).append(float(temperature))
+    return [
+        what + (f" at T = {listed(at)}" if results.is_ladder else "") + whom
+        for (what, whom), at in where.items()
+    ]
+
+
+def _doubts_at(results: Results, at: int) -> Iterator[tuple[str, str]]:
+    """List the doubts at a temperature: what there is, and what goes behind its place."""
+    if idle := np.atleast_1d(results.idle)[at]:
+        chains = f"{idle} of {len(results.spins)} chains"
+        yield "Doubtful means and errors", f": {chains} stand still, no proposal was accepted"
+    for found in _kinds_of_doubt(results.summary, at).values():
+        labels = [doubt.label for doubt in found]
+        worst = max(found).text
+        whom = ", ".join(labels[:3])
+        if len(labels) > 3:
+            whom += f" and {len(labels) - 3} more"
+        if worst.startswith(MISSED):
+            yield "Filling missed", f": {worst.removeprefix(MISSED)}"
+        else:
+            what = "No estimate" if worst.startswith(UNKNOWN) else "Doubtful errors"
+            yield what, f" ({worst.removeprefix(UNKNOWN)}): {whom}"
 
 
 class _Doubt(NamedTuple):

@@ -56,6 +56,7 @@ def resolve(job: Job) -> Job:
     check_learning(job)
     if job.sampling.method != "exact":
         check_model(job)
+        job = with_validation(job)
         if job.learning.rounds > 0:
             check_validation(job)
     check_temperature(job)
@@ -371,6 +372,17 @@ def check_model(job: Job) -> None:
             check_symmetry(section.model, hamiltonian)
 
 
+def with_validation(job: Job) -> Job:
+    """Let one of few chains validate, unless the job says how many do."""
+    learning, chains = job.learning, job.sampling.chains
+    if "validation_fraction" in learning.model_fields_set or chains < 2:
+        return job
+    fraction = max(learning.validation_fraction, 1.0 / chains)
+    return job.model_copy(
+        update={"learning": learning.model_copy(update={"validation_fraction": fraction})}
+    )
+
+
 def check_validation(job: Job) -> None:
     """Check that there are chains to validate with, and a batch for the others."""
     learning, sampling = job.learning, job.sampling
@@ -382,9 +394,8 @@ def check_validation(job: Job) -> None:
     validation = learning.validation_chains(sampling.chains)
     if validation == 0:
         raise UserError(
-            f"[learning] validation_fraction = {learning.validation_fraction} of "
-            f"{sampling.chains} chains "
-            f"is less than one chain: use at least {1.0 / sampling.chains:.3g}."
+            f"[learning] validation_fraction = {learning.validation_fraction} of {sampling.chains} "
+            f"chains is less than one chain: use at least {1.0 / sampling.chains:.3g}."
         )
     if learning.energy_weight == learning.force_weight == 0.0:
         raise UserError(

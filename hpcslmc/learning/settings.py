@@ -44,7 +44,7 @@ class LearningSection(Section):
     Rotations and reflections of all spins, with symmetries of the lattice: for models without.
     """
     validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Share of the chains kept for validation."""
+    """Share of the chains kept for validation; one of fewer than 5 chains, if not given."""
     replay: Annotated[tuple[Annotated[str, Strict(), Field(min_length=1)], ...], Strict(False)] = ()
     """Data files or output directories of earlier runs, whose evaluations are learned from too.
 

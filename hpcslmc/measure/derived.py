@@ -16,11 +16,11 @@ eigenvalues of h(S).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from hpcslmc.measure.momenta import step_size
+from hpcslmc.measure.momenta import name_origin, step_size
 from hpcslmc.physics.lattice import Lattice
 
 Means = Mapping[str, np.ndarray]
@@ -51,6 +51,7 @@ class Derived(ABC):
 
     def __init__(self, lattice: Lattice, beta: float, mu: float) -> None:
         self.lattice, self.beta, self.mu = lattice, beta, mu
+        self.label = name_origin(self.label, lattice)
 
     @abstractmethod
     def value(self, means: Means) -> np.ndarray:
@@ -233,10 +234,7 @@ class UniformCorrelationLength(Derived):
 
     name, label = "correlation_length_uniform", "correlation length at (0,0) [a]"
     inputs = ("m2_uniform", "m2_next_uniform")
-    negative = (
-        "S(q) has no peak at (0,0), where it is smaller than next to it, or not larger "
-        "within its error"
-    )
+    negative = "S(q) has no peak there: it is not larger, within its error, than next to it"
 
     def value(self, means: Means) -> np.ndarray:
         peak, beside = (means[name] for name in self.inputs)
@@ -249,7 +247,6 @@ class StaggeredCorrelationLength(UniformCorrelationLength):
 
     name, label = "correlation_length_staggered", "correlation length at (pi,pi) [a]"
     inputs = ("m2_staggered", "m2_next_staggered")
-    negative = UniformCorrelationLength.negative.replace("(0,0)", "(pi,pi)")
 
 
 QUANTITIES: tuple[type[Derived], ...] = (
@@ -264,3 +261,8 @@ QUANTITIES: tuple[type[Derived], ...] = (
     StaggeredCorrelationLength,
     UniformCorrelationLength,
 )
+
+
+def main_order(measured: Collection[str]) -> str:
+    """Return the order that summaries show most of: staggered where it is measured, or uniform."""
+    return "staggered" if "m2_staggered" in measured else "uniform"

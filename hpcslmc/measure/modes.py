@@ -143,7 +143,6 @@ class CorrelationLength(UniformCorrelationLength, AtPoint):
 
     name, label = "correlation_length_", "correlation length at {} [a]"
     of_point = ("m2_", "m2_next_")
-    negative = UniformCorrelationLength.negative.replace("(0,0)", "{}")
 
 
 OBSERVABLES = (NextToMode2, Mode2, Mode4)
@@ -179,7 +178,6 @@ def _subclass(kind: type[Any], name: str, point: str, shown: str) -> type[Any]:
     }
     if issubclass(kind, AtPoint):
         attributes["inputs"] = tuple(part + point for part in kind.of_point)
-        attributes["negative"] = kind.negative.format(shown)
     return type(kind.__name__, (kind,), attributes)
 
 

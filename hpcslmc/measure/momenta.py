@@ -31,6 +31,11 @@ def is_square(lattice: Lattice) -> bool:
     return lattice.crystal == SQUARE
 
 
+def name_origin(label: str, lattice: Lattice) -> str:
+    """Name the origin in a label: (0,0) on the square lattice, Gamma on every other."""
+    return label if is_square(lattice) else label.replace("(0,0)", "Gamma")
+
+
 def _named(crystal: Crystal) -> Named | None:
     return next((named for named in CATALOGUE.values() if named.crystal == crystal), None)
 

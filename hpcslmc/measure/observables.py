@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.density import Evaluation
-from hpcslmc.measure.momenta import is_square, smallest_steps, waves
+from hpcslmc.measure.momenta import is_square, name_origin, smallest_steps, waves
 from hpcslmc.measure.rings import nearest_links
 from hpcslmc.physics.lattice import Lattice
 
@@ -52,6 +52,7 @@ class Observable(ABC):
 
     def __init__(self, lattice: Lattice, device: torch.device | str) -> None:
         self.lattice = lattice
+        self.label = name_origin(self.label, lattice)
 
     @staticmethod
     def exists(lattice: Lattice) -> bool:

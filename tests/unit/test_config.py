@@ -341,7 +341,7 @@ def test_a_byte_order_mark_is_no_part_of_the_job(tmp_path):
 
 
 def test_nothing_is_validated_where_nothing_is_learned(tmp_path):
-    """Of few chains, or of one."""
+    """Of few chains, where a batch has to hold one of each, or of one."""
     save_model(tmp_path / "model.h5", make_effective("linear", Lattice((6, 6)), 3, 0), {})
     for chains in (1, 4):
         text = (
@@ -350,7 +350,7 @@ def test_nothing_is_validated_where_nothing_is_learned(tmp_path):
             f"[sampling]\nchains = {chains}\n"
         )
         assert load_job(write(tmp_path, text)).sampling.chains == chains
-        with pytest.raises(UserError, match="chains"):
+        with pytest.raises(UserError, match="batch_size" if chains == 4 else "2 chains"):
             load_job(write(tmp_path, text.replace("rounds = 0", "rounds = 1")))
 
 
@@ -432,3 +432,16 @@ def test_values_of_sites_belong_to_the_job(tmp_path):
     del tables["hamiltonian"]["site_file"]
     with pytest.raises(UserError, match="site_digest belongs to values of a site_file"):
         job_of(tables)
+
+
+@pytest.mark.parametrize(("chains", "fraction"), [(2, 0.5), (4, 0.25), (5, 0.2), (64, 0.2)])
+def test_one_chain_of_few_validates_unless_the_job_says_how_many(chains, fraction):
+    job = job_of(
+        {
+            "lattice": {"shape": [6, 6]},
+            "ensemble": {"temperature": 0.1},
+            "sampling": {"chains": chains},
+        }
+    )
+    assert job.learning.validation_fraction == fraction
+    assert job.learning.validation_chains(chains) == max(1, chains // 5)

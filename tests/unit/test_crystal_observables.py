@@ -200,7 +200,9 @@ def test_correlation_length_of_a_known_structure_factor():
     means = {"m2_K": np.array(xi**2), "m2_next_K": np.array(1.0 / (size**2 + 1.0 / xi**2))}
     length = DERIVED["correlation_length_K"](lattice, 1.0, 0.0)
     assert length.value(means) == pytest.approx(xi, rel=1e-3)
-    assert "no peak at K" in length.negative
+    assert length.label == "correlation length at K [a]" and "no peak there" in length.negative
+    uniform = DERIVED["correlation_length_uniform"](lattice, 1.0, 0.0)
+    assert uniform.label == "correlation length at Gamma [a]"
 
 
 def test_stars():

@@ -297,7 +297,7 @@ def test_a_correlation_length_survives_bins_without_a_peak_and_says_why_there_is
         it.mean > 0.0 and math.isfinite(it.error) and it.error > 0.0 for it in known
     )
     assert all(
-        math.isnan(it.mean) and "no peak at (pi,pi)" in it.doubts[0] for it in lengths if it.unknown
+        math.isnan(it.mean) and "no peak there" in it.doubts[0] for it in lengths if it.unknown
     )
     assert all(peaked(-0.5, 0.3, seed).unknown for seed in range(10))
     far = peaked(3.0, 0.3, 1)

@@ -21,6 +21,7 @@ from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import fluctuates
 from hpcslmc.autocorrelation import autocorrelation_function
 from hpcslmc.job.words import values
+from hpcslmc.measure.derived import main_order
 from hpcslmc.measure.modes import measured_points
 
 SHOWN = {  # observables against temperature or size, and their axes' labels
@@ -29,7 +30,7 @@ SHOWN = {  # observables against temperature or size, and their axes' labels
     "specific_heat": r"specific heat at fixed $\mu$",
     "specific_heat_fixed_density": r"specific heat at fixed $n$",
     "m2_staggered": r"$\langle|m_{(\pi,\pi)}|^2\rangle$",
-    "m2_uniform": r"$\langle|m_{(0,0)}|^2\rangle$",
+    "m2_uniform": r"$\langle|m_0|^2\rangle$",
     "susceptibility_staggered": r"$\chi_{(\pi,\pi)}$ [$1/t$]",
     "binder_staggered": r"Binder ratio at $(\pi,\pi)$",
     "correlation_length_staggered": r"$\xi_{(\pi,\pi)}$ [$a$]",
@@ -37,10 +38,16 @@ SHOWN = {  # observables against temperature or size, and their axes' labels
     "drude_weight": r"Drude weight $D$ [$t$]",
     "acceptance": "acceptance",
 }
+UNIFORM_ORDER = {
+    "susceptibility_uniform": r"$\chi_0$ [$1/t$]",
+    "binder_uniform": r"Binder ratio of $m_0$",
+    "correlation_length_uniform": r"$\xi_0$ [$a$]",
+}
+"""Shown too where the uniform order is the main one."""
 CORRELATED = {
     "energy": "energy",
     "m2_staggered": r"$|m_{(\pi,\pi)}|^2$",
-    "m2_uniform": r"$|m_{(0,0)}|^2$",
+    "m2_uniform": r"$|m_0|^2$",
 }
 
 
@@ -69,7 +76,9 @@ def observables(runs: Mapping[str, Results], against: str) -> Drawing:
     xs = sorted({x for curve in curves.values() for x, *_ in curve})
     if max(len({x for x, *_ in curve}) for curve in curves.values()) < 2:
         return None
-    labels = _with_points(SHOWN, runs, ("m2_", "susceptibility_", "binder_", "correlation_length_"))
+    measured = {name for run in runs.values() for name in run.summary.names}
+    shown = SHOWN | (UNIFORM_ORDER if main_order(measured) == "uniform" else {})
+    labels = _with_points(shown, runs, ("m2_", "susceptibility_", "binder_", "correlation_length_"))
     names = [
         name
         for name in labels

@@ -1,0 +1,221 @@
+"""The ferromagnetic transition of cubic double exchange, from Binder ratios of three sizes.
+
+    python tools/study/cubic_crossing.py [--lengths 4 6 8] [--T 0.096 0.088 0.08 0.072]
+    [--effort 1] [--output out/cubic_crossing] [--finished]
+
+A run of the program for each size and temperature: J = 16, mu = -8.1 (half an electron a site),
+electrons with a twist of 1/4 along each axis, which comes closest to the bands of a large lattice.
+4^3 and 6^3 learn; 8^3 takes the levels of 6^3 unchanged. Runs that have ended are not run again,
+and one that was cut off goes on; ``--finished`` analyses those that are there. The ratio of each
+size is fitted by a parabola in T; crossings get their errors from the chains, drawn with
+replacement. Prints a table, and draws ``crossing.png`` in the output directory.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import matplotlib.pyplot as plt
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hpcslmc.analysis.statistics import bracket
+
+SIZES = {4: (32, 400), 6: (16, 250), 8: (8, 100)}
+"""Chains and samples by length."""
+LEARNED_AT = {8: 6}
+UNIVERSAL = 2.5 - 1.5 * 1.13929
+"""Binder ratio at the transition of O(3), periodic cubes: M. Hasenbusch, PRB 102, 024406 (2020)."""
+NU = 0.71164
+"""Exponent of the correlation length of O(3), from the same work."""
+RESAMPLED = 400
+
+
+class Moments(NamedTuple):
+    """Means of |m|^2 and |m|^4 of each chain, (2, chains), at a temperature."""
+
+    temperature: float
+    of_chains: np.ndarray
+
+
+def folder(output: Path, length: int, temperature: float) -> Path:
+    return output / f"{length}x{length}x{length}_T{temperature:g}"
+
+
+def job_of(output: Path, length: int, temperature: float, effort: float) -> str:
+    """Write the job file of a size at a temperature."""
+    chains, samples = SIZES[length]
+    lines = [
+        f'[lattice]\nname = "cubic"\nshape = {[length] * 3}\ntwist = [0.25, 0.25, 0.25]',
+        "[hamiltonian]\nJ = 16.0\nmu = -8.1",
+        f"[ensemble]\ntemperature = {temperature}",
+        f"[sampling]\nchains = {chains}\nsamples = {max(10, round(effort * samples))}",
+        f"[output]\ndirectory = {json.dumps(str(folder(output, length, temperature)))}",
+    ]
+    if length in LEARNED_AT:
+        learned = folder(output, LEARNED_AT[length], temperature)
+        lines += [
+            f"[[effective]]\nstart_from = {json.dumps(str(learned / name))}"
+            for name in ("level_0.h5", "model.h5")
+        ]
+        lines.append("[learning]\nrounds = 0")
+    return "\n\n".join(lines) + "\n"
+
+
+def run(output: Path, length: int, temperature: float, effort: float) -> None:
+    """Run a size at a temperature to its end, unless it has ended."""
+    where = folder(output, length, temperature)
+    if (where / "results.h5").exists():
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    job = where.with_suffix(f"{where.suffix}.toml")
+    job.write_text(job_of(output, length, temperature, effort))
+    subprocess.run([sys.executable, "-m", "hpcslmc.run", str(job)], check=True)
+
+
+def read(path: Path) -> Moments:
+    with h5py.File(path) as file:
+        draws = [file[f"draws/m{power}_uniform"][()] for power in (2, 4)]
+        return Moments(float(file["temperature"][()]), np.array([x.mean(1) for x in draws]))
+
+
+def binder(of_chains: np.ndarray) -> float:
+    m2, m4 = of_chains.mean(1)
+    return float(2.5 - 1.5 * m4 / m2**2)
+
+
+class Fit(NamedTuple):
+    """Ratios of a size with their errors, and the parabola through them in T - middle."""
+
+    temperatures: np.ndarray
+    ratios: np.ndarray
+    errors: np.ndarray
+    polynomial: np.poly1d
+
+
+def fit(runs: list[Moments], middle: float, errors: np.ndarray | None = None) -> Fit:
+    """Fit the ratios of a size; errors by leaving chains out unless they are known."""
+    temperatures = np.array([one.temperature for one in runs])
+    ratios = np.array([binder(one.of_chains) for one in runs])
+    if errors is None:
+        errors = np.array([jackknife(one.of_chains) for one in runs])
+    degree = min(2, len(runs) - 1)
+    return Fit(
+        temperatures,
+        ratios,
+        errors,
+        np.poly1d(np.polyfit(temperatures - middle, ratios, degree, w=1.0 / errors)),
+    )
+
+
+def jackknife(of_chains: np.ndarray) -> float:
+    chains = of_chains.shape[1]
+    without = [binder(np.delete(of_chains, chain, axis=1)) for chain in range(chains)]
+    return float(np.sqrt((chains - 1) * np.var(without)))
+
+
+def crossing(small: Fit, large: Fit, middle: float) -> tuple[float, float]:
+    """Return temperature and ratio where two sizes agree, nearest to the middle; or nan."""
+    roots = (large.polynomial - small.polynomial).roots
+    real = roots[np.isreal(roots)].real
+    if not len(real):
+        return np.nan, np.nan
+    nearest = real[np.abs(real).argmin()]
+    return middle + nearest, float(small.polynomial(nearest))
+
+
+def resampled(runs: list[Moments], generator: np.random.Generator) -> list[Moments]:
+    """Draw as many chains of each run, with replacement."""
+    drawn = []
+    for one in runs:
+        chains = one.of_chains.shape[1]
+        drawn.append(
+            one._replace(of_chains=one.of_chains[:, generator.integers(chains, size=chains)])
+        )
+    return drawn
+
+
+def analyse(sizes: dict[int, list[Moments]], output: Path) -> None:
+    """Print the ratios and crossings, and draw them."""
+    middle = float(np.mean([one.temperature for runs in sizes.values() for one in runs]))
+    fits = {length: fit(runs, middle) for length, runs in sizes.items()}
+    table = Table("T", *(f"{length}^3" for length in sizes), title="Binder ratio")
+    for temperature in sorted({t for one in fits.values() for t in one.temperatures}):
+        cells = []
+        for one in fits.values():
+            (at,) = np.nonzero(one.temperatures == temperature)
+            cells += [bracket(one.ratios[k], one.errors[k]) for k in at] or [""]
+        table.add_row(f"{temperature:g}", *cells)
+    Console(width=100).print(table)
+    generator, found = np.random.default_rng(1), []
+    lengths = list(sizes)
+    for small, large in zip(lengths, lengths[1:], strict=False):
+        at = np.array(crossing(fits[small], fits[large], middle))
+        others = [
+            crossing(
+                *(
+                    fit(resampled(sizes[n], generator), middle, fits[n].errors)
+                    for n in (small, large)
+                ),
+                middle,
+            )
+            for _ in range(RESAMPLED)
+        ]
+        error = np.nanstd(others, axis=0)
+        found.append((at[0], error[0]))
+        print(
+            f"{small}^3 and {large}^3 cross at T = {bracket(at[0], error[0])}, "
+            f"ratio {bracket(at[1], error[1])}; O(3): {UNIVERSAL:.4f}"
+        )
+    draw(fits, middle, found[-1] if found else (middle, 0.0), output / "crossing.png")
+
+
+def draw(fits: dict[int, Fit], middle: float, critical: tuple[float, float], path: Path) -> None:
+    """Draw the ratios against T, and against the scaling variable of O(3)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.8), sharey=True)
+    for (length, one), colour in zip(fits.items(), ("C0", "C1", "C2"), strict=False):
+        label = rf"${length}^3$"
+        left.errorbar(
+            one.temperatures, one.ratios, one.errors, fmt="o", ms=4, color=colour, label=label
+        )
+        fine = np.linspace(one.temperatures.min(), one.temperatures.max(), 100)
+        left.plot(fine, one.polynomial(fine - middle), color=colour, lw=1)
+        scaled = (one.temperatures / critical[0] - 1.0) * length ** (1.0 / NU)
+        right.errorbar(scaled, one.ratios, one.errors, fmt="o", ms=4, color=colour, label=label)
+    left.axvspan(critical[0] - critical[1], critical[0] + critical[1], color="0.85", lw=0)
+    for axes in (left, right):
+        axes.axhline(UNIVERSAL, color="k", lw=0.8, ls="--", label="O(3) at its transition")
+    left.set(xlabel=r"temperature $T$ [$t$]", ylabel=r"Binder ratio of $|m|$")
+    right.set(xlabel=r"$(T/T_{\rm c} - 1)\, L^{1/\nu}$, $\nu$ of O(3)")
+    left.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--T", type=float, nargs="+", default=[0.096, 0.088, 0.08, 0.072])
+    parser.add_argument("--effort", type=float, default=1.0, help="samples in units of the default")
+    parser.add_argument("--output", type=Path, default=Path("out/cubic_crossing"))
+    parser.add_argument("--finished", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    if not options.finished:
+        for length in sorted(options.lengths):
+            for temperature in options.T:
+                run(options.output, length, temperature, options.effort)
+    sizes = {}
+    for length in SIZES:
+        paths = sorted(options.output.glob(f"{length}x{length}x{length}_T*/results.h5"))
+        if paths:
+            sizes[length] = sorted(map(read, paths))
+    analyse(sizes, options.output)
+
+
+if __name__ == "__main__":
+    main()
