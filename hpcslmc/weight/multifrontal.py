@@ -44,13 +44,13 @@ class Multifrontal(Elimination):
         values[diagonal] -= self.mu
         self._static, self._blocks, self._diagonal = (
             torch.as_tensor(numbers, device=hamiltonian.device)
-            for numbers in (values, blocks, diagonal)
+            for numbers in (values, blocks.flatten(), diagonal)
         )
 
     def matrices(self, spins: Tensor) -> Tensor:
         """Return the entries of h - mu in order of elimination, (chains, entries)."""
         entries = self._static.repeat(len(spins), 1)
-        entries[:, self._blocks] += self.hamiltonian.site_blocks(spins)
+        entries.index_add_(1, self._blocks, self.hamiltonian.site_blocks(spins).flatten(1))
         return entries.to(self.dtype)
 
     @property
@@ -156,9 +156,9 @@ class _Fronts:
         else:
             of_one, shared, of_other = self._neighbours[:3]
             fronts = _take(below.flatten(1), of_one)
-            fronts[:, shared] += _take(below.flatten(1), of_other)
-        fronts[:, self._entries] += entries
-        fronts[:, self._filled] = 1.0
+            fronts.index_add_(1, shared, _take(below.flatten(1), of_other))
+        fronts.index_add_(1, self._entries, entries)
+        fronts.index_fill_(1, self._filled, 1.0)
         return fronts.view(-1, self.nodes, self.size, self.size)
 
     def eliminate(
