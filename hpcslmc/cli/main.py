@@ -25,7 +25,7 @@ from hpcslmc.cli.system import expansion
 from hpcslmc.errors import Failure, UserError, tell
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.watch import Watch
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.plugins import import_module
@@ -189,7 +189,7 @@ def _run_job(
         if options.restart:
             world.on_root(lambda: folder.set_aside(directory))
         world.on_root(lambda: check_places(directory / name for name in folder.OUTPUT))
-        threads = world.on_all(limit_threads)
+        threads = world.on_all(prepare_process)
 
         # torch takes seconds to import and is not needed to refuse a bad job
         from hpcslmc.cli.running import RunningJob, Task

@@ -1,18 +1,24 @@
-"""Threads and accelerators of a rank."""
+"""Threads, memory and accelerators of a rank."""
 
+import ctypes
 import os
 
 from hpcslmc import environment
 from hpcslmc.errors import UserError
 from hpcslmc.parallel.world import World
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+KEPT_BYTES, LARGE_BYTES = 2**28, 2**25
+"""Freed memory that stays with the process, and the size of blocks that never do."""
 
-def limit_threads() -> int:
+
+def prepare_process() -> int:
     """Hold every numerical library to OMP_NUM_THREADS threads, and return their number.
 
-    It is one where the variable is not set.
-
-    Sets the variable too, for libraries that are loaded later.
+    It is one where the variable is not set. Sets the variable too, for libraries that are loaded
+    later. Freed memory stays with the process where the C library is glibc: by itself that returns
+    work arrays to the system after every operation, and has them cleared page by page for the next.
 
     Raises
     ------
@@ -26,6 +32,9 @@ def limit_threads() -> int:
 
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     return threads
 
 

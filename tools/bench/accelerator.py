@@ -30,7 +30,7 @@ from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.errors import UserError
 from hpcslmc.job.load import make_job
 from hpcslmc.job.schema import Job
-from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.hardware import device, prepare_process
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
@@ -215,7 +215,7 @@ def main() -> int:
     parser.add_argument("--lengths", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--chains", type=int, nargs="+", default=[4, 64])
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     where = device(World())
     if where == "cpu":
         sys.exit("there is no accelerator that torch sees: nothing to compare.")

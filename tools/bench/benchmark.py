@@ -37,7 +37,7 @@ from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.cli.launch import run_under_mpi, variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -340,7 +340,7 @@ def main() -> None:
         "--finished", action="store_true", help="show the runs that are there, start none"
     )
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     costs: dict[tuple[str, int], Cost] = {}
     for length in options.sizes:
         base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), options.ranks)

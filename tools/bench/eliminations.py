@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import alternate, matmul_rate, median_ratio
 
-from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.hardware import device, prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[8, 12, 16, 20, 24, 32, 48, 64])
     parser.add_argument("--chains", type=int, default=8, help="fewer on large lattices")
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     table = Table(
         "lattice",
         "precision",

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.job.load import make_job
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.physics.field import structure_factor
 from hpcslmc.simulation.build import required
 from hpcslmc.simulation.simulation import Simulation
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        limit_threads()
+        prepare_process()
         print(json.dumps(measure(options.measure)))
         return
     options.results.parent.mkdir(parents=True, exist_ok=True)

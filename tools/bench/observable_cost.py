@@ -22,7 +22,7 @@ from torch import Tensor
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.observables import Needs
 from hpcslmc.measure.registry import OBSERVABLES, PROFILES, make_observable, make_profile
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -123,7 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--energies", action="store_true", help="log W and its electrons alone")
     options = parser.parse_args()
     lengths = options.lengths
-    print(f"{limit_threads()} thread(s)")
+    print(f"{prepare_process()} thread(s)")
     columns = {length: costs(length, options) for length in lengths}
     table = Table(
         "measurement",

@@ -19,7 +19,7 @@ from rich.table import Table
 from timing import synchronize
 
 from hpcslmc.job.load import load_job
-from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.hardware import device, prepare_process
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.simulation.rung import Rung
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="of every chain, instead of the job's")
     options = parser.parse_args()
     world = MPIWorld()
-    threads, job = limit_threads(), world.on_root(lambda: load_job(options.job, world.size))
+    threads, job = prepare_process(), world.on_root(lambda: load_job(options.job, world.size))
     if options.samples:
         job = job.model_copy(
             update={"sampling": job.sampling.model_copy(update={"samples": options.samples})}

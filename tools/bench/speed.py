@@ -16,7 +16,7 @@ from rich.table import Table
 from timing import alternate, matmul_rate, median_ratio, medians
 
 from hpcslmc.effective import Architecture, FreeElectrons, Physics, make_model
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--chains", type=int, default=32)
     options = parser.parse_args()
-    print(f"{limit_threads()} thread(s)")
+    print(f"{prepare_process()} thread(s)")
     exact_evaluations(options.chains)
     local_sweeps(options.chains)
     inner_moves(options.chains)

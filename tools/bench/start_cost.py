@@ -33,10 +33,10 @@ START_JOB = variant(
 )
 IMPORTS = """
 import hpcslmc.cli.main
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import MPIWorld
 MPIWorld()
-limit_threads()
+prepare_process()
 import hpcslmc.cli.progress, hpcslmc.analysis.tables, hpcslmc.analysis.results
 import hpcslmc.simulation.collect, hpcslmc.storage.versions
 """

@@ -22,7 +22,7 @@ from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.parallel.chains import ChainBlock
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20, help="of a block")
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     world = MPIWorld()
     table = Table(
         "model",

@@ -27,7 +27,7 @@ from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.api import learned_model
 from hpcslmc.job.schema import SamplingSection, ThermalisationSection
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -193,7 +193,7 @@ def main() -> None:
         parser.error(
             f"{len(options.lengths)} lengths need as many models, not {len(options.models)}"
         )
-    limit_threads()
+    prepare_process()
     console = Console(width=150, force_terminal=False)
     for k, length in enumerate(options.lengths):
         lattice = Lattice((length, length))

@@ -25,7 +25,7 @@ from rich.table import Table
 from hpcslmc.cli.launch import variant
 from hpcslmc.job.load import load_job
 from hpcslmc.job.schema import Job
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.ranks import Ranks
 from hpcslmc.parallel.watch import Watch
 from hpcslmc.parallel.world import MPIWorld, World
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a block, roughly")
     parser.add_argument("--blocks", type=int, default=9)
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     ranks = MPI.COMM_WORLD
     base = load_job(str(ROOT / "jobs/benchmark_6x6.toml"), ranks.size)
     table = Table(

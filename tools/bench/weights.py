@@ -33,7 +33,7 @@ from timing import alternate, matmul_rate, median_ratio, medians
 from torch import Tensor
 
 from hpcslmc.errors import UserError
-from hpcslmc.parallel.hardware import device, limit_threads
+from hpcslmc.parallel.hardware import device, prepare_process
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -433,7 +433,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     world = MPIWorld()
-    where, threads = device(world), limit_threads()
+    where, threads = device(world), prepare_process()
     shapes = [(length, length) for length in options.lengths] + (
         [(32, 64)] if options.dense_4096 else []
     )

@@ -6,12 +6,14 @@
 
 Every training is independent of all others; its results are added to one file when it ends
 (out/equivariance/study.h5), and what is there is not done again. Exact data are made first, and
-kept in the same file. A budget is FLOPs of a training: matrix products of log W_eff, forces, and
-the gradient of their errors. Each worker takes one core; with a time limit no training starts after
-it, and none that took longer than what is left when it was done with another seed.
+kept in the same file. A new file starts from the results of tools/study/equivariance.h5, to which
+``--keep`` adds those of the file. A budget is FLOPs of a training: matrix products of log W_eff,
+forces, and the gradient of their errors. Each worker takes one core; with a time limit no training
+starts after it, and none that took longer than what is left when it was done with another seed.
 """
 
 import argparse
+import shutil
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -25,10 +27,12 @@ from exact_samples import add_point, ensemble_of, exact_data
 
 from hpcslmc.learning.data import NAMES
 from hpcslmc.learning.replay import KINDS
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.physics.ensemble import Ensemble
 
 FILE = Path(__file__).resolve().parents[2] / "out/equivariance/study.h5"
+KEPT = Path(__file__).resolve().parent / "equivariance.h5"
+"""Results alone, without the data."""
 BUDGETS = (2e10, 6.3e10, 2e11, 6.3e11, 2e12)
 DATA_BUDGET, DEPTH_STEPS = 6.3e11, 700
 PARTS = ("compute", "data", "depth")
@@ -42,7 +46,7 @@ study: Study
 def prepare(ensemble: Ensemble, arrays: dict[str, np.ndarray], length: float) -> None:
     """Give a worker the data."""
     global study
-    limit_threads()
+    prepare_process()
     study = Study(ensemble, arrays, length)
 
 
@@ -51,8 +55,17 @@ def results(cell: Cell) -> list[dict]:
     return study.results(cell)
 
 
+def set_aside(path: Path) -> None:
+    """Write the results of a file to those that are kept."""
+    with h5py.File(path) as file, h5py.File(KEPT, "w") as kept:
+        kept.attrs.update(file.attrs)
+        file.copy("results", kept)
+
+
 def make_data(path: Path, ensemble: Ensemble) -> None:
-    """Make the exact data, if the file has none."""
+    """Make the exact data, if the file has none; a new file gets the results that are kept."""
+    if KEPT.exists() and not path.exists():
+        shutil.copy(KEPT, path)
     with h5py.File(path, "a") as file:
         if "data" in file:
             return
@@ -64,6 +77,7 @@ def make_data(path: Path, ensemble: Ensemble) -> None:
         for name, array in zip(NAMES, data.stacked(), strict=True):
             kept = array[:, APART - 1 : draws * APART : APART].numpy()
             group.create_dataset(name, data=kept.astype(KINDS[name]))
+        file.attrs["sites"] = ensemble.hamiltonian.lattice.sites
 
 
 def keep(path: Path, cell: Cell, found: list[dict]) -> None:
@@ -130,9 +144,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--keep", action="store_true", help=f"write the results to {KEPT.name}")
     options = parser.parse_args()
+    if options.keep:
+        set_aside(options.file)
+        return
     began = time.monotonic()
-    limit_threads()
+    prepare_process()
     ensemble = ensemble_of(options)
     options.file.parent.mkdir(parents=True, exist_ok=True)
     make_data(options.file, ensemble)

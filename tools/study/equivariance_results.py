@@ -39,7 +39,7 @@ def read(path: Path) -> Results:
     """All results in a file; ``error`` is the variance of log W - log W_eff by site."""
     with h5py.File(path) as file:
         rows = [dict(row.attrs) for cell in file["results"].values() for row in cell.values()]
-        sites = file["data/spins"].shape[2]
+        sites = int(file.attrs["sites"])
     for row in rows:
         row["error"] = row["mse"] / sites
     budgeted, most = [row for row in rows if row["budget"]], DATA_SIZES[-1]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpcslmc.analysis.statistics import bracket
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.sampling import HMC
 from hpcslmc.sampling.hmc import LEAPFROG, Tuning
 from hpcslmc.streams import Stream
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--trajectory", type=float, default=1.5)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[2, 4, 6, 8, 12])
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     ensemble = ensemble_of(options)
     weight, chains = exact_weight(ensemble), torch.arange(CHAINS)
     _, _, spins, evaluation = exact_data(ensemble, CHAINS, DRAWS)

@@ -27,7 +27,7 @@ from hpcslmc.effective import Architecture, EffectiveModel, FreeElectrons, Physi
 from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.optimiser import SOAP, schedule
 from hpcslmc.parallel.chains import ChainBlock
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=60)
     parser.add_argument("--channels", type=int, default=4)
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     lattice = Lattice((options.length, options.length))
     temperatures = sorted(options.temperatures, reverse=True)
     spins = Stream(1, torch.arange(CHAINS), "start").directions(lattice.sites)

@@ -31,7 +31,7 @@ from hpcslmc.effective.determinants import Determinants
 from hpcslmc.effective.model import ForceFitted
 from hpcslmc.effective.options import DeterminantOptions
 from hpcslmc.learning.least_squares import fit_to_forces
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.hamiltonian import Hamiltonian, spin_blocks
 from hpcslmc.physics.lattice import Lattice
@@ -141,7 +141,7 @@ def main() -> None:
     add_point(parser, 8)
     parser.add_argument("--orders", type=int, nargs="+", default=[4, 6, 8, 12, 16])
     options = parser.parse_args()
-    limit_threads()
+    prepare_process()
     ensemble = ensemble_of(options)
     lattice = ensemble.hamiltonian.lattice
     data, *_ = exact_data(ensemble, chains=25, configurations=40)

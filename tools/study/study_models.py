@@ -31,7 +31,7 @@ from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, mak
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.measure.observables import StaggeredMagnetisation2
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.streams import Stream
@@ -117,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.zoo:
         options.designs = ZOO
-    limit_threads()
+    prepare_process()
     ensemble, world, chains = ensemble_of(options), World(), torch.arange(options.chains)
     lattice = ensemble.hamiltonian.lattice
     data, exact, start, _ = exact_data(ensemble, options.chains, options.configurations)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hpcslmc.cli.progress import Progress
 from hpcslmc.errors import UserError
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
@@ -390,7 +390,7 @@ def main() -> int:
     parser.add_argument("--lattices", nargs="+", metavar="LxL", help="these lattices only")
     options = parser.parse_args()
     group = MPIWorld()
-    limit_threads()
+    prepare_process()
     default = ["2x6", "3x5", "6x6", "8x8", "4x10", "12x12"]
     names = options.lattices or (
         default

@@ -24,7 +24,7 @@ from hpcslmc.analysis.results import Results
 from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import run_job
 from hpcslmc.job.load import make_job
-from hpcslmc.parallel.hardware import limit_threads
+from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.simulation.build import required
 from hpcslmc.simulation.collect import collect
 from hpcslmc.simulation.simulation import Simulation
@@ -68,7 +68,7 @@ def value(results: Results, name: str) -> tuple[float, float]:
 
 def from_order(length: int, mu: float, chains: int, samples: int) -> Values:
     """Observables by exact HMC alone, whose chains start from tetrahedral order."""
-    limit_threads()
+    prepare_process()
     job = make_job(job_of(length, mu, chains=chains, samples=samples, method="exact"))
     simulation = Simulation(job)
     rung = simulation.rungs[0]
