@@ -33,7 +33,9 @@ def is_square(lattice: Lattice) -> bool:
 
 def name_origin(label: str, lattice: Lattice) -> str:
     """Name the origin in a label: (0,0) on the square lattice, Gamma on every other."""
-    return label if is_square(lattice) else label.replace("(0,0)", "Gamma")
+    if is_square(lattice):
+        return label
+    return label.replace("m(0,0)", "m(Gamma)").replace("(0,0)", "Gamma")
 
 
 def _named(crystal: Crystal) -> Named | None:

@@ -203,6 +203,7 @@ def test_correlation_length_of_a_known_structure_factor():
     assert length.label == "correlation length at K [a]" and "no peak there" in length.negative
     uniform = DERIVED["correlation_length_uniform"](lattice, 1.0, 0.0)
     assert uniform.label == "correlation length at Gamma [a]"
+    assert OBSERVABLES["m2_uniform"](lattice, "cpu").label == "|m(Gamma)|^2"
 
 
 def test_stars():
