@@ -1,14 +1,15 @@
-"""The ferromagnetic transition of cubic double exchange, from Binder ratios of three sizes.
+"""The ferromagnetic transition of cubic double exchange, from Binder ratios of several sizes.
 
-    python tools/study/cubic_crossing.py [--lengths 4 6 8] [--T 0.096 0.088 0.08 0.072]
+    python tools/study/cubic_crossing.py [--lengths 4 6 8] [--T 0.096 0.088 0.084 0.08 0.072]
     [--effort 1] [--output out/cubic_crossing] [--finished]
 
 A run of the program for each size and temperature: J = 16, mu = -8.1 (half an electron a site),
 electrons with a twist of 1/4 along each axis, which comes closest to the bands of a large lattice.
-4^3 and 6^3 learn; 8^3 takes the levels of 6^3 unchanged. Runs that have ended are not run again,
-and one that was cut off goes on; ``--finished`` analyses those that are there. The ratio of each
-size is fitted by a parabola in T; crossings get their errors from the chains, drawn with
-replacement. Prints a table, and draws ``crossing.png`` in the output directory.
+4^3 and 6^3 learn; 8^3 and 10^3 take the levels of 6^3 unchanged. Runs that have ended are not run
+again, and one that was cut off goes on; ``--finished`` analyses those that are there. The logit of
+the ratio U of each size, log(U / (1 - U)), is fitted by a parabola in T; crossings get their errors
+from the chains, drawn with replacement. Prints a table, and draws ``crossing.png`` in the output
+directory.
 """
 
 import argparse
@@ -26,9 +27,9 @@ from rich.table import Table
 
 from hpcslmc.analysis.statistics import bracket
 
-SIZES = {4: (32, 400), 6: (16, 250), 8: (8, 100)}
+SIZES = {4: (32, 400), 6: (16, 250), 8: (8, 100), 10: (8, 80)}
 """Chains and samples by length."""
-LEARNED_AT = {8: 6}
+LEARNED_AT = {8: 6, 10: 6}
 UNIVERSAL = 2.5 - 1.5 * 1.13929
 """Binder ratio at the transition of O(3), periodic cubes: M. Hasenbusch, PRB 102, 024406 (2020)."""
 NU = 0.71164
@@ -90,12 +91,16 @@ def binder(of_chains: np.ndarray) -> float:
 
 
 class Fit(NamedTuple):
-    """Ratios of a size with their errors, and the parabola through them in T - middle."""
+    """Ratios of a size with their errors, and the parabola in T - middle of their logits."""
 
     temperatures: np.ndarray
     ratios: np.ndarray
     errors: np.ndarray
     polynomial: np.poly1d
+
+    def ratio(self, from_middle: np.ndarray) -> np.ndarray:
+        """The fit at temperatures from the middle."""
+        return 1.0 / (1.0 + np.exp(-self.polynomial(from_middle)))
 
 
 def fit(runs: list[Moments], middle: float, errors: np.ndarray | None = None) -> Fit:
@@ -104,13 +109,11 @@ def fit(runs: list[Moments], middle: float, errors: np.ndarray | None = None) ->
     ratios = np.array([binder(one.of_chains) for one in runs])
     if errors is None:
         errors = np.array([jackknife(one.of_chains) for one in runs])
+    slopes = ratios * (1.0 - ratios)
+    logits = np.log(ratios / (1.0 - ratios))
     degree = min(2, len(runs) - 1)
-    return Fit(
-        temperatures,
-        ratios,
-        errors,
-        np.poly1d(np.polyfit(temperatures - middle, ratios, degree, w=1.0 / errors)),
-    )
+    found = np.polyfit(temperatures - middle, logits, degree, w=slopes / errors)
+    return Fit(temperatures, ratios, errors, np.poly1d(found))
 
 
 def jackknife(of_chains: np.ndarray) -> float:
@@ -120,13 +123,17 @@ def jackknife(of_chains: np.ndarray) -> float:
 
 
 def crossing(small: Fit, large: Fit, middle: float) -> tuple[float, float]:
-    """Return temperature and ratio where two sizes agree, nearest to the middle; or nan."""
+    """Return temperature and ratio where two sizes agree between temperatures of both; or nan."""
     roots = (large.polynomial - small.polynomial).roots
-    real = roots[np.isreal(roots)].real
-    if not len(real):
+    found = middle + roots[np.isreal(roots)].real
+    low, high = (
+        max(one.temperatures.min() for one in (small, large)),
+        min(one.temperatures.max() for one in (small, large)),
+    )
+    found = found[(low <= found) & (found <= high)]
+    if len(found) != 1:
         return np.nan, np.nan
-    nearest = real[np.abs(real).argmin()]
-    return middle + nearest, float(small.polynomial(nearest))
+    return float(found[0]), float(small.ratio(found[0] - middle))
 
 
 def resampled(runs: list[Moments], generator: np.random.Generator) -> list[Moments]:
@@ -155,7 +162,10 @@ def analyse(sizes: dict[int, list[Moments]], output: Path) -> None:
     generator, found = np.random.default_rng(1), []
     lengths = list(sizes)
     for small, large in zip(lengths, lengths[1:], strict=False):
-        at = np.array(crossing(fits[small], fits[large], middle))
+        at = crossing(fits[small], fits[large], middle)
+        if np.isnan(at[0]):
+            print(f"{small}^3 and {large}^3 do not cross once between temperatures of both")
+            continue
         others = [
             crossing(
                 *(
@@ -170,7 +180,8 @@ def analyse(sizes: dict[int, list[Moments]], output: Path) -> None:
         found.append((at[0], error[0]))
         print(
             f"{small}^3 and {large}^3 cross at T = {bracket(at[0], error[0])}, "
-            f"ratio {bracket(at[1], error[1])}; O(3): {UNIVERSAL:.4f}"
+            f"ratio {bracket(at[1], error[1])}; O(3): {UNIVERSAL:.4f}; "
+            f"{np.isfinite(others).all(1).mean():.0%} of the draws cross"
         )
     draw(fits, middle, found[-1] if found else (middle, 0.0), output / "crossing.png")
 
@@ -178,13 +189,13 @@ def analyse(sizes: dict[int, list[Moments]], output: Path) -> None:
 def draw(fits: dict[int, Fit], middle: float, critical: tuple[float, float], path: Path) -> None:
     """Draw the ratios against T, and against the scaling variable of O(3)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.8), sharey=True)
-    for (length, one), colour in zip(fits.items(), ("C0", "C1", "C2"), strict=False):
+    for (length, one), colour in zip(fits.items(), ("C0", "C1", "C2", "C3"), strict=False):
         label = rf"${length}^3$"
         left.errorbar(
             one.temperatures, one.ratios, one.errors, fmt="o", ms=4, color=colour, label=label
         )
         fine = np.linspace(one.temperatures.min(), one.temperatures.max(), 100)
-        left.plot(fine, one.polynomial(fine - middle), color=colour, lw=1)
+        left.plot(fine, one.ratio(fine - middle), color=colour, lw=1)
         scaled = (one.temperatures / critical[0] - 1.0) * length ** (1.0 / NU)
         right.errorbar(scaled, one.ratios, one.errors, fmt="o", ms=4, color=colour, label=label)
     left.axvspan(critical[0] - critical[1], critical[0] + critical[1], color="0.85", lw=0)
@@ -199,8 +210,8 @@ def draw(fits: dict[int, Fit], middle: float, critical: tuple[float, float], pat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lengths", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--T", type=float, nargs="+", default=[0.096, 0.088, 0.08, 0.072])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[4, 6, 8], choices=list(SIZES))
+    parser.add_argument("--T", type=float, nargs="+", default=[0.096, 0.088, 0.084, 0.08, 0.072])
     parser.add_argument("--effort", type=float, default=1.0, help="samples in units of the default")
     parser.add_argument("--output", type=Path, default=Path("out/cubic_crossing"))
     parser.add_argument("--finished", action="store_true", help="run nothing")
