@@ -4,7 +4,9 @@
     [--effort 1] [--output out/cubic_crossing] [--finished]
 
 A run of the program for each size and temperature: J = 16, mu = -8.1 (half an electron a site),
-electrons with a twist of 1/4 along each axis, which comes closest to the bands of a large lattice.
+electrons with the twist of the boundary, the same along each axis, at which electrons of parallel
+spins have the grand potential of a large lattice: closed and open shells would shift the transition
+of 4^3 by a tenth.
 4^3 and 6^3 learn; 8^3 and 10^3 take the levels of 6^3 unchanged. Runs that have ended are not run
 again, and one that was cut off goes on; ``--finished`` analyses those that are there. The logit of
 the ratio U of each size, log(U / (1 - U)), is fitted by a parabola in T; crossings get their errors
@@ -24,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.optimize import brentq
 
 from hpcslmc.analysis.statistics import bracket
 
@@ -35,6 +38,10 @@ UNIVERSAL = 2.5 - 1.5 * 1.13929
 NU = 0.71164
 """Exponent of the correlation length of O(3), from the same work."""
 RESAMPLED = 400
+POLARISED_T, POLARISED_LENGTH = 0.1, 96
+"""Temperature of the electrons of parallel spins, and a large lattice."""
+TWISTS = {4: (0.1, 0.25), 6: (0.25, 0.4), 8: (0.1, 0.25), 10: (0.25, 0.4)}
+"""Ends between which the twist of a length is looked for."""
 
 
 class Moments(NamedTuple):
@@ -48,11 +55,26 @@ def folder(output: Path, length: int, temperature: float) -> Path:
     return output / f"{length}x{length}x{length}_T{temperature:g}"
 
 
+def polarised(length: int, twist: float) -> float:
+    """Grand potential per site of the electrons of parallel spins, in the middle of their band."""
+    momenta = 2.0 * np.pi * (np.arange(length) + twist) / length
+    bands = -2.0 * np.cos(momenta)
+    levels = bands[:, None, None] + bands[:, None] + bands
+    return float(-POLARISED_T * np.logaddexp(0.0, -levels / POLARISED_T).mean())
+
+
+def neutral_twist(length: int) -> float:
+    """Twist at which parallel spins are as favourable as on a large lattice."""
+    large = polarised(POLARISED_LENGTH, 0.25)
+    return float(brentq(lambda twist: polarised(length, twist) - large, *TWISTS[length]))
+
+
 def job_of(output: Path, length: int, temperature: float, effort: float) -> str:
     """Write the job file of a size at a temperature."""
     chains, samples = SIZES[length]
+    twist = round(neutral_twist(length), 4)
     lines = [
-        f'[lattice]\nname = "cubic"\nshape = {[length] * 3}\ntwist = [0.25, 0.25, 0.25]',
+        f'[lattice]\nname = "cubic"\nshape = {[length] * 3}\ntwist = {[twist] * 3}',
         "[hamiltonian]\nJ = 16.0\nmu = -8.1",
         f"[ensemble]\ntemperature = {temperature}",
         f"[sampling]\nchains = {chains}\nsamples = {max(10, round(effort * samples))}",
