@@ -1,20 +1,22 @@
 """The ferromagnetic transition of cubic double exchange, from Binder ratios of several sizes.
 
     python tools/study/cubic_crossing.py [--lengths 4 6 8] [--T 0.096 0.088 0.084 0.08 0.072]
-    [--effort 1] [--output out/cubic_crossing] [--finished]
+    [--effort 1] [--output out/cubic_crossing] [--finished] [--keep]
 
 A run of the program for each size and temperature: J = 16, mu = -8.1 (half an electron a site),
 electrons with the twist of the boundary, the same along each axis, at which electrons of parallel
 spins have the grand potential of a large lattice: closed and open shells would shift the transition
 of 4^3 by a tenth.
 4^3 and 6^3 learn; 8^3 and 10^3 take the levels of 6^3 unchanged. Runs that have ended are not run
-again, and one that was cut off goes on; ``--finished`` analyses those that are there. The logit of
+again, and one that was cut off goes on; ``--finished`` analyses those that are there, beside those
+whose moments tools/study/cubic_crossing.jsonl has, to which ``--keep`` adds them. The logit of
 the ratio U of each size, log(U / (1 - U)), is fitted by a parabola in T; crossings get their errors
 from the chains, drawn with replacement. Prints a table, and draws ``crossing.png`` in the output
 directory.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -44,9 +46,13 @@ TWISTS = {4: (0.1, 0.25), 6: (0.25, 0.4), 8: (0.1, 0.25), 10: (0.25, 0.4)}
 """Ends between which the twist of a length is looked for."""
 
 
-class Moments(NamedTuple):
-    """Means of |m|^2 and |m|^4 of each chain, (2, chains), at a temperature."""
+KEPT = Path(__file__).with_suffix(".jsonl")
 
+
+class Moments(NamedTuple):
+    """Means of |m|^2 and |m|^4 of each chain, (2, chains), of a size at a temperature."""
+
+    length: int
     temperature: float
     of_chains: np.ndarray
 
@@ -95,6 +101,8 @@ def run(output: Path, length: int, temperature: float, effort: float) -> None:
     where = folder(output, length, temperature)
     if (where / "results.h5").exists():
         return
+    if length in LEARNED_AT:
+        run(output, LEARNED_AT[length], temperature, effort)
     output.mkdir(parents=True, exist_ok=True)
     job = where.with_suffix(f"{where.suffix}.toml")
     job.write_text(job_of(output, length, temperature, effort))
@@ -102,9 +110,21 @@ def run(output: Path, length: int, temperature: float, effort: float) -> None:
 
 
 def read(path: Path) -> Moments:
+    """Read the results of a run."""
     with h5py.File(path) as file:
         draws = [file[f"draws/m{power}_uniform"][()] for power in (2, 4)]
-        return Moments(float(file["temperature"][()]), np.array([x.mean(1) for x in draws]))
+        length = round(file["spins"].shape[1] ** (1.0 / 3.0))
+        moments = np.array([x.mean(1) for x in draws])
+        return Moments(length, float(file["temperature"][()]), moments)
+
+
+def known(output: Path) -> list[Moments]:
+    """All moments: those that are kept, and those of the runs that have ended, which go before."""
+    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+    kept = [Moments(n, T, np.array(x)) for n, T, x in map(json.loads, lines)]
+    ended = [read(path) for path in output.glob("*/results.h5")]
+    found = {one[:2]: one for one in (*kept, *ended)}
+    return [found[key] for key in sorted(found)]
 
 
 def binder(of_chains: np.ndarray) -> float:
@@ -237,16 +257,21 @@ def main() -> None:
     parser.add_argument("--effort", type=float, default=1.0, help="samples in units of the default")
     parser.add_argument("--output", type=Path, default=Path("out/cubic_crossing"))
     parser.add_argument("--finished", action="store_true", help="run nothing")
+    parser.add_argument("--keep", action="store_true", help=f"write the moments to {KEPT.name}")
     options = parser.parse_args()
     if not options.finished:
-        for length in sorted(options.lengths):
-            for temperature in options.T:
-                run(options.output, length, temperature, options.effort)
-    sizes = {}
-    for length in SIZES:
-        paths = sorted(options.output.glob(f"{length}x{length}x{length}_T*/results.h5"))
-        if paths:
-            sizes[length] = sorted(map(read, paths))
+        done = {one[:2] for one in known(options.output)}
+        for point in itertools.product(sorted(options.lengths), options.T):
+            if point not in done:
+                run(options.output, *point, options.effort)
+    moments = known(options.output)
+    if options.keep:
+        lines = [json.dumps([n, T, x.round(6).tolist()]) for n, T, x in moments]
+        KEPT.write_text("\n".join(lines) + "\n")
+    sizes: dict[int, list[Moments]] = {}
+    for one in moments:
+        sizes.setdefault(one.length, []).append(one)
+    options.output.mkdir(parents=True, exist_ok=True)
     analyse(sizes, options.output)
 
 
