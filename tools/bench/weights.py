@@ -4,6 +4,7 @@
     python tools/bench/weights.py --dense-4096      # dense diagonalisation measured on 32x64 too
     python tools/bench/weights.py --costs           # writes the times that method = "auto" goes by
     mpirun -n 2 python tools/bench/weights.py    # all ranks share each weight, against one alone
+    python tools/bench/weights.py --job JOB --shape 16 16 16    # of a job's system, at another size
 
 On the first GPU where there is one, else on one CPU core. Times are medians of repetitions in turn,
 speed-ups medians of ratios within a turn; J = 1, mu = 0. Dense diagonalisation is measured up to
@@ -32,7 +33,9 @@ from rich.table import Table
 from timing import alternate, matmul_rate, median_ratio, medians
 from torch import Tensor
 
+from hpcslmc.api import exact_weight
 from hpcslmc.errors import UserError
+from hpcslmc.job.load import load_job
 from hpcslmc.parallel.hardware import device, prepare_process
 from hpcslmc.parallel.world import MPIWorld, World
 from hpcslmc.physics.ensemble import Ensemble
@@ -413,6 +416,22 @@ def group_table(
     return table
 
 
+def of_job(path: str, shape: list[int] | None, where: str) -> Table:
+    """Time of one configuration of a job's system, by the methods that need no dense matrix."""
+    job = load_job(path)
+    lattice = job.lattice.model_copy(update={"shape": tuple(shape or job.lattice.shape)}).make()
+    hamiltonian = Hamiltonian(lattice, job.couplings, device=where)
+    spins = free_spins(hamiltonian, 1, where)
+    table = Table("method", "log W / s", "with forces / s", "memory at most / MB")
+    for method in ("blocks", "matsubara"):
+        weight = exact_weight(hamiltonian, job.ensemble.temperatures[0], job.hamiltonian.mu, method)
+        calls = calls_of({method: weight}, spins)
+        _, peak = memory(calls[f"{method} + forces"], where)
+        found = medians(calls)
+        table.add_row(method, *(f"{found[name]:.3g}" for name in calls), f"{peak / MB:.0f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -431,6 +450,8 @@ def main() -> None:
     parser.add_argument(
         "--costs", action="store_true", help=f'write {COSTS.name}, which method = "auto" reads'
     )
+    parser.add_argument("--job", help="time this job's system alone")
+    parser.add_argument("--shape", type=int, nargs="+", help="in place of the job's")
     options = parser.parse_args()
     world = MPIWorld()
     where, threads = device(world), prepare_process()
@@ -438,6 +459,9 @@ def main() -> None:
         [(32, 64)] if options.dense_4096 else []
     )
     shapes.sort(key=math.prod)
+    if options.job:
+        CONSOLE.print(of_job(options.job, options.shape, where))
+        return
     if world.is_root:
         print(f"{where}, {threads} thread(s) a rank, beta = {options.beta:g}")
     if world.size > 1:
