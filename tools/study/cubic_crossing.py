@@ -6,7 +6,8 @@
 A run of the program for each size and temperature: J = 16, mu = -8.1 (half an electron a site),
 electrons with the twist of the boundary, the same along each axis, at which electrons of parallel
 spins have the grand potential of a large lattice: with 1/4 of a turn closed shells let 4^3 order at
-temperatures 3 % higher. (With ``--twist`` all sizes have the same, and nothing that is kept counts.)
+temperatures 3 % higher. (With ``--twist`` all sizes have the same, in a folder of its own, and
+nothing that is kept counts.)
 4^3 and 6^3 learn; 8^3 and 10^3 take the levels of 6^3 unchanged. Runs that have ended are not run
 again, and one that was cut off goes on; ``--finished`` analyses those that are there, beside those
 whose moments tools/study/cubic_crossing.jsonl has, to which ``--keep`` adds them. The logit of
@@ -263,22 +264,23 @@ def main() -> None:
     parser.add_argument("--twist", type=float, help="of all sizes, in turns")
     options = parser.parse_args()
     own_twists = options.twist is None
+    output = options.output if own_twists else options.output / f"twist_{options.twist:g}"
     if options.keep and not own_twists:
         parser.error("--keep is for each size's own twist")
     if not options.finished:
-        done = {one[:2] for one in known(options.output, own_twists)}
+        done = {one[:2] for one in known(output, own_twists)}
         for point in itertools.product(sorted(options.lengths), options.T):
             if point not in done:
-                run(options.output, *point, options.effort, options.twist)
-    moments = known(options.output, own_twists)
+                run(output, *point, options.effort, options.twist)
+    moments = known(output, own_twists)
     if options.keep:
         lines = [json.dumps([n, T, x.round(6).tolist()]) for n, T, x in moments]
         KEPT.write_text("\n".join(lines) + "\n")
     sizes: dict[int, list[Moments]] = {}
     for one in moments:
         sizes.setdefault(one.length, []).append(one)
-    options.output.mkdir(parents=True, exist_ok=True)
-    analyse(sizes, options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    analyse(sizes, output)
 
 
 if __name__ == "__main__":
