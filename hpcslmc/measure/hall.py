@@ -14,7 +14,6 @@ Thouless, Kohmoto, Nightingale, den Nijs, PRL 49, 405 (1982).
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,8 +53,7 @@ class HallConductivity(SpectralObservable):
         filled = occupation[:, None, :] - occupation[:, :, None]
         apart = gaps.abs() > DEGENERATE * self.electrons.hamiltonian.bound
         terms = torch.where(apart, filled * curl / gaps.square(), 0.0)
-        area = self.lattice.cells * abs(float(np.linalg.det(self.lattice.crystal.vectors)))
-        return 2.0 * math.pi / area * terms.sum((1, 2))
+        return 2.0 * math.pi / self.lattice.volume * terms.sum((1, 2))
 
 
 class HallConductivity2(HallConductivity):

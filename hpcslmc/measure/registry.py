@@ -50,7 +50,12 @@ from hpcslmc.measure.observables import (
 )
 from hpcslmc.measure.profiles import Profile
 from hpcslmc.measure.structure import PairCorrelations, RealSpaceCorrelations, StructureFactor
-from hpcslmc.measure.transport import DrudeWeight, HoppingEnergy, OpticalConductivity
+from hpcslmc.measure.transport import (
+    ConductivityTensor,
+    DrudeWeight,
+    HoppingEnergy,
+    OpticalConductivity,
+)
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import Registry
 
@@ -86,6 +91,7 @@ BUILT_IN: tuple[type[Any], ...] = (
     DensityOfStates,
     SpectralFunction,
     OpticalConductivity,
+    ConductivityTensor,
     *classical.OBSERVABLES,
     *QUANTITIES,
     *classical.DERIVED.values(),

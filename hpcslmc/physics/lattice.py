@@ -57,6 +57,11 @@ class Lattice:
         """Number of directions."""
         return len(self.shape)
 
+    @property
+    def volume(self) -> float:
+        """Length, area or volume, of all cells together."""
+        return self.cells * abs(float(np.linalg.det(self.crystal.vectors)))
+
     @cached_property
     def cell_coordinates(self) -> np.ndarray:
         """(cells, d) int, coordinates of the cells in units of the lattice vectors."""

@@ -1,5 +1,7 @@
 """Independent computations of what is measured: plain loops and numpy, nothing of the package."""
 
+import itertools
+
 import numpy as np
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
@@ -131,6 +133,19 @@ def hall_conductivity(
             if abs(level - other) > 1e-9:
                 curvature[n] -= 2.0 * (x[n, m] * y[m, n]).imag / (level - other) ** 2
     return float(2.0 * np.pi / area * f @ curvature)
+
+
+def conductivity_tensor(
+    levels: np.ndarray, states: np.ndarray, f: np.ndarray, currents: list[np.ndarray], volume: float
+) -> np.ndarray:
+    """Integral over omega > 0 of the real symmetric sigma_ij, without degenerate levels."""
+    elements = [states.conj().T @ current @ states for current in currents]
+    tensor = np.zeros((len(currents), len(currents)))
+    for m, n in itertools.combinations(range(len(levels)), 2):
+        if levels[n] - levels[m] > 1e-9:
+            J = np.array([x[m, n] for x in elements])
+            tensor += np.outer(J, J.conj()).real * (f[m] - f[n]) / (levels[n] - levels[m])
+    return np.pi / volume * tensor
 
 
 def drude_weight(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import random_spins, unevaluated
-from measurement import fermi, hall_conductivity
+from measurement import conductivity_tensor, fermi, hall_conductivity
 
 from hpcslmc.measure.electrons import Electrons
 from hpcslmc.measure.registry import make_observable, make_profile
@@ -70,13 +70,14 @@ def test_conductivities_against_finite_differences(case):
     evaluation = unevaluated(spins[None])
     levels, states = np.linalg.eigh(driven(hamiltonian, spins, np.zeros(lattice.dimension)))
     f, currents, hopping, weights = fermi(BETA * (levels - MU)), [], [], []
+    volume = lattice.cells * abs(np.linalg.det(np.array(lattice.crystal.vectors)))
     for direction in np.eye(lattice.dimension):
         below, here, above = (driven(hamiltonian, spins, k * step * direction) for k in (-1, 0, 1))
         currents.append((below - above) / (2.0 * step))
         bent = (above - 2.0 * here + below) / step**2  # -K
         hopping.append(-np.trace(bent @ (states * f) @ states.conj().T).real / n)
         moved = [np.linalg.eigvalsh(h) for h in (below, here, above)]
-        weights.append(f @ (moved[2] - 2.0 * moved[1] + moved[0]) / step**2 / n)
+        weights.append(f @ (moved[2] - 2.0 * moved[1] + moved[0]) / step**2 / volume)
     found = {
         name: float(make_observable(name, electrons).measure(spins[None], evaluation)[0])
         for name in ("hopping_energy", "drude_weight")
@@ -86,10 +87,14 @@ def test_conductivities_against_finite_differences(case):
     made = make_profile("optical_conductivity", electrons, 30, 1)
     regular = float(made.measure(spins[None], evaluation).sum()) * made.bins.width
     total = regular + 0.5 * math.pi * found["drude_weight"]
-    assert total == pytest.approx(-0.5 * math.pi * found["hopping_energy"])
+    assert total * volume == pytest.approx(-0.5 * math.pi * found["hopping_energy"] * n)
+    made = make_profile("conductivity_tensor", electrons, 30, 1)
+    tensor = made.measure(spins[None], evaluation)[0].sum(-1).numpy() * made.bins.width
+    expected = conductivity_tensor(levels, states, f, currents, volume)
+    assert np.trace(tensor) == pytest.approx(regular * lattice.dimension)
+    assert np.allclose(tensor, expected, atol=1e-4 * np.abs(expected).max())
     if lattice.dimension == 2:
-        area = lattice.cells * abs(np.linalg.det(np.array(lattice.crystal.vectors)))
-        expected = hall_conductivity(levels, states, f, currents, area)
+        expected = hall_conductivity(levels, states, f, currents, volume)
         hall = make_observable("hall_conductivity", electrons).measure(spins[None], evaluation)
         assert float(hall[0]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
         assert abs(expected) > 1e-4  # spins at random are not coplanar
