@@ -1,42 +1,51 @@
 """Designs and sizes of effective models on one set of exact data: errors, acceptance and costs.
 
     python tools/study/study_models.py [--length 6] [--chains 64] [--configurations 160]
-    [--steps 1500] [--designs linear ...] [--J 1] [--mu 0] [--T 0.05]
+    [--steps 1500] [--designs linear ...] [--J 1] [--mu 0] [--T 0.05] [--transfer 16]
     python tools/study/study_models.py --length 16 --chains 16 --designs \
         --models out/curriculum/12x12    # learned models, unchanged
 
 One core. All designs see the same data: every point of exact HMC
-trajectories, chains split into training and validation. Then each is sampled from: acceptance of
-the exact test of proposals of some trajectories under W_eff, and their memory: the correlation
-coefficient of |m(pi,pi)|^2 in a proposal and in what it started from, over all chains and tests.
-Times are per configuration, medians; proposals have the step size that gives their trajectories an
-acceptance of 0.8.
+trajectories, chains split into training and validation. Errors are those in the validation chains:
+the variance of log W - log W_eff by site, and the root mean square of the forces' difference over
+that of the forces. Then each is sampled from: acceptance of the exact test of proposals of some
+trajectories under W_eff, and what an independent sample of the largest S(q), a mean over the
+momenta that are alike, costs, 2 tau (proposal and test), in units of one exact log W. Times are per
+configuration, medians; trajectories start from the length of the exact ones. With ``--transfer``
+each model is then used unchanged at twice the length, on so many chains.
 """
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from exact_samples import add_point, ensemble_of, exact_data, propose
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from hpcslmc.analysis.statistics import bracket
+from hpcslmc.analysis.statistics import bracket, estimate
 from hpcslmc.api import learned_model
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model
+from hpcslmc.learning.data import DataSet
 from hpcslmc.learning.settings import LearningSection
 from hpcslmc.learning.trainer import Trainer
-from hpcslmc.measure.observables import StaggeredMagnetisation2
 from hpcslmc.parallel.hardware import prepare_process
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.ensemble import Ensemble
+from hpcslmc.physics.field import structure_factor, tangential
+from hpcslmc.physics.hamiltonian import Hamiltonian
+from hpcslmc.physics.lattice import Lattice
 from hpcslmc.streams import Stream
+from hpcslmc.weight.method import ExactWeight
 
-TESTS = 30
+TESTS = 40
+BATCH = 64
 DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
     # model, settings, weight of the forces
     "linear": ("linear", {}, 0.0),
@@ -84,6 +93,88 @@ def median_s(call: Callable[[], object]) -> float:
     return Timer("call()", globals={"call": call}).adaptive_autorange(max_run_time=2.0).median
 
 
+class Point(NamedTuple):
+    """Exact data of a lattice, and what is needed to sample from models there.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    data : DataSet
+    weight : ExactWeight
+    length : float
+        Of exact trajectories.
+    start : (chains, sites, 3)
+        Where the exact chains end.
+    """
+
+    ensemble: Ensemble
+    data: DataSet
+    weight: ExactWeight
+    length: float
+    start: Tensor
+
+    @classmethod
+    def of(cls, ensemble: Ensemble, chains: int, configurations: int) -> "Point":
+        data, exact, start, _ = exact_data(ensemble, chains, configurations)
+        return cls(ensemble, data, exact.density, exact.length, start)
+
+    @property
+    def lattice(self) -> Lattice:
+        return self.ensemble.hamiltonian.lattice
+
+    @property
+    def exact_s(self) -> float:
+        """Seconds of an exact log W."""
+        return median_s(lambda: self.weight.log_weight(self.start)) / len(self.start)
+
+    def errors(self, model: EffectiveModel) -> tuple[float, float]:
+        """MSE / N of log W, and the relative error of the forces, in the validation chains."""
+        arrays = [of[self.data.validation_chains].flatten(0, 1) for of in self.data.stacked()]
+        of_log_weight, of_forces = [], []
+        for spins, log_weight, forces in zip(*(of.split(BATCH) for of in arrays), strict=True):
+            found = model.evaluate(spins, forces=True)
+            of_log_weight.append(log_weight - found.log_weight)
+            of_forces.append((forces - tangential(found.forces, spins)).square().sum())
+        whole = arrays[2].square().sum()
+        mse = torch.cat(of_log_weight).var() / self.lattice.sites
+        return float(mse), float((sum(of_forces) / whole).sqrt())
+
+    def sampled(self, model: EffectiveModel, trajectories: int) -> "Sampled":
+        """Acceptance and costs of proposals of a model."""
+        inner, steps = propose(model, self.weight, self.length, self.start, trajectories, TESTS)
+        spins = steps[-1].spins
+        effective = inner.evaluate(spins)
+        move_s = median_s(lambda: inner.move(spins, effective)) / len(spins)
+        accepted = torch.stack([step.acceptance.mean() for step in steps[1:]])
+        draws = self.largest(torch.stack([step.spins for step in steps], 1))
+        tau = max(0.5, estimate(draws.numpy()).tau)
+        return Sampled(
+            float(accepted.mean()),
+            float(accepted.std()) / math.sqrt(len(accepted)),
+            median_s(lambda: model.evaluate(spins, forces=True)) / len(spins),
+            trajectories * move_s,
+            2.0 * tau * (1.0 + trajectories * move_s / self.exact_s),
+        )
+
+    def largest(self, spins: Tensor) -> Tensor:
+        """The largest S(q), a mean over the images of q: (chains, draws)."""
+        found = structure_factor(spins, self.lattice.shape)
+        q = divmod(int(found.mean((0, 1)).argmax()), self.lattice.shape[1])
+        signs = itertools.product((1, -1), repeat=2)
+        images = {(a * x, b * y) for a, b in signs for x, y in (q, q[::-1])}
+        return torch.stack([found[..., x, y] for x, y in images]).mean(0)
+
+
+class Sampled(NamedTuple):
+    """Of proposals of a model: seconds of its forces and of a proposal; ``cost`` in exact log W."""
+
+    acceptance: float
+    error: float
+    forces_s: float
+    proposal_s: float
+    cost: float
+
+
 def fresh(design: str, ensemble: Ensemble, shells: int) -> EffectiveModel:
     """The model of a design, untrained."""
     name, given, _ = DESIGNS[design]
@@ -92,6 +183,43 @@ def fresh(design: str, ensemble: Ensemble, shells: int) -> EffectiveModel:
     model = make_model(Architecture(name, settings, Physics.of(ensemble)), lattice)
     model.initialise(Stream(1, torch.zeros(1, dtype=torch.int64), "parameters"))
     return model
+
+
+def doubled(ensemble: Ensemble) -> Ensemble:
+    """The ensemble at twice the length."""
+    old = ensemble.hamiltonian
+    lattice = Lattice(tuple(2 * side for side in old.lattice.shape))
+    return Ensemble(Hamiltonian(lattice, old.couplings), ensemble.beta, ensemble.mu)
+
+
+def transferred(model: EffectiveModel, lattice: Lattice) -> EffectiveModel:
+    """A model with the same parameters on another lattice."""
+    other = make_model(model.architecture, lattice)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def train(design: str, point: Point, options: argparse.Namespace) -> tuple[EffectiveModel, int]:
+    """A trained model, and the gradient steps that it has taken."""
+    settings = {"batch_size": BATCH, "rate": 0.01, "force_weight": DESIGNS[design][2]}
+
+    def trainer_of(model: EffectiveModel, steps: int) -> Trainer:
+        stream = Stream(1, torch.arange(len(point.start)), "batches")
+        made = LearningSection(steps=steps, **settings)
+        trainer = Trainer(model, point.data, World(), stream, made)
+        trainer.start_round(fit_linear=True)
+        return trainer
+
+    steps = options.steps
+    if options.seconds:
+        trial = trainer_of(fresh(design, point.ensemble, options.shells), 1000)
+        steps = max(20, round(options.seconds / median_s(trial.train_step)))
+    model = fresh(design, point.ensemble, options.shells)
+    trainer = trainer_of(model, steps)
+    while not trainer.round_finished:
+        trainer.train_step()
+    trainer.finish_round()
+    return model, trainer.step
 
 
 def main() -> None:
@@ -108,6 +236,7 @@ def main() -> None:
     parser.add_argument("--zoo", action="store_true", help=f"designs {', '.join(ZOO)}")
     parser.add_argument("--shells", type=int, default=9)
     parser.add_argument("--trajectories", type=int, default=4, help="of a proposal")
+    parser.add_argument("--transfer", type=int, default=0, help="chains at twice the length")
     parser.add_argument(
         "--models", nargs="*", default=[], metavar="PATH", help="learned models to use unchanged"
     )
@@ -115,92 +244,57 @@ def main() -> None:
         "--designs", nargs="*", choices=DESIGNS, default=list(DESIGNS), metavar="DESIGN"
     )
     options = parser.parse_args()
-    if options.zoo:
-        options.designs = ZOO
     prepare_process()
-    ensemble, world, chains = ensemble_of(options), World(), torch.arange(options.chains)
-    lattice = ensemble.hamiltonian.lattice
-    data, exact, start, _ = exact_data(ensemble, options.chains, options.configurations)
-    weight, order = exact.density, StaggeredMagnetisation2(lattice, "cpu")
-    exact_s = median_s(lambda: weight.log_weight(start)) / options.chains
-    forces_s = median_s(lambda: weight.evaluate(start, forces=True)) / options.chains
-    title = (
-        f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
-        f"T = {options.T:g}, {len(data) * options.chains} exact configurations, "
-        "64 of them a step; "
-        f"exact log W {1e3 * exact_s:.2f} ms, with forces {1e3 * forces_s:.2f} ms"
-    )
+    point = Point.of(ensemble_of(options), options.chains, options.configurations)
+    large = None
+    if options.transfer:
+        large = Point.of(doubled(point.ensemble), options.transfer, BATCH)
     table = Table(
         "design",
-        "gradient steps",
+        "steps",
         "parameters",
         "training, s",
-        "MSE",
         "MSE / N",
+        "force error",
         "erfc(s/2)",
         "acceptance",
-        "memory",
         "forces, ms",
-        "steps of a trajectory",
         "proposal, ms",
-        "proposal / exact",
-        title=title,
+        "independent sample, log W",
+        *(("MSE / N, 2 L", "acceptance, 2 L") if large else ()),
+        title=f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
+        f"T = {options.T:g}, {len(point.data) * options.chains} exact configurations, "
+        f"{BATCH} of them a step; exact log W {1e3 * point.exact_s:.2f} ms",
     )
-    console = Console(width=170, force_terminal=False)
-    for design in [*options.designs, *options.models]:
-        model = (
-            learned_model(design, lattice)
-            if design in options.models
-            else fresh(design, ensemble, options.shells)
-        )
-        force_weight = DESIGNS[design][2] if design in DESIGNS else 0.0
-
-        def made(model: EffectiveModel, steps: int, force_weight: float = force_weight) -> Trainer:
-            settings = LearningSection(
-                steps=steps, batch_size=64, rate=0.01, force_weight=force_weight
-            )
-            return Trainer(model, data, world, Stream(1, chains, "batches"), settings)
-
-        steps = options.steps
-        if options.seconds and design in DESIGNS:
-            trial = made(fresh(design, ensemble, options.shells), 1000)
-            trial.start_round(fit_linear=True)
-            steps = max(20, round(options.seconds / median_s(trial.train_step)))
-        trainer = made(model, steps)
-        began = time.perf_counter()
-        trainer.start_round(fit_linear=design in DESIGNS)
-        while design in DESIGNS and not trainer.round_finished:
-            trainer.train_step()
-        trainer.finish_round()
+    for design in [*(ZOO if options.zoo else options.designs), *options.models]:
+        began, steps = time.perf_counter(), 0
+        if design in options.models:
+            model = learned_model(design, point.lattice)
+        else:
+            model, steps = train(design, point, options)
         training_s = time.perf_counter() - began
-        inner, made_steps = propose(model, weight, exact.length, start, options.trajectories, TESTS)
-        accepted = [step.acceptance.mean().item() for step in made_steps[1:]]
-        before = [order.measure(step.spins, step.evaluation).numpy() for step in made_steps[:-1]]
-        after = [order.measure(step.proposal, step.evaluation).numpy() for step in made_steps[1:]]
-        spins = made_steps[-1].spins
-        force_s = median_s(lambda: model.evaluate(spins, forces=True)) / options.chains
-        effective = inner.evaluate(spins)
-        proposal_s = (
-            options.trajectories * median_s(lambda: inner.move(spins, effective)) / options.chains
-        )
-        s = math.sqrt(trainer.mse)
-        table.add_row(
+        mse, force_error = point.errors(model)
+        found = point.sampled(model, options.trajectories)
+        row = [
             design,
-            str(trainer.step),
+            str(steps),
             str(sum(p.numel() for p in model.parameters())),
             f"{training_s:.0f}",
-            f"{trainer.mse:.4f}",
-            f"{trainer.mse / lattice.sites:.1e}",
-            f"{math.erfc(s / 2):.3f}",
-            bracket(np.mean(accepted), np.std(accepted) / math.sqrt(len(accepted))),
-            f"{np.corrcoef(np.concatenate(before), np.concatenate(after))[0, 1]:+.2f}",
-            f"{1e3 * force_s:.3f}",
-            str(inner.steps),
-            f"{1e3 * proposal_s:.2f}",
-            f"{proposal_s / exact_s:.2f}",
-        )
-        print(f"{design}: done", flush=True)
-    console.print(table)
+            f"{mse:.1e}",
+            f"{force_error:.3f}",
+            f"{math.erfc(0.5 * math.sqrt(mse * point.lattice.sites)):.3f}",
+            bracket(found.acceptance, found.error),
+            f"{1e3 * found.forces_s:.3f}",
+            f"{1e3 * found.proposal_s:.2f}",
+            f"{found.cost:.3g}",
+        ]
+        if large:
+            other = transferred(model, large.lattice)
+            there = large.sampled(other, options.trajectories)
+            row += [f"{large.errors(other)[0]:.1e}", bracket(there.acceptance, there.error)]
+        table.add_row(*row)
+        print(" ".join(row), flush=True)
+    Console(width=170, force_terminal=False).print(table)
 
 
 if __name__ == "__main__":
