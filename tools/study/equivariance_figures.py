@@ -2,10 +2,10 @@
 
     python tools/study/equivariance_figures.py [--file out/equivariance/study.h5]
 
-Figures (PNG) and table.txt lie beside the file: (a) error of log W against compute with power laws
-of the best size, (b) error against data, (c) the best size against compute, (d) how far from
-invariant log W_eff is, (e) acceptance against processor time, (f) acceptance against error of all
-trainings, (g) error and (h) acceptance against layers.
+equivariance.png and table.txt lie beside the file. Panels: (a) error of log W against compute with
+power laws of the best size, (b) error against data, (c) the best size against compute, (d) how far
+from invariant log W_eff is, (e) acceptance against processor time, (f) acceptance against error of
+all trainings, (g) error and (h) acceptance against layers.
 """
 
 import argparse
@@ -26,6 +26,8 @@ from hpcslmc.analysis.statistics import bracket
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axis import XAxis  # noqa: E402
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter  # noqa: E402
 
 STYLES = {
     "plain": ("#999999", "o"),
@@ -37,7 +39,7 @@ STYLES = {
     "gatr, wrong group": ("#000000", "x"),
     "messages": ("#009E73", "D"),
     "torchmd_et": ("#56B4E9", "P"),
-    "spins alone": ("#56B4E9", "1"),
+    "spins alone": ("#332288", "p"),
     "attention": ("#8C564B", "*"),
 }
 ERROR = r"var$(\log W - \log W_{\rm eff})\, /\, N$"
@@ -101,7 +103,7 @@ def invariance_figure(results: Results, axes: Axes) -> None:
     """Draw figure (d)."""
     for arm, rows in by_arm(results.compute).items():
         draw(axes, arm, best(rows), "flops", "invariance")
-    label = r"standard deviation of $\log W_{\rm eff}$ over 64 images"
+    label = r"deviation of $\log W_{\rm eff}$ over images"
     axes.set(xlabel=COMPUTE, ylabel=label, xscale="log", yscale="log")
 
 
@@ -110,7 +112,7 @@ def acceptance_figure(results: Results, axes: Axes) -> None:
     for arm, rows in by_arm(results.compute).items():
         draw(axes, arm, best(rows), "seconds", "acceptance")
     axes.set(xlabel="processor time of training [s]", ylabel=ACCEPTANCE, xscale="log")
-    axes.set(ylim=(0.0, 1.0))
+    axes.set(ylim=(0.4, 1.0))
 
 
 def laws_figure(results: Results, axes: Axes) -> None:
@@ -125,7 +127,7 @@ def laws_figure(results: Results, axes: Axes) -> None:
         style = {"color": colour, "marker": marker, "markersize": 3, "linestyle": ""}
         axes.errorbar(*values, label=arm, elinewidth=0.5, **style)
     label = r"$s^2 = $ var$(\log W - \log W_{\rm eff})$"
-    axes.set(xlabel=label, ylabel=ACCEPTANCE, xscale="log", ylim=(0.0, 1.0))
+    axes.set(xlabel=label, ylabel=ACCEPTANCE, xscale="log", ylim=(0.4, 1.0))
 
 
 def depth_error_figure(results: Results, axes: Axes) -> None:
@@ -139,20 +141,48 @@ def depth_acceptance_figure(results: Results, axes: Axes) -> None:
     """Draw figure (h)."""
     for arm, rows in by_arm(results.depth).items():
         draw(axes, arm, list(groups(rows, "layers").values()), "layers", "acceptance")
-    axes.set(xlabel="layers", ylabel=ACCEPTANCE, ylim=(0.0, 1.0))
+    axes.set(xlabel="layers", ylabel=ACCEPTANCE, ylim=(0.4, 1.0))
 
 
-FIGURES: dict[str, tuple[Callable[[Results, Axes], None], str]] = {
-    "compute": (compute_figure, "compute"),
-    "data": (data_figure, "data"),
-    "size": (size_figure, "compute"),
-    "invariance": (invariance_figure, "compute"),
-    "acceptance": (acceptance_figure, "compute"),
-    "laws": (laws_figure, "rows"),
-    "depth_error": (depth_error_figure, "depth"),
-    "depth_acceptance": (depth_acceptance_figure, "depth"),
+FIGURES: dict[str, Callable[[Results, Axes], None]] = {
+    "compute": compute_figure,
+    "data": data_figure,
+    "size": size_figure,
+    "invariance": invariance_figure,
+    "acceptance": acceptance_figure,
+    "laws": laws_figure,
+    "depth_error": depth_error_figure,
+    "depth_acceptance": depth_acceptance_figure,
 }
-"""Figures by name of their file, and the list of results that they are of."""
+"""Panels of the figure."""
+
+
+def label_decades(axis: XAxis) -> None:
+    """Label each power of ten and three times that, where the axis is logarithmic."""
+    if axis.get_scale() == "log":
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def draw_all(results: Results, path: Path) -> None:
+    """Draw all panels, with one legend."""
+    figure, panels = pyplot.subplots(4, 2, figsize=(8.0, 11.0), layout="constrained")
+    shown: dict[str, object] = {}
+    for letter, function, axes in zip("abcdefgh", FIGURES.values(), panels.flat, strict=True):
+        function(results, axes)
+        if not axes.has_data():
+            axes.remove()
+            continue
+        axes.set_title(f"({letter})", loc="left", fontsize=9)
+        label_decades(axes.xaxis)
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    order = [label for label in (*STYLES, *LAWS) if label in shown]
+    handles = [shown[label] for label in order]
+    figure.legend(handles, order, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
 
 
 def results_table(title: str, points: list[Rows], at: str) -> Table:
@@ -211,14 +241,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, default=FILE)
     path = parser.parse_args().file
     results = read(path)
-    for name, (function, part) in FIGURES.items():
-        if not getattr(results, part):
-            continue
-        figure, axes = pyplot.subplots(figsize=(5.2, 3.8), layout="constrained")
-        function(results, axes)
-        axes.legend(frameon=False, fontsize=7)
-        figure.savefig(path.parent / f"{name}.png", dpi=200)
-        pyplot.close(figure)
+    draw_all(results, path.with_name("equivariance.png"))
     tables = [
         results_table(
             "Best size at each budget",
@@ -238,7 +261,7 @@ def main() -> None:
                 if table.row_count:
                     console.print(table)
             console.print("\n".join(law_lines(results)), highlight=False)
-    print(f"figures and table.txt are in {path.parent}")
+    print(f"equivariance.png and table.txt are in {path.parent}")
 
 
 if __name__ == "__main__":
