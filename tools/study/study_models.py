@@ -10,8 +10,9 @@ trajectories, chains split into training and validation. Errors are those in the
 the variance of log W - log W_eff by site, and the root mean square of the forces' difference over
 that of the forces. Then each is sampled from: acceptance of the exact test of proposals of some
 trajectories under W_eff, and what an independent sample of the largest S(q), a mean over the
-momenta that are alike, costs, 2 tau (proposal and test), in units of one exact log W. Times are per
-configuration, medians; trajectories start from the length of the exact ones. With ``--transfer``
+momenta that are alike, costs in units of one exact log W: proposal and test, times
+(1 + rho) / (1 - rho) with the autocorrelation rho from test to test. Times are per configuration,
+medians; trajectories start from the length of the exact ones. With ``--transfer``
 each model is then used unchanged at twice the length: its errors there, on exact data of so many
 chains, and erfc(s/2), what these let expect of the acceptance.
 """
@@ -30,7 +31,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from hpcslmc.analysis.statistics import bracket, estimate
+from hpcslmc.analysis.statistics import bracket
 from hpcslmc.api import learned_model
 from hpcslmc.effective import MODELS, Architecture, EffectiveModel, Physics, make_model
 from hpcslmc.learning.data import DataSet
@@ -154,13 +155,14 @@ class Point(NamedTuple):
         move_s = median_s(lambda: inner.move(spins, effective)) / len(spins)
         accepted = torch.stack([step.acceptance.mean() for step in steps[1:]])
         draws = self.largest(torch.stack([step.spins for step in steps], 1))
-        tau = max(0.5, estimate(draws.numpy()).tau)
+        draws -= draws.mean()
+        kept = max(0.0, float((draws[:, 1:] * draws[:, :-1]).mean() / draws.square().mean()))
         return Sampled(
             float(accepted.mean()),
             float(accepted.std()) / math.sqrt(len(accepted)),
             median_s(lambda: model.evaluate(spins, forces=True)) / len(spins),
             trajectories * move_s,
-            2.0 * tau * (1.0 + trajectories * move_s / self.exact_s),
+            (1.0 + kept) / (1.0 - kept) * (1.0 + trajectories * move_s / self.exact_s),
         )
 
     def largest(self, spins: Tensor) -> Tensor:
