@@ -1,7 +1,7 @@
 """Does equivariance pay? Error and acceptance by compute, data and depth, with it and without.
 
     python tools/study/equivariance.py [--workers 1] [--time-limit SECONDS] [--seeds 3]
-        [--budgets 2e10 6.3e10 2e11 6.3e11 2e12] [--parts compute data depth]
+        [--budgets 2e10 6.3e10 2e11 6.3e11 2e12] [--parts compute data depth] [--arms gatr ...]
     python tools/study/equivariance_figures.py
 
 Every training is independent of all others; its results are added to one file when it ends
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from equivariance_arms import DATA_SIZES, Cell, all_cells
+from equivariance_arms import ARMS, DATA_SIZES, Cell, all_cells
 from equivariance_cells import LEARNING_CHAINS, TEST_CHAINS, TRAINING_CHAINS, Study
 from exact_samples import add_point, ensemble_of, exact_data
 
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS), metavar="ARM")
     parser.add_argument("--keep", action="store_true", help=f"write the results to {KEPT.name}")
     options = parser.parse_args()
     if options.keep:
@@ -161,6 +162,7 @@ def main() -> None:
         depth_steps=options.depth_steps if "depth" in options.parts else 0,
         seeds=options.seeds,
     )
+    cells = [cell for cell in cells if cell.arm in options.arms]
     left = options.time_limit - (time.monotonic() - began)
     run(options.file, ensemble, cells, options.workers, left)
 

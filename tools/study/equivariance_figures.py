@@ -104,7 +104,7 @@ def invariance_figure(results: Results, axes: Axes) -> None:
     for arm, rows in by_arm(results.compute).items():
         draw(axes, arm, best(rows), "flops", "invariance")
     label = r"deviation of $\log W_{\rm eff}$ over images"
-    axes.set(xlabel=COMPUTE, ylabel=label, xscale="log", yscale="log")
+    axes.set(xlabel=COMPUTE, ylabel=label, xscale="log", yscale="log", ylim=(1e-8, 1.0))
 
 
 def acceptance_figure(results: Results, axes: Axes) -> None:

@@ -1,5 +1,6 @@
 """Power laws of an error in compute or data, and how well exponents are known."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Fitted(NamedTuple):
     ----------
     law : PowerLaw
     exponent_error : float
-        Standard deviation over the draws.
+        Standard error: of the draws, and of a straight line through what the law leaves.
     floor_range : (float, float)
         Between which 90 % of the draws lie.
     deviation : float
@@ -96,8 +97,10 @@ def bootstrap(
         for _ in range(DRAWS)
     ]
     floors = np.quantile([law.floor for law in laws], (0.05, 0.95))
-    error = float(np.std([law.exponent for law in laws]))
     scales, errors = choose(list(points))
     law = fit(scales, errors)
-    deviation = float(np.sqrt(np.mean(np.log(law(scales) / errors) ** 2)))
+    left, places = np.log(law(scales) / errors), np.log(scales)
+    of_slope = math.sqrt(np.sum(left**2) / (len(left) - 2) / len(left)) / np.std(places)
+    error = math.hypot(np.std([law.exponent for law in laws]), of_slope)
+    deviation = float(np.sqrt(np.mean(left**2)))
     return Fitted(law, error, (floors[0], floors[1]), deviation, laws)
