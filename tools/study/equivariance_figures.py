@@ -213,14 +213,10 @@ def results_table(title: str, points: list[Rows], at: str) -> Table:
 def law_lines(results: Results) -> list[str]:
     """Exponents of all arms, and how far the laws of the acceptance are from what is measured."""
     lines = []
-    for words, rows, at, scale in (
-        ("compute", results.compute, "budget", "flops"),
-        ("data", results.data, "configurations", "configurations"),
-    ):
-        for arm, those in by_arm(rows).items():
-            if fitted := law(those, at, scale):
-                smallest = min(mean_error(p, "error")[0] for p in best(those, at))
-                lines.append(f"{words}, {arm}: {fitted.words(smallest)}")
+    for arm, rows in by_arm(results.compute).items():
+        if fitted := law(rows, "budget", "flops"):
+            smallest = min(mean_error(p, "error")[0] for p in best(rows))
+            lines.append(f"{arm}: {fitted.words(smallest)}")
     mse, accepted, errors = (
         np.array([row[key] for row in results.rows])
         for key in ("mse", "acceptance", "acceptance_error")
