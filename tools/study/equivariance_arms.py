@@ -88,6 +88,8 @@ class Arm(NamedTuple):
     options : dict
         Of the model, beside its defaults.
     augment : bool
+    rate : float
+        Peak rate of training.
     make : callable
         Makes the model of an architecture on a lattice.
     """
@@ -97,6 +99,7 @@ class Arm(NamedTuple):
     middle: int
     options: dict = {}
     augment: bool = False
+    rate: float = 0.01
     make: Callable = lambda architecture, lattice: make_model(architecture, lattice)
 
 
@@ -122,7 +125,7 @@ ARMS = {
         16,
         make=lambda architecture, lattice: SpinsAlone(lattice, architecture),
     ),
-    "attention": Arm("attention", (), 0),
+    "attention": Arm("attention", (), 0, rate=0.003),
 }
 """Of which ``relative`` has the symmetries of the lattice, ``spins alone`` those of the spins,
 ``plain`` none, the others all."""

@@ -22,7 +22,7 @@ from hpcslmc.streams import Stream
 LEARNING_CHAINS, INTERVAL, TEST_CHAINS = 80, 5, 16
 """Chains that train and validate, every 5th of them the latter; and chains that neither do."""
 TRAINING_CHAINS = LEARNING_CHAINS - LEARNING_CHAINS // INTERVAL
-RATE, FORCE_WEIGHT = 0.01, 0.5
+FORCE_WEIGHT = 0.5
 AVERAGE = 8
 """Group elements over which log W_eff of a trained model is averaged."""
 ELEMENTS, TRAJECTORIES, TESTS = 64, 4, 20
@@ -76,7 +76,7 @@ class Study:
         settings = LearningSection(
             steps=cell.steps,
             batch_size=BATCH,
-            rate=RATE,
+            rate=ARMS[cell.arm].rate,
             force_weight=FORCE_WEIGHT,
             augment=ARMS[cell.arm].augment,
         )
