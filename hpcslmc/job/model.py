@@ -264,6 +264,8 @@ def _known_sites(names: tuple[str, ...] | None, crystal: Crystal) -> list[bool] 
             f"[lattice] spins: there is no site {unknown[0]} in the unit cell, which has "
             f"{', '.join(crystal.names)}."
         )
+    if not names:
+        raise UserError("[lattice] spins = []: one site of the unit cell at least needs a spin.")
     return [name in names for name in crystal.names]
 
 
@@ -324,10 +326,11 @@ def site_values(section: HamiltonianSection, sites: int) -> dict[str, Any]:
     path = Path(expanded(section.site_file, "[hamiltonian] site_file"))
     key = f"[hamiltonian] site_file = {section.site_file!r}"
     try:
+        path.open("rb").close()  # its errors are plainer than HDF5's
         with h5py.File(path, "r") as file:
             found = {name: np.asarray(file[name][()]) for name in file}
     except (OSError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{key}: cannot read it: {reason}.") from None
     kinds = {"J": float, "potential": float, "spin": bool}
     if not found or (unknown := sorted(found.keys() - kinds.keys())):
@@ -339,6 +342,8 @@ def site_values(section: HamiltonianSection, sites: int) -> dict[str, Any]:
                 f"{key}: {name} has to be one number for each of {sites} sites, not "
                 f"{values.dtype} {values.shape}."
             )
+        if name == "spin" and not (np.isin(values, (0, 1)).all() and values.any()):
+            raise UserError(f"{key}: spin has to be 0 or 1 at each site, and 1 at some.")
         found[name] = values.astype(kinds[name])
         if not np.isfinite(found[name]).all():
             raise UserError(f"{key}: {name} is not finite everywhere.")

@@ -102,6 +102,8 @@ def sentence(error: Mapping[str, Any]) -> str:
         return unknown_key(section, location[-1], list(_keys(section)))
     place = f"[{location[0]}]{table}" + (f" {location[1]}" if len(location) > 1 else "")
     found = cut(repr(error["input"]))
+    if error["type"] == "missing" and location[-1].isdigit():
+        return f"{place} = {found}: entry {int(location[-1]) + 1} is missing."
     if error["type"] == "missing":
         return f"{place} is missing and has no default."
     if error["type"] in ("model_type", "model_attributes_type"):
