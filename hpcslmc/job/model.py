@@ -17,6 +17,7 @@ from hpcslmc.physics.classical_couplings import ClassicalBond, ClassicalCoupling
 from hpcslmc.physics.couplings import ONE, Couplings, Hop, Matrix
 from hpcslmc.physics.crystal import Crystal, Link
 from hpcslmc.section import PathName, Section
+from hpcslmc.storage.files import check_regular
 
 if TYPE_CHECKING:
     from hpcslmc.physics.lattice import Lattice
@@ -326,7 +327,7 @@ def site_values(section: HamiltonianSection, sites: int) -> dict[str, Any]:
     path = Path(expanded(section.site_file, "[hamiltonian] site_file"))
     key = f"[hamiltonian] site_file = {section.site_file!r}"
     try:
-        path.open("rb").close()  # its errors are plainer than HDF5's
+        check_regular(path)
         with h5py.File(path, "r") as file:
             found = {name: np.asarray(file[name][()]) for name in file}
     except (OSError, TypeError, AttributeError) as error:

@@ -1,5 +1,7 @@
 """Lattices and couplings that make no sense get one sentence: where, and what would be right."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -186,3 +188,12 @@ def test_bad_values_of_sites_get_one_sentence(case, tmp_path):
     found = sentence_of(tmp_path / "job.toml", text)
     for part in ("site_file = ", *parts):
         assert part in found, found
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(os.mkdir, "Is a directory"), (os.mkfifo, "Not a regular file")]
+)
+def test_what_is_no_file_of_sites_is_not_waited_for(make, reason, tmp_path):
+    make(tmp_path / "sites.h5")
+    text = triangular(f'[hamiltonian]\nsite_file = "{tmp_path / "sites.h5"}"\n')
+    assert f"cannot read it: {reason}." in sentence_of(tmp_path / "job.toml", text)

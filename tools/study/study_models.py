@@ -125,9 +125,8 @@ class Point(NamedTuple):
     def lattice(self) -> Lattice:
         return self.ensemble.hamiltonian.lattice
 
-    @property
     def exact_s(self) -> float:
-        """Seconds of an exact log W."""
+        """Time an exact log W, in seconds."""
         return median_s(lambda: self.weight.log_weight(self.start)) / len(self.start)
 
     def errors(self, model: EffectiveModel) -> tuple[float, float]:
@@ -162,7 +161,7 @@ class Point(NamedTuple):
             float(accepted.std()) / math.sqrt(len(accepted)),
             median_s(lambda: model.evaluate(spins, forces=True)) / len(spins),
             trajectories * move_s,
-            (1.0 + kept) / (1.0 - kept) * (1.0 + trajectories * move_s / self.exact_s),
+            (1.0 + kept) / (1.0 - kept) * (1.0 + trajectories * move_s / self.exact_s()),
         )
 
     def largest(self, spins: Tensor) -> Tensor:
@@ -273,7 +272,7 @@ def main() -> None:
         *(("MSE / N, 2 L", "erfc(s/2), 2 L") if large else ()),
         title=f"{options.length}x{options.length}, J = {options.J:g}, mu = {options.mu:g}, "
         f"T = {options.T:g}, {len(point.data) * options.chains} exact configurations, "
-        f"{BATCH} of them a step; exact log W {1e3 * point.exact_s:.2f} ms",
+        f"{BATCH} of them a step; exact log W {1e3 * point.exact_s():.2f} ms",
     )
     for design in [*(ZOO if options.zoo else options.designs), *options.models]:
         began, steps = time.perf_counter(), 0
