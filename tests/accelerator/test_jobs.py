@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -42,6 +43,16 @@ def test_a_job_gives_the_bits_of_the_cpu(device, changes):
     assert str(there.rungs[0].chains.spins.device) == device
     assert_same(finish(there), finish(Simulation(job)))
     assert str(there.rungs[0].chains.spins.device) == device
+
+
+def test_a_diluted_lattice_gives_the_bits_of_the_cpu(device, tmp_path):
+    with h5py.File(tmp_path / "sites.h5", "w") as file:
+        file["spin"] = np.arange(16) % 4 > 0
+        file["J"] = np.linspace(1.0, 2.0, 16)
+        file["potential"] = np.linspace(-0.2, 0.2, 16)
+    sites = {"site_file": str(tmp_path / "sites.h5"), "mu": -0.3}
+    job = make_job({"hamiltonian": sites, "effective": {"model": "auto", "layers": None}})
+    assert_same(finish(Simulation(job, on(device, job))), finish(Simulation(job)))
 
 
 @pytest.mark.parametrize("phase", ["learn", "sample"])

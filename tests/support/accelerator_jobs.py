@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from small_jobs import KAGOME, RASHBA
+
 from hpcslmc.job.rules import resolve
 from hpcslmc.job.schema import Job
 
@@ -28,6 +30,9 @@ ALL_PROFILES = (
     "spectral_function",
     "optical_conductivity",
 )
+
+
+MEASURES = dict.fromkeys(("fluctuations", "drude_weight", *ALL_PROFILES), 2)
 
 
 def make_job(changes: Mapping[str, dict]) -> Job:
@@ -72,6 +77,28 @@ JOBS: dict[str, dict] = {
     },
     "all profiles": {
         "sampling": {"method": "exact"},
-        "measure": dict.fromkeys(("fluctuations", "drude_weight", *ALL_PROFILES), 2),
+        "measure": MEASURES,
+    },
+    "kagome, classical couplings": KAGOME | {"effective": {"model": "auto", "layers": None}},
+    "kagome, messages": KAGOME | {"effective": {"model": "messages", "channels": 2}},
+    "kagome, sweeps": KAGOME | {"sampling": {"method": "exact", "exact_move": "metropolis"}},
+    "kagome, all profiles": KAGOME | {"sampling": {"method": "exact"}, "measure": MEASURES},
+    "rashba": RASHBA | {"effective": {"model": "auto", "layers": None}},
+    "rashba, all profiles": RASHBA | {"sampling": {"method": "exact"}, "measure": MEASURES},
+    "triangular, easy plane": {
+        "lattice": {"name": "triangular", "shape": [3, 4]},
+        "classical": {"exchange": [0.1], "easy_axis": -0.2},
+        "effective": {"model": "linear", "layers": None},
+        "measure": {"scalar_chirality": 1, "hall_conductivity": 2},
+    },
+    "spins on one site of a cell": {
+        "lattice": {"name": "lieb", "shape": [2, 3], "spins": ["A"]},
+        "effective": {"model": "determinants", "layers": None},
+    },
+    "cubic": {
+        "lattice": {"shape": [2, 2, 3], "name": "cubic"},
+        "hamiltonian": {"J": 8.0, "mu": -8.0},
+        "effective": {"model": "auto", "layers": None},
+        "measure": MEASURES | {"conductivity_tensor": 2},
     },
 }

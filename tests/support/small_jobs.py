@@ -22,6 +22,19 @@ KAGOME = {
     },
 }
 """A system of its own sections, with couplings of every kind that keep O(3)."""
+RASHBA = {
+    "lattice": {"shape": [3, 4], "twist": [0.2, 0.0]},
+    "hamiltonian": {
+        "t": [],
+        "J": 2.0,
+        "mu": -1.0,
+        "bonds": [
+            {"cell": [1, 0], "value": "1.0+0.1i", "matrix": [[1.0, -0.3], [0.3, 1.0]]},
+            {"cell": [0, 1], "value": 1.0, "matrix": [[1.0, "0.3i"], ["0.3i", 1.0]]},
+        ],
+    },
+}
+"""Hopping that depends on spin, complex, and a phase at the boundary."""
 
 
 def make_job(

@@ -2,22 +2,10 @@
 
 import numpy as np
 import pytest
-from small_jobs import KAGOME, make_job
+from small_jobs import KAGOME, RASHBA, make_job
 
 from hpcslmc.simulation.simulation import Simulation
 
-RASHBA = {
-    "lattice": {"shape": [3, 4], "twist": [0.2, 0.0]},
-    "hamiltonian": {
-        "t": [],
-        "J": 2.0,
-        "mu": -1.0,
-        "bonds": [
-            {"cell": [1, 0], "value": "1.0+0.1i", "matrix": [[1.0, -0.3], [0.3, 1.0]]},
-            {"cell": [0, 1], "value": 1.0, "matrix": [[1.0, "0.3i"], ["0.3i", 1.0]]},
-        ],
-    },
-}
 LADDER = {"temperature": [1.0, 0.6], "filling": 0.9}
 JOBS = {
     "kagome": {"system": KAGOME},

@@ -1,6 +1,7 @@
 """Tools and tests do not import each other, and every tool says what it does."""
 
 import ast
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -69,3 +70,11 @@ def test_every_tool_says_what_it_does_and_how_it_is_called():
 
     with ThreadPoolExecutor(2) as threads:
         assert dict(zip(PROGRAMS, threads.map(helped, PROGRAMS))) == dict.fromkeys(PROGRAMS, 0)
+
+
+def test_the_tool_of_accelerators_makes_its_jobs_of_all_models_where_there_is_none():
+    """And says so, once it has."""
+    command = [sys.executable, str(ROOT / "tools/bench/accelerator.py")]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=hidden)
+    assert result.stderr == "there is no accelerator that torch sees: nothing to compare.\n"

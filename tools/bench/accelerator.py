@@ -2,9 +2,10 @@
 
     python tools/bench/accelerator.py [--lengths 16 32 64] [--chains 4 64]
 
-A small job of every model and sampler is run to its end on both devices, and from the middle of its
-sampling on the other one. Then log W and the determinant model of the same spins, with forces:
-largest relative difference, and time for all chains on the accelerator and on the CPU's threads.
+A small job of every model, sampler and kind of crystal is run to its end on both devices, and from
+the middle of its sampling on the other one. Then log W and the determinant model of the same spins,
+with forces: largest relative difference, and time for all chains on the accelerator and on the
+CPU's threads.
 Exit code 1 if anything differs by more than rounding allows.
 """
 
@@ -74,6 +75,27 @@ SAMPLERS: dict[str, dict] = {
     },
     "half filling": {"hamiltonian": {"J": 1.0}, "weight": {"method": "matsubara"}},
 }
+CRYSTALS: dict[str, dict] = {
+    "kagome": {
+        "lattice": {"name": "kagome", "shape": [2, 3]},
+        "classical": {"exchange": [0.1], "field": [0.0, 0.1, 0.2], "easy_axis": 0.1},
+    },
+    "lieb, spins on A": {"lattice": {"name": "lieb", "shape": [3, 3], "spins": ["A"]}},
+    "cubic": {
+        "lattice": {"name": "cubic", "shape": [2, 2, 3]},
+        "hamiltonian": {"J": 8.0, "mu": -8.0},
+        "measure": {"conductivity_tensor": 2, "structure_factor": 2},
+    },
+    "spin-orbit, twisted": {
+        "lattice": {"shape": [4, 3], "twist": [0.2, 0.0]},
+        "hamiltonian": {
+            "mu": -1.0,
+            "bonds": [{"cell": [1, 1], "value": "0.1i", "matrix": [[1.0, -0.3], [0.3, 1.0]]}],
+        },
+        "measure": {"hall_conductivity": 1, "spectral_function": 2},
+    },
+}
+CRYSTAL = {"effective": {"model": "determinants"}, "learning": LEARNING}
 
 
 def relative(one: np.ndarray, other: np.ndarray) -> float:
@@ -120,15 +142,20 @@ def compare_job(where: str, job: Job, folder: Path) -> tuple[list[float], list[f
 
 
 def jobs() -> dict[str, Job]:
-    """A job of every model, with the settings of short learning, and one of every sampler."""
+    """A job of every model, with the settings of short learning, of every sampler and crystal."""
     found = {}
     for name in MODELS:
         model = {"model": name, "shells": 3}
-        found[name] = make_job(SMALL | {"effective": model, "learning": LEARNING})
-    return found | {name: make_job(SMALL | changes) for name, changes in SAMPLERS.items()}
+        guided = [model | {"guides": True}, {"model": "determinants", "determinants": 1}]
+        levels, learning = model, LEARNING
+        if not MODELS[name].is_density:
+            levels, learning = guided, LEARNING | {"force_weight": 0.5}
+        found[name] = make_job(SMALL | {"effective": levels, "learning": learning})
+    more = SAMPLERS | {name: CRYSTAL | changes for name, changes in CRYSTALS.items()}
+    return found | {name: make_job(SMALL | changes) for name, changes in more.items()}
 
 
-def compare_jobs(where: str) -> float:
+def compare_jobs(where: str, jobs: dict[str, Job]) -> float:
     """Run every small job on both devices and across; the largest difference of all."""
     table = Table(
         *("job", f"{where} / s", "CPU / s", "differ", "resumed on the CPU", f"resumed on {where}"),
@@ -136,7 +163,7 @@ def compare_jobs(where: str) -> float:
     )
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for name, job in jobs().items():
+        for name, job in jobs.items():
             try:
                 seconds, differ = compare_job(where, job, Path(folder))
             except UserError as error:
@@ -216,13 +243,13 @@ def main() -> int:
     parser.add_argument("--chains", type=int, nargs="+", default=[4, 64])
     options = parser.parse_args()
     prepare_process()
-    where = device(World())
+    small, where = jobs(), device(World())
     if where == "cpu":
         sys.exit("there is no accelerator that torch sees: nothing to compare.")
     CONSOLE.print(f"{where}, {torch.cuda.get_device_name() if 'cuda' in where else ''}")
-    jobs = compare_jobs(where)
+    draws = compare_jobs(where, small)
     evaluations = compare_evaluations(where, options.lengths, options.chains)
-    good = jobs < GROWN and evaluations < 1.0
+    good = draws < GROWN and evaluations < 1.0
     CONSOLE.print("[bold]" + ("the same to rounding" if good else "different: not as it should be"))
     return 0 if good else 1
 
