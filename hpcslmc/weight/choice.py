@@ -17,7 +17,7 @@ from hpcslmc.errors import UserError
 from hpcslmc.physics.catalogue import SQUARE
 from hpcslmc.physics.crystal import Link
 from hpcslmc.physics.lattice import Lattice
-from hpcslmc.weight.dissection import dissect, operations
+from hpcslmc.weight.dissection import dissect
 from hpcslmc.weight.nodes import model_nodes
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def choose_method(
     Times with K shifts in proportion to those on the slowest rank, ceil(K / ranks_per_chain). The
     times of square lattices stand for those of every other one: of eliminations, by the square on
     which they take as many operations. Block elimination by rows depends on the longer and the
-    shorter side as L l^3, by dissection as L l^2; for other lattices and hops the operations of
-    their dissection are counted.
+    shorter side as L l^3; the operations of a dissection are counted.
     """
     sites = ensemble.sites
     try:
@@ -161,15 +160,13 @@ def _has_rows(hamiltonian: "Hamiltonian") -> bool:
 def _square(hamiltonian: "Hamiltonian", method: str) -> float:
     """Return the number of sites of the square on which a method takes as long."""
     lattice = hamiltonian.lattice
-    if _has_rows(hamiltonian):
+    if _has_rows(hamiltonian) and method != "blocks":
+        return lattice.sites
+    if is_by_rows(hamiltonian):
         long, short = max(lattice.shape), min(lattice.shape)
-        if method != "blocks":
-            return long * short
-        if is_by_rows(hamiltonian):
-            return math.sqrt(long * short**3)
-        return (long * short**2) ** (2.0 / 3.0)
+        return math.sqrt(long * short**3)
     sites, counts = zip(*_dissected_squares(), strict=True)
-    count = _operations(hamiltonian.graph, lattice.coordinates)
+    count = _operations(hamiltonian.graph, lattice)
     x, y, at = np.log(counts), np.log(sites), math.log(max(count, 1.0))
     i = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
     return math.exp(y[i] + (y[i + 1] - y[i]) * (at - x[i]) / (x[i + 1] - x[i]))
@@ -182,15 +179,14 @@ def _dissected_squares() -> list[tuple[int, float]]:
     for side in (4, 8, 16, 32):
         lattice = Lattice((side, side))
         graph = scipy.sparse.csr_matrix(lattice.adjacency)
-        found.append((lattice.sites, _operations(graph, lattice.coordinates)))
+        found.append((lattice.sites, _operations(graph, lattice)))
     return found
 
 
-def _operations(graph: scipy.sparse.csr_matrix, coordinates: np.ndarray) -> float:
+def _operations(graph: scipy.sparse.csr_matrix, lattice: Lattice) -> float:
     """Count the operations of a determinant by dissection."""
     return sum(
-        operations(len(level.own), 2 * level.own.shape[1], 2 * level.edge.shape[1], False)
-        for level in dissect(graph, coordinates)
+        level.operations(False) for level in dissect(graph, lattice.coordinates, lattice.shape)
     )
 
 

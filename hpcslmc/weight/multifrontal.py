@@ -214,7 +214,8 @@ def _tree(hamiltonian: Hamiltonian) -> tuple[np.ndarray, list[int], list[_Fronts
 
     The first are indices into the data of the Hamiltonian's pattern.
     """
-    levels = dissect(hamiltonian.graph, hamiltonian.lattice.coordinates)
+    lattice = hamiltonian.lattice
+    levels = dissect(hamiltonian.graph, lattice.coordinates, lattice.shape)
     level_of, node_of = np.empty((2, hamiltonian.lattice.sites), int)
     for number, level in enumerate(levels):
         node, place = (level.own >= 0).nonzero()

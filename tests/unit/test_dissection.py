@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from hpcslmc.weight import dissection
 from hpcslmc.weight.dissection import WHOLE_SITES, dissect
 
 
 def torus(shape: tuple[int, ...], steps: list[tuple[int, ...]], keep: float, seed: int):
-    """Sites of a periodic lattice joined by some of the bonds: the graph and the coordinates."""
+    """Sites of a periodic lattice joined by some of the bonds: graph, coordinates and shape."""
     coordinates = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), 1)
     sites, generator = np.arange(len(coordinates)), np.random.default_rng(seed)
     graph = scipy.sparse.csr_matrix((len(sites), len(sites)))
@@ -17,11 +18,11 @@ def torus(shape: tuple[int, ...], steps: list[tuple[int, ...]], keep: float, see
         kept = generator.random(len(sites)) < keep
         bonds = (np.ones(kept.sum()), (sites[kept], ends[kept]))
         graph = graph + scipy.sparse.csr_matrix(bonds, graph.shape)
-    return scipy.sparse.csr_matrix(graph + graph.T), coordinates
+    return scipy.sparse.csr_matrix(graph + graph.T), coordinates, shape
 
 
-def check(graph: scipy.sparse.csr_matrix, coordinates: np.ndarray) -> None:
-    levels = dissect(graph, coordinates)
+def check(graph: scipy.sparse.csr_matrix, coordinates: np.ndarray, shape: tuple[int, ...]) -> None:
+    levels = dissect(graph, coordinates, shape)
     own = np.concatenate([level.own[level.own >= 0] for level in levels])
     assert np.array_equal(np.sort(own), np.arange(graph.shape[0])), "each site once"
     # eliminate symbolically, site by site: what a site is joined to by then
@@ -62,3 +63,19 @@ def test_a_square_is_cut_in_equal_parts(length):
     assert [len(level.own) for level in reversed(levels)] == [2**i for i in range(len(levels))]
     assert max(level.own.shape[1] for level in levels[:1]) <= WHOLE_SITES
     assert all((level.own >= 0).all() for level in levels)
+
+
+@pytest.mark.parametrize(
+    ("shape", "share"), [((16, 16), 0.5), ((32, 32), 0.45), ((15, 15), 0.7), ((8, 8, 8), 0.5)]
+)
+def test_diagonal_cuts_save_half_of_the_operations(shape, share, monkeypatch):
+    """Of those of cuts along the vectors, where sites hop to their nearest neighbours."""
+
+    def operations() -> float:
+        return sum(level.operations(False) for level in dissect(*lattice))
+
+    lattice = torus(shape, np.eye(len(shape), dtype=int).tolist(), 1.0, 0)
+    diagonal = operations()
+    check(*lattice)
+    monkeypatch.setattr(dissection, "_frames", lambda coordinates, shape: [coordinates])
+    assert diagonal < share * operations()
