@@ -41,10 +41,14 @@ class Attention(ShellModel):
         self.smearing = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
 
     def initialise(self, stream: Stream) -> None:
-        """Draw random queries and keys, and values so small that blocks begin near identity."""
+        """Draw random queries and keys, and values so small that blocks begin near identity.
+
+        All sites add up: values of any fixed size would align them on a large lattice, and blocks
+        that start so do not learn.
+        """
         with torch.no_grad():
             self.smearing.copy_(0.1 * stream.normal(*self.smearing.shape)[0])
-            self.smearing[:, 2 * self.heads :] *= 0.1
+            self.smearing[:, 2 * self.heads :] /= self.sites
 
     def forward(self, spins: Tensor) -> Tensor:
         """Evaluate log W_eff (chains,) of spins (chains, sites, 3)."""
