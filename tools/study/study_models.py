@@ -14,14 +14,18 @@ momenta that are alike, costs in units of one exact log W: proposal and test, ti
 (1 + rho) / (1 - rho) with the autocorrelation rho from test to test. Times are per configuration,
 medians; trajectories start from the length of the exact ones. With ``--transfer``
 each model is then used unchanged at twice the length: its errors there, on exact data of so many
-chains, and erfc(s/2), what these let expect of the acceptance.
+chains, and erfc(s/2), what these let expect of the acceptance. ``--results`` adds a line with MSE /
+N and acceptance of each design to a file, such as tools/study/designs.jsonl, which
+tools/study/equivariance_figures.py draws.
 """
 
 import argparse
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -52,6 +56,8 @@ BATCH = 64
 DESIGNS: dict[str, tuple[str, dict[str, object], float]] = {
     # model, settings, weight of the forces
     "linear": ("linear", {}, 0.0),
+    "determinants 1": ("determinants", {"determinants": 1}, 0.0),
+    "determinants 2": ("determinants", {"determinants": 2}, 0.0),
     "cnn 3": ("cnn", {"layers": 3}, 0.0),
     "attention 3": ("attention", {"layers": 3}, 0.0),
     "attention 3, forces": ("attention", {"layers": 3}, 0.5),
@@ -211,23 +217,22 @@ def train(design: str, point: Point, options: argparse.Namespace) -> tuple[Effec
     """A trained model, and the gradient steps that it has taken."""
     settings = {"batch_size": BATCH, "rate": 0.01, "force_weight": DESIGNS[design][2]}
 
-    def trainer_of(model: EffectiveModel, steps: int) -> Trainer:
+    def begun(steps: int) -> Trainer:
         stream = Stream(1, torch.arange(len(point.start)), "batches")
         made = LearningSection(steps=steps, **settings)
+        model = fresh(design, point.ensemble, options.shells)
         trainer = Trainer(model, point.data, World(), stream, made)
         trainer.start_round(fit_linear=True)
         return trainer
 
-    steps = options.steps
-    if options.seconds:
-        trial = trainer_of(fresh(design, point.ensemble, options.shells), 1000)
-        steps = max(20, round(options.seconds / median_s(trial.train_step)))
-    model = fresh(design, point.ensemble, options.shells)
-    trainer = trainer_of(model, steps)
+    trainer = begun(options.steps)
+    if options.seconds and not trainer.is_linear:
+        step_s = median_s(trainer.train_step)
+        trainer = begun(max(20, round(options.seconds / step_s)))
     while not trainer.round_finished:
         trainer.train_step()
     trainer.finish_round()
-    return model, trainer.step
+    return trainer.model, 0 if trainer.is_linear else trainer.step
 
 
 def main() -> None:
@@ -245,6 +250,7 @@ def main() -> None:
     parser.add_argument("--shells", type=int, default=9)
     parser.add_argument("--trajectories", type=int, default=4, help="of a proposal")
     parser.add_argument("--transfer", type=int, default=0, help="chains at twice the length")
+    parser.add_argument("--results", type=Path, help="file of lines to add to")
     parser.add_argument(
         "--models", nargs="*", default=[], metavar="PATH", help="learned models to use unchanged"
     )
@@ -274,6 +280,7 @@ def main() -> None:
         f"T = {options.T:g}, {len(point.data) * options.chains} exact configurations, "
         f"{BATCH} of them a step; exact log W {1e3 * point.exact_s():.2f} ms",
     )
+    place = {key: getattr(options, key) for key in ("length", "J", "mu", "T")}
     for design in [*(ZOO if options.zoo else options.designs), *options.models]:
         began, steps = time.perf_counter(), 0
         if design in options.models:
@@ -283,6 +290,7 @@ def main() -> None:
         training_s = time.perf_counter() - began
         mse, force_error = point.errors(model)
         found = point.sampled(model, options.trajectories)
+        known = {"design": design, "mse": mse, "acceptance": [found.acceptance, found.error]}
         row = [
             design,
             str(steps),
@@ -301,6 +309,9 @@ def main() -> None:
             row += [f"{mse:.1e}", f"{large.expected(mse):.3f}"]
         table.add_row(*row)
         print(" ".join(row), flush=True)
+        if options.results:
+            with options.results.open("a") as results:
+                results.write(json.dumps({**place, **known}) + "\n")
     Console(width=170, force_terminal=False).print(table)
 
 
