@@ -19,10 +19,11 @@ from hpcslmc.weight.elimination import Elimination
 from hpcslmc.weight.elimination_choice import make_elimination
 from hpcslmc.weight.nodes import model_nodes
 
-FORCES_COST = 2.2
-"""Cost of a determinant with its forces in units of a determinant. Measured at 16x16 to 32x32."""
-SINGLE_COST = 0.45
-"""Cost of single precision in units of double precision. Measured at 8x8 to 32x32."""
+COSTS = {"double": Costs(1.0, 2.4), "single": Costs(0.85, 1.55)}
+"""Costs of a determinant, alone and with its forces, by precision.
+
+In units of one in double precision. Measured at 8x8 to 64x64 (tools/bench/eliminations.py).
+"""
 PAIRS_COST = 40.0
 """Work of a step beside its determinants, in units of one over the number of sites.
 
@@ -65,10 +66,10 @@ class Determinants(ForceFitted):
     Notes
     -----
     A determinant takes 1/K of the time of an exact evaluation by block elimination, with and
-    without forces; in single precision half of that. The determinants are functions of the rounded
-    spins then, off by about 1e-5. Spins that differ by rounding in double precision are mostly the
-    same to them, so that trajectories are as reversible as in double precision. Coefficients are
-    fitted in double precision.
+    without forces; in single precision, with forces, two thirds of that. The determinants are
+    functions of the rounded spins then, off by about 1e-5. Spins that differ by rounding in double
+    precision are mostly the same to them, so that trajectories are as reversible as in double
+    precision. Coefficients are fitted in double precision.
     """
 
     Options = DeterminantOptions
@@ -178,12 +179,12 @@ class Determinants(ForceFitted):
     @property
     def relative_costs(self) -> Costs | None:
         """Costs of evaluations in units of an exact test by block elimination."""
-        count, own = self._exact_count, float(len(self.chosen[0]))
+        count, own, each = self._exact_count, len(self.chosen[0]), COSTS[self.options.precision]
         if not count:
             return None
-        own *= SINGLE_COST if self.single else 1.0
         pairs, unit = PAIRS_COST / self.sites, 1.0 / (count + ENERGY_COUNT)
-        return Costs((own + pairs / FORCES_COST) * unit, (FORCES_COST * own + pairs) * unit)
+        alone = own * each.alone + pairs / COSTS["double"].with_forces
+        return Costs(alone * unit, (own * each.with_forces + pairs) * unit)
 
     @property
     def _exact_count(self) -> int | None:

@@ -16,7 +16,17 @@ import matplotlib
 import numpy as np
 from equivariance import FILE
 from equivariance_arms import AVERAGED
-from equivariance_results import Results, Rows, best, chance, groups, law, mean_error, read
+from equivariance_results import (
+    Results,
+    Rows,
+    best,
+    chance,
+    groups,
+    law,
+    mean_error,
+    read,
+    read_designs,
+)
 from power_laws import Fitted
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +55,12 @@ STYLES = {
 ERROR = r"var$(\log W - \log W_{\rm eff})\, /\, N$"
 COMPUTE, ACCEPTANCE = "FLOPs of training", "acceptance of the exact test"
 LAWS = {"erfc(s/2)": "-", "exp(-s)": "--"}
+DESIGNS = Path(__file__).with_name("designs.jsonl")
+"""All models, trained for a short time, on several lattices (tools/study/study_models.py)."""
+LATTICES = ("o", "s", "^", "D")
+"""Markers of the designs' lattices."""
+LEAST_ERROR = 1e-4
+"""Least mean squared error of log W that is drawn."""
 
 
 def by_arm(rows: Rows) -> dict[str, Rows]:
@@ -117,17 +133,27 @@ def acceptance_figure(results: Results, axes: Axes) -> None:
 
 def laws_figure(results: Results, axes: Axes) -> None:
     """Draw figure (f)."""
-    errors = [row["mse"] for row in results.rows]
-    grid = np.geomspace(min(errors), max(errors))
+    designs = read_designs(DESIGNS)
+    errors = [row["mse"] for rows in (results.rows, *designs.values()) for row in rows]
+    grid = np.geomspace(max(min(errors), LEAST_ERROR), max(errors))
     for name, style in LAWS.items():
         axes.plot(grid, chance(name, grid), color="#000000", linestyle=style, label=name)
     for arm, rows in by_arm(results.rows).items():
         colour, marker = STYLES[arm]
-        values = ([row[key] for row in rows] for key in ("mse", "acceptance", "acceptance_error"))
-        style = {"color": colour, "marker": marker, "markersize": 3, "linestyle": ""}
-        axes.errorbar(*values, label=arm, elinewidth=0.5, **style)
+        style = {"color": colour, "marker": marker, "markersize": 3, "alpha": 0.5}
+        axes.errorbar(*accepted(rows), label=arm, elinewidth=0.5, linestyle="", **style)
+    for (where, rows), marker in zip(designs.items(), LATTICES, strict=False):
+        style = {"color": "#000000", "marker": marker, "markersize": 4, "markerfacecolor": "none"}
+        label = f"all models, {where}"
+        axes.errorbar(*accepted(rows), label=label, elinewidth=0.5, linestyle="", **style)
     label = r"$s^2 = $ var$(\log W - \log W_{\rm eff})$"
-    axes.set(xlabel=label, ylabel=ACCEPTANCE, xscale="log", ylim=(0.4, 1.0))
+    axes.set(xlabel=label, ylabel=ACCEPTANCE, xscale="log", ylim=(0.0, 1.02))
+    axes.set_xlim(LEAST_ERROR)
+
+
+def accepted(rows: Rows) -> list[list[float]]:
+    """Errors of log W, acceptances, and their errors."""
+    return [[row[key] for row in rows] for key in ("mse", "acceptance", "acceptance_error")]
 
 
 def depth_error_figure(results: Results, axes: Axes) -> None:
@@ -178,7 +204,7 @@ def draw_all(results: Results, path: Path) -> None:
         label_decades(axes.xaxis)
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    order = [label for label in (*STYLES, *LAWS) if label in shown]
+    order = sorted(shown, key=lambda label: list((*STYLES, *LAWS, label)).index(label))
     handles = [shown[label] for label in order]
     figure.legend(handles, order, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
@@ -217,16 +243,15 @@ def law_lines(results: Results) -> list[str]:
         if fitted := law(rows, "budget", "flops"):
             smallest = min(mean_error(p, "error")[0] for p in best(rows))
             lines.append(f"{arm}: {fitted.words(smallest)}")
-    mse, accepted, errors = (
-        np.array([row[key] for row in results.rows])
-        for key in ("mse", "acceptance", "acceptance_error")
-    )
-    for name in LAWS:
-        off = accepted - chance(name, mse)
-        lines.append(
-            f"acceptance - {name}: mean {off.mean():+.3f}, root mean square "
-            f"{np.sqrt(np.mean(off**2)):.3f} (statistical error {np.sqrt(np.mean(errors**2)):.3f})"
-        )
+    for where, rows in {"the study": results.rows, **read_designs(DESIGNS)}.items():
+        mse, chances, errors = map(np.array, accepted(rows))
+        for name in LAWS:
+            off = chances - chance(name, mse)
+            lines.append(
+                f"{where}: acceptance - {name}: mean {off.mean():+.3f}, root mean square "
+                f"{np.sqrt(np.mean(off**2)):.3f} (statistical error "
+                f"{np.sqrt(np.mean(errors**2)):.3f}, {len(mse)} trainings)"
+            )
     return lines
 
 

@@ -1,5 +1,6 @@
 """What the trainings of the study of equivariance have found, sorted, and power laws of it."""
 
+import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +52,21 @@ def read(path: Path) -> Results:
         [row for row in budgeted if of_size(row) in starved],
         [row for row in rows if not row["budget"]],
     )
+
+
+def read_designs(path: Path) -> dict[str, Rows]:
+    """MSE and acceptance of the designs of tools/study/study_models.py, by lattice and J."""
+    found: dict[str, Rows] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        length = row["length"]
+        where = f"{length}x{length}, J = {row['J']:g}" + (
+            f", mu = {row['mu']:g}" if row["mu"] else ""
+        )
+        accepted, error = row["acceptance"]
+        row = {"mse": row["mse"] * length**2, "acceptance": accepted, "acceptance_error": error}
+        found.setdefault(where, []).append(row)
+    return found
 
 
 def of_size(row: dict) -> tuple[str, float, float]:
