@@ -126,7 +126,9 @@ def choose_method(
     for method, costs in table.items():
         if not isinstance(costs, dict) or (method == "diagonalise" and ranks_per_chain > 1):
             continue
-        alike = sites if method == "diagonalise" else _square(ensemble.hamiltonian, method)
+        # sparse LU leaves the forces to block elimination
+        eliminates = method == "blocks" or forces
+        alike = sites if method == "diagonalise" else _square(ensemble.hamiltonian, eliminates)
         seconds[method] = predict(costs, alike, forces) * (
             math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1
         )
@@ -157,10 +159,13 @@ def _has_rows(hamiltonian: "Hamiltonian") -> bool:
     )
 
 
-def _square(hamiltonian: "Hamiltonian", method: str) -> float:
-    """Return the number of sites of the square on which a method takes as long."""
+def _square(hamiltonian: "Hamiltonian", eliminates: bool) -> float:
+    """Return the number of sites of the square on which block elimination takes as long.
+
+    Or sparse LU, unless it ``eliminates``.
+    """
     lattice = hamiltonian.lattice
-    if _has_rows(hamiltonian) and method != "blocks":
+    if _has_rows(hamiltonian) and not eliminates:
         return lattice.sites
     if is_by_rows(hamiltonian):
         long, short = max(lattice.shape), min(lattice.shape)

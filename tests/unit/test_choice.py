@@ -42,8 +42,8 @@ def no_petsc(monkeypatch):
 
 def test_small_lattices_by_eigenvalues_large_ones_by_determinants(petsc):
     assert chosen(4, 4) == chosen(6, 6) == "diagonalise"
-    assert chosen(64, 64) == chosen(100, 100) == "matsubara"
-    order = ["diagonalise", "blocks", "matsubara"]
+    assert chosen(64, 64) == chosen(100, 100) == "blocks"
+    order = ["diagonalise", "blocks"]
     methods = [order.index(chosen(length, length)) for length in (4, 6, 8, 12, 16, 24, 32, 48, 64)]
     assert methods == sorted(methods)
 
@@ -170,4 +170,4 @@ def test_times_are_those_of_the_elimination_that_is_made(field):
     h = Hamiltonian(Lattice((8, 8)), Couplings.make(J=1.0, field=field))
     by_rows = isinstance(make_elimination(h, 0.0, World()), Rows)
     assert by_rows == choice.is_by_rows(h) == (not any(field))
-    assert choice._square(h, "blocks") == pytest.approx(64.0, rel=1e-12 if by_rows else 0.5)
+    assert choice._square(h, True) == pytest.approx(64.0, rel=1e-12 if by_rows else 0.5)

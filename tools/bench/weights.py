@@ -55,7 +55,6 @@ COSTS_HEADER = """\
 # and the number of shifts it took, by number of
 # sites of a square lattice. Made by: python tools/bench/weights.py --costs
 """
-LARGEST_BLOCKS = 64 * 64
 MB = 2**20
 
 
@@ -131,11 +130,7 @@ def _status(key: str) -> float:
 
 def available(sites: int, largest_dense: int) -> list[str]:
     """Methods that can be measured at this size; matsubara only where its libraries are."""
-    methods = [
-        m
-        for m, most in (("diagonalise", largest_dense), ("blocks", LARGEST_BLOCKS))
-        if sites <= most
-    ]
+    methods = ["diagonalise", "blocks"] if sites <= largest_dense else ["blocks"]
     try:
         make_weight(
             "matsubara", Ensemble(Hamiltonian(Lattice((2, 2)), 1.0, 1.0), 1.0, 0.0), World()
@@ -157,12 +152,11 @@ def shifts(weight: Blocks | Matsubara) -> int:
 
 
 def calls_of(weights: dict[str, ExactWeight], spins: Tensor) -> dict[str, Callable[[], object]]:
-    """log W, and log W with forces as far as that takes bearable time."""
+    """log W, and log W with forces."""
     calls = {}
     for method, weight in weights.items():
         calls[method] = lambda weight=weight: weight.log_weight(spins)
-        if spins.shape[1] <= LARGEST_BLOCKS:
-            calls[method + " + forces"] = lambda weight=weight: weight.log_weight_and_forces(spins)
+        calls[method + " + forces"] = lambda weight=weight: weight.log_weight_and_forces(spins)
     return calls
 
 
