@@ -162,12 +162,13 @@ class Point(NamedTuple):
         draws = self.largest(torch.stack([step.spins for step in steps], 1))
         draws -= draws.mean()
         kept = max(0.0, float((draws[:, 1:] * draws[:, :-1]).mean() / draws.square().mean()))
+        tests = (1.0 + kept) / (1.0 - kept) if kept < 1.0 else math.inf
         return Sampled(
             float(accepted.mean()),
             float(accepted.std()) / math.sqrt(len(accepted)),
             median_s(lambda: model.evaluate(spins, forces=True)) / len(spins),
             trajectories * move_s,
-            (1.0 + kept) / (1.0 - kept) * (1.0 + trajectories * move_s / self.exact_s()),
+            tests * (1.0 + trajectories * move_s / self.exact_s()),
         )
 
     def largest(self, spins: Tensor) -> Tensor:
