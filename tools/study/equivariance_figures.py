@@ -59,6 +59,8 @@ DESIGNS = Path(__file__).with_name("designs.jsonl")
 """All models, trained for a short time, on several lattices (tools/study/study_models.py)."""
 LATTICES = ("o", "s", "^", "D")
 """Markers of the designs' lattices."""
+LONG_AXIS = 1e3
+"""Ratio of the ends of an axis from which powers of ten are labels enough."""
 LEAST_ERROR = 1e-4
 """Least mean squared error of log W that is drawn."""
 
@@ -184,9 +186,10 @@ FIGURES: dict[str, Callable[[Results, Axes], None]] = {
 
 
 def label_decades(axis: XAxis) -> None:
-    """Label each power of ten and three times that, where the axis is logarithmic."""
+    """Label each power of ten, and three times that on a short axis, where it is logarithmic."""
     if axis.get_scale() == "log":
-        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < LONG_AXIS * low else (1.0,)))
         axis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
         axis.set_minor_formatter(NullFormatter())
 
