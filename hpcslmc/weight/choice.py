@@ -122,13 +122,13 @@ def choose_method(
     if table is None:
         dense = sites < UNMEASURED_SITES and ranks_per_chain == 1
         return "diagonalise" if dense else "blocks", f"no times were measured on {device}"
-    seconds = {}
+    seconds, eliminated = {}, _square(ensemble.hamiltonian)
     for method, costs in table.items():
         if not isinstance(costs, dict) or (method == "diagonalise" and ranks_per_chain > 1):
             continue
         # sparse LU leaves the forces to block elimination
-        eliminates = method == "blocks" or forces
-        alike = sites if method == "diagonalise" else _square(ensemble.hamiltonian, eliminates)
+        by_lu = method == "matsubara" and not forces and _has_rows(ensemble.hamiltonian)
+        alike = sites if method == "diagonalise" or by_lu else eliminated
         seconds[method] = predict(costs, alike, forces) * (
             math.ceil(shifts / ranks_per_chain) if "shifts" in costs else 1
         )
@@ -159,14 +159,9 @@ def _has_rows(hamiltonian: "Hamiltonian") -> bool:
     )
 
 
-def _square(hamiltonian: "Hamiltonian", eliminates: bool) -> float:
-    """Return the number of sites of the square on which block elimination takes as long.
-
-    Or sparse LU, unless it ``eliminates``.
-    """
+def _square(hamiltonian: "Hamiltonian") -> float:
+    """Return the number of sites of the square on which block elimination takes as long."""
     lattice = hamiltonian.lattice
-    if _has_rows(hamiltonian) and not eliminates:
-        return lattice.sites
     if is_by_rows(hamiltonian):
         long, short = max(lattice.shape), min(lattice.shape)
         return math.sqrt(long * short**3)

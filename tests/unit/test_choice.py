@@ -170,4 +170,4 @@ def test_times_are_those_of_the_elimination_that_is_made(field):
     h = Hamiltonian(Lattice((8, 8)), Couplings.make(J=1.0, field=field))
     by_rows = isinstance(make_elimination(h, 0.0, World()), Rows)
     assert by_rows == choice.is_by_rows(h) == (not any(field))
-    assert choice._square(h, True) == pytest.approx(64.0, rel=1e-12 if by_rows else 0.5)
+    assert choice._square(h) == pytest.approx(64.0, rel=1e-12 if by_rows else 0.5)
