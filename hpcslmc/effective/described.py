@@ -32,10 +32,15 @@ def describe(physics: Physics) -> dict[str, Any]:
     """Return plain values that are equal where the physics is; sites are told by a hash."""
     electrons = describe_electrons(physics.electrons)
     described: dict[str, Any] = {"electrons": electrons, "J": physics.J}
-    of_sites = physics.site_J, physics.electrons.site_potential
-    if any(of_sites):
-        described["sites"] = hashlib.sha256(json.dumps(of_sites).encode()).hexdigest()
+    if sites := hash_of_sites(physics):
+        described["sites"] = sites
     return json.loads(json.dumps(described))
+
+
+def hash_of_sites(physics: Physics) -> str:
+    """Return a hash of the values of single sites; "" if there are none."""
+    of_sites = physics.site_J, physics.electrons.site_potential
+    return hashlib.sha256(json.dumps(of_sites).encode()).hexdigest() if any(of_sites) else ""
 
 
 def read_electrons(described: dict[str, Any]) -> FreeElectrons:

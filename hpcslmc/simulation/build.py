@@ -335,7 +335,7 @@ def _model(place: Place, level: int) -> tuple[EffectiveModel, str]:
         parameters = learned.parameters
         setting.ranks.chains.on_root(lambda: check_parameters(model, parameters, start_from))
         model.load_state_dict(parameters)
-        if unlike := learned.unlike(place.physics.electrons, place.physics.J):
+        if unlike := learned.unlike(place.physics):
             remark = f"start_from: {learned.path} was learned at {unlike}"
     return model.to(setting.ranks.device), remark
 

@@ -15,8 +15,13 @@ import pydantic
 import torch
 from torch import Tensor
 
-from hpcslmc.effective.described import describe_electrons, differences, read_physics
-from hpcslmc.effective.free_electrons import FreeElectrons, Physics
+from hpcslmc.effective.described import (
+    describe_electrons,
+    differences,
+    hash_of_sites,
+    read_physics,
+)
+from hpcslmc.effective.free_electrons import Physics
 from hpcslmc.effective.model import Architecture, EffectiveModel
 from hpcslmc.environment import expanded
 from hpcslmc.errors import UserError
@@ -43,16 +48,22 @@ class Learned:
     parameters : dict of str to Tensor
     J : float, tuple of float, or None
         Coupling that it was learned at; files of earlier versions do not say.
+    sites : str or None
+        Hash of the values of single sites that it was learned at, "" without any, or None as J.
     """
 
     path: Path
     architecture: Architecture
     parameters: dict[str, Tensor]
     J: float | tuple[float, ...] | None
+    sites: str | None
 
-    def unlike(self, electrons: FreeElectrons, J: float | tuple[float, ...]) -> str:
+    def unlike(self, physics: Physics) -> str:
         """Describe the parameters that differ from those it was learned at; "" if none does."""
-        return differences(self.architecture.physics, Physics(electrons, J))
+        words = [differences(self.architecture.physics, physics)]
+        if self.sites not in (None, hash_of_sites(physics)):
+            words.append("other values of single sites")
+        return ", ".join(filter(None, words))
 
 
 def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -> None:
@@ -63,7 +74,8 @@ def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -
     path : Path
     model : EffectiveModel
         Its architecture goes into the attributes ``architecture`` (JSON: its name, its settings,
-        the electrons, t, mu and beta on a square lattice) and ``J``, its parameters into datasets.
+        the electrons, t, mu and beta on a square lattice), ``J`` and ``sites``, a hash of the
+        values of single sites, its parameters into datasets.
     versions : mapping of str to str
         Attributes.
     """
@@ -75,6 +87,7 @@ def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -
         file.attrs["architecture"] = json.dumps(described)
         file.attrs.update(versions)
         file.attrs["J"] = own.physics.J
+        file.attrs["sites"] = hash_of_sites(own.physics)
         for name, value in model.state_dict().items():
             file[name.replace(".", "/")] = value.cpu().numpy()
 
@@ -107,6 +120,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
             # read the coupling and the architecture
             J = _coupling(file.attrs["J"]) if "J" in file.attrs else None
             architecture = _architecture(json.loads(file.attrs["architecture"]), J)
+            sites = str(file.attrs["sites"]) if "sites" in file.attrs else None
             # collect all datasets, and refuse too many numbers before any is read
             datasets: dict[str, h5py.Dataset] = {}
             file.visititems(
@@ -133,7 +147,7 @@ def load_model(path: str, temperature: float | None = None) -> Learned:
         raise UserError(
             f"{file_path} is damaged, its architecture or parameters cannot be read: {error}."
         ) from None
-    return Learned(file_path, architecture, parameters, J)
+    return Learned(file_path, architecture, parameters, J, sites)
 
 
 def _rungs(directory: Path) -> dict[float, Path]:

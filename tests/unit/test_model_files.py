@@ -1,6 +1,7 @@
 """Learned models on disk, and jobs that start from them."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import pytest
@@ -127,6 +128,25 @@ def test_a_model_of_other_physics_is_told(tmp_path):
     assert remarks_after_thermalisation(table_from(tmp_path, 1.0 / electrons.beta, J=2.0)) == []
 
 
+def test_values_of_single_sites_are_told(tmp_path):
+    plain = learned("linear")
+    physics = plain.architecture.physics
+    impure = replace(physics, site_J=(1.0,) * 15 + (0.0,))
+    other = replace(physics, site_J=(0.0,) + (1.0,) * 15)
+    save_model(tmp_path / "plain.h5", plain, {})
+    plain.architecture = replace(plain.architecture, physics=impure)
+    save_model(tmp_path / "impure.h5", plain, {})
+    found = {name: load_model(str(tmp_path / f"{name}.h5")) for name in ("plain", "impure")}
+    words = {
+        name: [one.unlike(of) for of in (physics, impure, other)] for name, one in found.items()
+    }
+    told = "other values of single sites"
+    assert words == {"plain": ["", told, told], "impure": [told, "", told]}
+    with h5py.File(tmp_path / "plain.h5", "r+") as file:
+        del file.attrs["sites"]  # as in files of earlier versions
+    assert load_model(str(tmp_path / "plain.h5")).unlike(impure) == ""
+
+
 def test_a_run_writes_the_coupling_into_its_model(tmp_path):
     simulation = Simulation(make_job(method="guided"))
     simulation.keep_learned(tmp_path, {})
@@ -194,12 +214,12 @@ def test_a_model_of_another_crystal_says_what_it_was_learned_at(tmp_path):
     save_model(tmp_path / "model.h5", model, {})
     found = load_model(str(tmp_path))
     assert found.architecture.physics == physics
-    assert found.unlike(physics.electrons, physics.J) == ""
+    assert found.unlike(physics) == ""
     colder = FreeElectrons(Couplings.make(crystal, 1.0), -0.5, 20.0)
-    assert found.unlike(colder, 2.0) == (
+    assert found.unlike(Physics(colder, 2.0)) == (
         "other hopping, T = 0.1 (here 0.05), J = 2 on A, 2 on B, 0.5 on C (here 2)"
     )
-    assert "another crystal" in found.unlike(FreeElectrons(1.0, -0.5, 10.0), 2.0)
+    assert "another crystal" in found.unlike(Physics(FreeElectrons(1.0, -0.5, 10.0), 2.0))
     whole = json.loads(h5py.File(tmp_path / "model.h5").attrs["architecture"])
     hop = whole["electrons"]["couplings"]["hops"][0]
     for part, value in (
