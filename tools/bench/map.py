@@ -244,6 +244,9 @@ def draw(results: list[dict], path: Path) -> None:
             ]
             shifted = [n + 0.008 * (number - 2) for n in lost]
             above.plot(shifted, [floor + 0.003] * len(lost), "x", color=f"C{number}")
+        if not any({"length": length, "T": T}.items() <= r["point"].items() for r in results):
+            for empty in (above, below):
+                empty.text(0.5, 0.5, "not measured", transform=empty.transAxes, ha="center")
         above.set(title=f"{length}x{length}, T = {T:g} t", ylim=(floor, 1.004))
         below.set(xlabel="electrons / site", yscale="log")
     for row in range(len(sizes)):
