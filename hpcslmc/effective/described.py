@@ -113,10 +113,11 @@ def _read_couplings(described: Any) -> Couplings:
     return found
 
 
-def differences(there: Physics, here: Physics) -> str:
+def differences(there: Physics, sites: str | None, here: Physics) -> str:
     """Describe what differs there from here, as what follows "learned at"; "" if nothing does.
 
-    A J that is not a number is not known.
+    ``sites`` is the hash of the values of single sites there, None if it is not known; nor is a J
+    that is not a number.
     """
     one, other = there.electrons, here.electrons
     words, numbers = [], {}
@@ -146,6 +147,8 @@ def differences(there: Physics, here: Physics) -> str:
     same = len(of_there) == len(of_here) and all(map(_close, of_there, of_here))
     if not same and not any(map(math.isnan, of_there)):
         words.append(f"J = {_said(there)} (here {_said(here)})")
+    if sites not in (None, hash_of_sites(here)):
+        words.append("other values of single sites")
     return ", ".join(words)
 
 

@@ -113,12 +113,11 @@ class Replay:
                     f"[learning] replay: {file_path} holds no data of this program ({FORMAT})."
                 )
             described = json.loads(file.attrs["physics"])
-            if described != describe(physics):
-                unlike = differences(read_physics(described), physics)
+            there, of_sites = read_physics(described), described.get("sites", "")
+            if unlike := differences(there, of_sites, physics):
                 raise UserError(
-                    f"[learning] replay: {file_path} is of other physics "
-                    f"({unlike or 'other values of single sites'}): the couplings, mu and the "
-                    "temperature have to be those of this job."
+                    f"[learning] replay: {file_path} is of other physics ({unlike}): the "
+                    "couplings, mu and the temperature have to be those of this job."
                 )
             self.shape = tuple(map(int, file.attrs["shape"]))
             self.lattice = Lattice(self.shape, physics.couplings.crystal)

@@ -60,10 +60,7 @@ class Learned:
 
     def unlike(self, physics: Physics) -> str:
         """Describe the parameters that differ from those it was learned at; "" if none does."""
-        words = [differences(self.architecture.physics, physics)]
-        if self.sites not in (None, hash_of_sites(physics)):
-            words.append("other values of single sites")
-        return ", ".join(filter(None, words))
+        return differences(self.architecture.physics, self.sites, physics)
 
 
 def save_model(path: Path, model: EffectiveModel, versions: Mapping[str, str]) -> None:
