@@ -15,7 +15,7 @@ from hpcslmc.effective import EffectiveModel
 from hpcslmc.effective.model import Costs, ForceFitted
 from hpcslmc.learning.trainer import Trainer
 from hpcslmc.physics.field import structure_factor
-from hpcslmc.sampling import HMC, SLMC, Chains, Move, Step
+from hpcslmc.sampling import HMC, SLMC, Chains, Move, RandomImages, Step
 from hpcslmc.sampling.classical import WithClassical
 
 STAGES = ("explore", "train", "collect", "finished")
@@ -28,8 +28,12 @@ proposals that measure the acceptance and tune the moves."""
 MOMENTA = 16
 """Largest structure factors whose autocorrelation counts."""
 
-ENOUGH = 0.9
-"""Accepted share of inner moves from which more terms of the cheapest model cannot pay."""
+ENOUGH = 0.75
+"""Acceptance that the cheapest model's error predicts from which more terms of it cannot pay.
+
+Trajectories are tested for their own errors and the model's at once: where 0.8 are accepted by
+themselves, 0.68 are then.
+"""
 
 
 def _costs(density: Density) -> Costs | None:
@@ -115,6 +119,8 @@ class SelfLearning:
         Whether each model's couplings start from least squares, not from what it came with.
     start_remarks : list of str
         What the user should know of the parameters that the models came with.
+    images : RandomImages, optional
+        At which proposals, and later samples, are looked at.
 
     Attributes
     ----------
@@ -144,8 +150,9 @@ class SelfLearning:
         settling: int = 0,
         fit_linear: Sequence[bool] = (True,),
         start_remarks: Sequence[str] = (),
+        images: RandomImages | None = None,
     ) -> None:
-        self.trainers, self.exact, self.slmc = trainers, exact, slmc
+        self.trainers, self.exact, self.slmc, self.images = trainers, exact, slmc, images
         self.trainer = trainer = trainers[-1]
         self.model, self.data, self.world = trainer.model, trainer.data, trainer.world
         self.shape = shape
@@ -301,7 +308,8 @@ class SelfLearning:
 
     def _collect(self, spins: Tensor, evaluation: Evaluation) -> Step:
         step = self.slmc.move(spins, evaluation, forces=self._collects_forces)
-        self.data.add(step.proposal, step.proposal_evaluation)
+        proposed = step.proposal, step.proposal_evaluation
+        self.data.add(*(self.images.of(*proposed) if self.images else proposed))
         self.evaluations += 1
         columns = (step.acceptance[:, None], step.inner_acceptance[:, None], step.tuning)
         sums = torch.cat(columns, 1).sum(0).cpu().numpy()
@@ -355,7 +363,9 @@ class SelfLearning:
         over = self.budget is not None and self.evaluations >= self.budget
         risen = score >= previous + (2.0 * error if spent is None else 0.0)
         if tries:
-            over = over or self._least == self.trainers[0].selections or passed >= ENOUGH
+            cheapest = self.trainers[0]
+            enough = math.erfc(math.sqrt(cheapest.mse) / 2.0) >= ENOUGH
+            over = over or self._least == cheapest.selections or enough
         once = self._fitted_to_forces and not tries
         if not (self.round >= self.settings.rounds or over or once or not risen):
             self._start_round([False] * len(self.trainers))
@@ -451,6 +461,7 @@ class SelfLearning:
             "inner_accepted": self._inner_accepted,
             "best": self._best,
             "least": self._least,
+            "images": self.images.state_dict() if self.images else {},
             "trainers": {
                 str(level): {} if self.finished else trainer.state_dict()
                 for level, trainer in enumerate(self.trainers)
@@ -463,6 +474,8 @@ class SelfLearning:
         self.evaluations, self.remarks = state["evaluations"], state["remarks"]
         self._accepted, self._best = state["accepted"], state["best"]
         self._inner_accepted, self._least = state["inner_accepted"], state["least"]
+        if self.images:
+            self.images.load_state_dict(state["images"])
         if not self.finished:
             for level, trainer in enumerate(self.trainers):
                 trainer.load_state_dict(state["trainers"][str(level)])

@@ -11,6 +11,7 @@ from hpcslmc.density import Density
 from hpcslmc.sampling.chains import Chains
 from hpcslmc.sampling.exchange import Exchange
 from hpcslmc.sampling.hmc import HMC, SHORT
+from hpcslmc.sampling.images import RandomImages
 from hpcslmc.sampling.metropolis import LocalChanges, Metropolis
 from hpcslmc.sampling.move import Move, Step
 from hpcslmc.sampling.slmc import SLMC, SLMCStep
@@ -24,6 +25,7 @@ __all__ = [
     "LocalChanges",
     "Metropolis",
     "Move",
+    "RandomImages",
     "SLMCStep",
     "Step",
     "make_move",

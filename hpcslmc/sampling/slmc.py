@@ -1,13 +1,15 @@
 """Self-learning Monte Carlo: many moves under W_eff, then one exact test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpcslmc.density import Density, Evaluation
+from hpcslmc.sampling.hmc import HMC
 from hpcslmc.sampling.move import Move, Step
 from hpcslmc.streams import Stream
 
@@ -29,7 +31,7 @@ class SLMCStep(Step):
     error_change : (chains,) float64
         Change of log W - log W_eff from the old configuration to the proposal.
     inner_acceptance : (chains,) float64
-        Acceptance of the moves under W_eff.
+        Acceptance of the moves under W_eff, whether that counted or not.
     effective : Evaluation
         Of W_eff at ``spins``, as the inner moves want it.
     """
@@ -39,6 +41,29 @@ class SLMCStep(Step):
     error_change: Tensor
     inner_acceptance: Tensor
     effective: Evaluation
+
+
+class _Proposal(NamedTuple):
+    """What moves under W_eff propose.
+
+    Attributes
+    ----------
+    spins : (chains, sites, 3) float64
+    effective : Evaluation
+        Of W_eff.
+    gain : (chains,) float64
+        What a test under W_eff, which has not been made, would compare; 0 after one.
+    acceptance : (chains,) float64
+        Of the moves under W_eff.
+    tuning : (chains, numbers) float64
+        Means of ``Step.tuning``.
+    """
+
+    spins: Tensor
+    effective: Evaluation
+    gain: Tensor
+    acceptance: Tensor
+    tuning: Tensor
 
 
 class SLMC:
@@ -57,10 +82,15 @@ class SLMC:
     induction detailed balance holds for any number of levels, each of which screens the proposals
     of the one before it.
 
-    Symmetries: a step may start from g S, with g drawn from a group of site permutations that leave
-    W as it is. That is reversible under W, as W(g S) = W(S) and g^-1 is as likely as g; so W stays
-    invariant, and where W_eff has the symmetry, too, steps commute with it, and both together are
-    reversible. Where one of several equivalent orders becomes another one slowly, it need not.
+    Joint tests: where a step screens proposals for another test and its proposal is a single
+    trajectory, that needs no test under W_eff of its own. It is accepted with
+
+    .. math:: A(S'|S) = \min\left(1, \frac{W(S')}{W(S)}\, e^{K - K'}\right)
+
+    of the kinetic energies K and K' at its ends. As a map of spins and momenta it is reversible and
+    preserves volumes whatever its forces are, and momenta are drawn afresh: this is HMC for W, with
+    the forces of W_eff. Errors of the trajectory and of the model are tested at once, whose
+    variances add up: fewer are rejected than by one test after the other.
 
     Parameters
     ----------
@@ -72,8 +102,8 @@ class SLMC:
         Random numbers of the exact test.
     inner_moves : int
         Moves under W_eff between two exact tests.
-    symmetries : (operations, sites) int64, optional
-        Site permutations of the exact weight, one of which turns each chain before a step.
+    screens : bool
+        Whether W is the model of a level, and another test follows.
 
     Notes
     -----
@@ -86,10 +116,10 @@ class SLMC:
         inner: Move,
         stream: Stream,
         inner_moves: int,
-        symmetries: Tensor | None = None,
+        screens: bool = False,
     ) -> None:
         self.weight, self.inner, self.stream, self.inner_moves = weight, inner, stream, inner_moves
-        self.symmetries = symmetries
+        self.screens = screens
 
     def evaluate(self, spins: Tensor, forces: bool = False) -> Evaluation:
         """Evaluate the exact weight at spins (chains, sites, 3)."""
@@ -128,46 +158,42 @@ class SLMC:
             Of W_eff at the spins if it is known, as the step before left it; W_eff must not have
             changed since.
         """
-        if self.symmetries is not None:
-            spins, evaluation = self._turned(spins, evaluation, self.symmetries)
-            effective = None  # the model may be symmetric up to rounding alone
-        start = effective = effective or self.inner.evaluate(spins)
-        proposal = spins
-        inner_acceptance, tuning = (
-            torch.zeros_like(start.log_weight),
-            start.log_weight.new_zeros(()),
-        )
-        below: Evaluation | None = None
-        for _ in range(self.inner_moves):
-            step, below = self._inner_move(proposal, effective, below)
-            proposal, effective = step.spins, step.evaluation
-            inner_acceptance += step.acceptance / self.inner_moves
-            tuning = tuning + step.tuning / self.inner_moves
-        exact = self.evaluate(proposal, forces)
-        change = (
-            exact.log_weight - evaluation.log_weight - (effective.log_weight - start.log_weight)
-        )
-        accept = torch.log(self.stream.uniform()) < change
+        start = effective or self.inner.evaluate(spins)
+        proposed = self._proposal(spins, start)
+        exact = self.evaluate(proposed.spins, forces)
+        expected = proposed.effective.log_weight - start.log_weight
+        error_change = exact.log_weight - evaluation.log_weight - expected
+        accept = torch.log(self.stream.uniform()) < error_change + proposed.gain
         return SLMCStep(
-            spins=torch.where(accept[:, None, None], proposal, spins),
+            spins=torch.where(accept[:, None, None], proposed.spins, spins),
             evaluation=exact.where(accept, evaluation),
             acceptance=accept.double(),
-            tuning=tuning,
-            proposal=proposal,
+            tuning=proposed.tuning,
+            proposal=proposed.spins,
             proposal_evaluation=exact,
-            error_change=change,
-            inner_acceptance=inner_acceptance,
-            effective=effective.where(accept, start),
+            error_change=error_change,
+            inner_acceptance=proposed.acceptance,
+            effective=proposed.effective.where(accept, start),
         )
 
-    def _turned(
-        self, spins: Tensor, evaluation: Evaluation, symmetries: Tensor
-    ) -> tuple[Tensor, Evaluation]:
-        """Return chains and their exact evaluation as a random symmetry of each leaves them."""
-        which = (self.stream.uniform() * len(symmetries)).long()
-        sites = symmetries[which][:, :, None].expand_as(spins)
-        forces = None if evaluation.forces is None else evaluation.forces.gather(1, sites)
-        return spins.gather(1, sites), replace(evaluation, forces=forces)
+    def _proposal(self, spins: Tensor, effective: Evaluation) -> _Proposal:
+        """Propose where moves under W_eff lead to, from spins and their evaluation."""
+        if self.screens and self.inner_moves == 1 and isinstance(self.inner, HMC):
+            end = self.inner.run(spins, effective)
+            return _Proposal(end.spins, end.evaluation, end.gain, end.accept.double(), end.tuning)
+        steps: list[Step] = []
+        below: Evaluation | None = None
+        for _ in range(self.inner_moves):
+            step, below = self._inner_move(spins, effective, below)
+            spins, effective = step.spins, step.evaluation
+            steps.append(step)
+        return _Proposal(
+            spins=spins,
+            effective=effective,
+            gain=torch.zeros_like(effective.log_weight),
+            acceptance=torch.stack([step.acceptance for step in steps]).mean(0),
+            tuning=torch.stack([step.tuning for step in steps]).mean(0),
+        )
 
     def _inner_move(
         self, spins: Tensor, effective: Evaluation, below: Evaluation | None

@@ -35,7 +35,7 @@ from hpcslmc.physics.ensemble import Ensemble
 from hpcslmc.physics.hamiltonian import Hamiltonian
 from hpcslmc.physics.lattice import Lattice
 from hpcslmc.plugins import MODELS
-from hpcslmc.sampling import HMC, SLMC, Move, make_move
+from hpcslmc.sampling import HMC, SLMC, Move, RandomImages, make_move
 from hpcslmc.sampling.classical import (
     ClassicalWeight,
     ExactDensity,
@@ -356,7 +356,8 @@ def _inner_moves(place: Place, models: list[EffectiveModel]) -> Move:
     )
     for level in range(first + 1, len(models)):
         stream = place.stream(f"test of level {level}")
-        inner = SLMC(place.density(models[level]), inner, stream, sampling.first_moves)
+        density = place.density(models[level])
+        inner = SLMC(density, inner, stream, sampling.first_moves, screens=True)
     return inner
 
 
@@ -379,6 +380,14 @@ def _trainer(place: Place, model: EffectiveModel, level: int, fits: ForceFits) -
     )
 
 
+def _images(place: Place, models: list[EffectiveModel]) -> RandomImages | None:
+    """Return random images under the symmetries of the weight, where all models have them."""
+    if not all(isinstance(model, ForceFitted) for model in models):
+        return None
+    symmetries = torch.as_tensor(place.ensemble.symmetries, device=place.setting.ranks.device)
+    return RandomImages(symmetries, place.stream("images"))
+
+
 def _learning(
     place: Place,
     weight: ExactDensity,
@@ -391,18 +400,15 @@ def _learning(
     inner = _inner_moves(place, models)
     data = DataSet(ranks.block, job.learning.validation_interval, ranks.device, place.classical)
     fits = ForceFits(data, ranks.chains)
-    symmetries = None
-    if all(isinstance(model, ForceFitted) for model in models):  # one evaluation more costs little
-        operations = place.ensemble.symmetries
-        symmetries = torch.as_tensor(operations, device=ranks.device)
     return SelfLearning(
         [_trainer(place, model, level, fits) for level, model in enumerate(models)],
         exact,
-        SLMC(weight, inner, place.stream("test"), sampling.first_moves, symmetries),
+        SLMC(weight, inner, place.stream("test"), sampling.first_moves),
         shape=place.setting.lattice.shape,
         moves=sampling.first_moves,
         balances=sampling.moves is None,
         settling=job.thermalisation.moves - exact_moves(job),
         fit_linear=[section.start_from is None for section in job.levels],
         start_remarks=remarks,
+        images=_images(place, models),
     )

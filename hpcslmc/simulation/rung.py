@@ -55,9 +55,13 @@ class Rung:
         As ``Parts`` has them.
     chains : Chains
         They start from random spins, which are evaluated when they are first asked for.
+    measured : (chains, sites, 3) float64
+        The chains, or images of them, as the last sample was measured.
     bins : Bins
     profiles : list of ProfileSums
     """
+
+    measured: Tensor
 
     def __init__(self, setting: Setting, number: int, temperature: float, mu: float) -> None:
         self.setting, self.number = setting, number
@@ -210,12 +214,15 @@ class Rung:
         due = [o for o in self.observables if o.name in names]
         if any(o.needs is Needs.ENERGIES for o in due):
             self.complete_energies()
-        spins = self.chains.spins
-        evaluation = self.electrons.at(spins, self.chains.evaluation)
-        values = {o.name: o.measure(spins, evaluation) for o in due}
+        shown = self.chains.spins, self.chains.evaluation
+        if self.learning and self.learning.images:
+            shown = self.learning.images.of(*shown)
+        self.measured = shown[0]
+        evaluation = self.electrons.at(*shown)
+        values = {o.name: o.measure(self.measured, evaluation) for o in due}
         strange = self.bins.add(values | {"acceptance": self.chains.acceptance})
         for sums in self.profiles:
-            strange |= sums.add(sample, spins, evaluation)
+            strange |= sums.add(sample, self.measured, evaluation)
         first = {name: chain for name, chain in strange.items() if name not in self._told}
         self._told |= first.keys()
         block = self.setting.ranks.block

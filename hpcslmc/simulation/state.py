@@ -312,6 +312,7 @@ def _learning(learning: SelfLearning, saved: dict) -> dict:
         if ended
         else {},
         "least": whole(0, learning.trainers[0].selections if learning.tries else 0),
+        "images": {"stream": STREAM} if learning.images else {},
         "trainers": trainers,
     }
 

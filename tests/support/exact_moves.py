@@ -45,22 +45,27 @@ def make_moves(weight: Diagonalise, chains: int) -> dict[str, Move]:
         ),
         "slmc, determinants in single precision, then in double": SLMC(
             weight,
-            SLMC(model("determinants"), HMC(single, stream("inner"), 1.5, 0.5), stream("level"), 1),
+            SLMC(
+                model("determinants"),
+                HMC(single, stream("inner"), 1.5, 0.5),
+                stream("level"),
+                1,
+                screens=True,
+            ),
             stream("test"),
             2,
-        ),
-        "slmc, determinants, from symmetric images": SLMC(
-            weight,
-            HMC(model("determinants"), stream("inner"), 1.5, 0.5),
-            stream("test"),
-            2,
-            torch.as_tensor(weight.hamiltonian.symmetries),
         ),
         "slmc, three levels": SLMC(
             weight,
             SLMC(
                 model("determinants"),
-                SLMC(model("attention"), guided(model("messages")), stream("screen"), 1),
+                SLMC(
+                    model("attention"),
+                    guided(model("messages")),
+                    stream("screen"),
+                    1,
+                    screens=True,
+                ),
                 stream("level"),
                 2,
             ),

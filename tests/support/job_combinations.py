@@ -232,7 +232,7 @@ def problems(simulation: Simulation) -> list[str]:
 
 
 def _problems(rung: Rung) -> Iterator[str]:
-    job, hamiltonian, spins = rung.setting.job, rung.setting.hamiltonian, rung.chains.spins
+    job, hamiltonian, spins = rung.setting.job, rung.setting.hamiltonian, rung.measured
     exact = Diagonalise(Ensemble(hamiltonian, 1.0 / rung.temperature, rung.mu)).evaluate(spins)
     for name in ("log_weight", "energy", "density"):
         error = float((getattr(rung.chains.evaluation, name) - getattr(exact, name)).abs().max())

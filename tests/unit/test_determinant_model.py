@@ -210,12 +210,11 @@ def test_single_precision_is_close_and_as_reversible(length, J, mu, temperature)
     assert (close.forces - exact.forces).norm() < 1e-4 * exact.forces.norm()
     assert not torch.equal(close.forces, exact.forces)
     move = HMC(single, Stream(1, chains, "moves"), 1.0, 0.25)
-    assert move.steps == 4
-    time, there, evaluation = torch.full((3, 1, 1), 0.25), spins, close
+    time, there, evaluation = torch.full((3, 1, 1), move.time), spins, close
     start = momenta = tangential(Stream(1, chains, "momenta").normal(lattice.sites, 3), spins)
     for turn in (1.0, -1.0):
         momenta = turn * momenta
-        for shares in move.kicks:
+        for shares in move.schedule:
             there, momenta, evaluation, _ = move._step(
                 there, momenta, evaluation, None, time, shares
             )

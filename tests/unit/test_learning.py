@@ -239,8 +239,8 @@ def test_every_point_of_a_trajectory_is_data():
     for point in step.visited:
         data.add(*point)
     stored, log_weight, _ = data.stacked()
-    assert len(data) == move.steps == 4
-    for k in range(4):
+    assert len(data) == move.steps == 5
+    for k in range(5):
         assert torch.allclose(
             weight.evaluate(stored[:, k]).log_weight, log_weight[:, k], atol=1e-12
         )

@@ -203,23 +203,27 @@ def test_rounds_try_more_determinants_as_long_as_that_pays(tmp_path):
     assert np.array_equal(whole.rungs[0].bins.draws, resumed.rungs[0].bins.draws)
 
 
-def test_steps_of_determinants_start_from_symmetric_images():
+def test_samples_are_measured_at_random_images():
     """Of the spins and the forces; log W stays what it was, and every operation comes up."""
     rung = Simulation(checked(SILENT)).rungs[0]
-    slmc, spins, found = rung.learning.slmc, rung.chains.spins, set()
-    known = slmc.evaluate(spins, forces=True)
+    weight, spins, found = rung.weight, rung.chains.spins, set()
+    known = weight.evaluate(spins, forces=True)
     for _ in range(20):
-        turned, kept = slmc._turned(spins, known, slmc.symmetries)
-        exact = slmc.evaluate(turned, forces=True)
+        turned, kept = rung.learning.images.of(spins, known)
+        exact = weight.evaluate(turned, forces=True)
         assert torch.allclose(kept.log_weight, exact.log_weight, atol=1e-9)
         assert torch.allclose(kept.forces, exact.forces, atol=1e-9)
-        images = (spins[:, sites] for sites in slmc.symmetries)
+        images = (spins[:, sites] for sites in rung.learning.images.symmetries)
         found |= {k for k, image in enumerate(images) if (image == turned).all(2).all(1).any()}
     assert found == set(range(8))
+    rung.measure(1)
+    assert not torch.equal(rung.measured, rung.chains.spins)
+    images = torch.stack([spins[:, sites] for sites in rung.learning.images.symmetries])
+    assert (images == rung.measured).all(3).all(2).any(0).all()
 
 
-def test_networks_start_from_the_spins_themselves():
-    assert Simulation(job_of(LEVELS["screening"])).rungs[0].learning.slmc.symmetries is None
+def test_networks_are_measured_as_they_are():
+    assert Simulation(job_of(LEVELS["screening"])).rungs[0].learning.images is None
 
 
 def test_the_equations_of_all_levels_and_rounds_are_worked_out_once(monkeypatch):

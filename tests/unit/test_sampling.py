@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from helpers import make_diagonalise, make_effective, random_spins
@@ -6,7 +7,7 @@ from hpcslmc.density import Evaluation
 from hpcslmc.effective import MODELS
 from hpcslmc.physics.field import tangential
 from hpcslmc.sampling import HMC, SLMC, Metropolis
-from hpcslmc.sampling.hmc import LEAPFROG
+from hpcslmc.sampling.hmc import LEAPFROG, corrected_leapfrog
 from hpcslmc.streams import Stream
 
 
@@ -14,24 +15,13 @@ def stream(name: str, chains: int = 6) -> Stream:
     return Stream(2, torch.arange(chains), name)
 
 
-def of_steps(weight, guide, steps: int) -> HMC:
-    """Trajectories of length 1 with so many evaluations."""
-    move = HMC(weight, stream("hmc"), 1.0, 1.0 / steps if steps > 1 else 2.0, guide)
-    assert move.steps == steps
-    return move
-
-
-def kicks_of(steps: int) -> list[tuple[float, float]]:
-    """Kicks of a trajectory of so many evaluations."""
-    return of_steps(None, None, steps).kicks
-
-
-def trajectory(weight, guide, spins, momenta, kicks):
+def trajectory(weight, guide, spins, momenta, steps):
     """Where a trajectory of length 1 ends, and its momenta there."""
-    move = of_steps(weight, guide, len(kicks))
-    time = torch.full((len(spins), 1, 1), 1.0 / len(kicks), dtype=torch.float64)
+    whole = sum(step.flow for step in steps)
+    move = HMC(weight, stream("hmc"), 1.0, 1.0 / whole if len(steps) > 1 else 2.0, guide)
+    time = torch.full((len(spins), 1, 1), 1.0 / whole, dtype=torch.float64)
     evaluation, guiding = weight.evaluate(spins, True), guide and guide(spins)
-    for shares in kicks:
+    for shares in steps:
         spins, momenta, evaluation, guiding = move._step(
             spins, momenta, evaluation, guiding, time, shares
         )
@@ -54,8 +44,8 @@ def test_trajectories_are_reversible_and_of_second_order(guided):
     momenta = tangential(stream("p").normal(12, 3), spins)
     errors = []
     for steps in (1, 20, 40):
-        moved, turned = trajectory(weight, guide, spins, momenta, kicks_of(steps))
-        back, against = trajectory(weight, guide, moved, -turned, kicks_of(steps))
+        moved, turned = trajectory(weight, guide, spins, momenta, corrected_leapfrog(steps))
+        back, against = trajectory(weight, guide, moved, -turned, corrected_leapfrog(steps))
         assert torch.allclose(back, spins, atol=1e-11)
         assert torch.allclose(against, -momenta, atol=1e-11)
         assert (moved * turned).sum(-1).abs().max() < 1e-12
@@ -63,12 +53,44 @@ def test_trajectories_are_reversible_and_of_second_order(guided):
     assert 3.0 < errors[1] / errors[2] < 5.0
 
 
-def test_two_evaluations_a_step_err_less_than_leapfrog():
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 8])
+def test_kicks_and_flows_take_the_same_time_and_read_the_same_from_both_ends(evaluations):
+    steps = corrected_leapfrog(evaluations)
+    assert len(steps) == evaluations
+    move = HMC(None, stream("hmc"), 1.0, 1.0 / sum(step.flow for step in steps))
+    assert move.steps == evaluations or evaluations == 1
+    flows = sum(step.flow for step in steps)
+    assert sum(step.before + step.after for step in steps) == pytest.approx(flows)
+    assert [step[::-1] for step in reversed(steps)] == [tuple(step) for step in steps]
+
+
+def test_corrected_ends_keep_the_energy_of_an_oscillator():
+    """Up to terms of third order in the phase of a step, of which leapfrog is off by the second."""
+
+    def error(steps, phase: float) -> float:
+        """Largest relative change of the energy in a trajectory."""
+        carried = np.eye(2)
+        for step in steps:
+            before, after = (
+                np.array([[1.0, 0.0], [-kick * phase, 1.0]]) for kick in (step.before, step.after)
+            )
+            carried = after @ np.array([[1.0, step.flow * phase], [0.0, 1.0]]) @ before @ carried
+        return float(np.linalg.norm(carried, 2) ** 2 - 1.0)
+
+    def largest(steps_of, phase: float) -> float:
+        return max(error(steps_of(evaluations), phase) for evaluations in range(2, 40))
+
+    coarse, fine = largest(corrected_leapfrog, 0.2), largest(corrected_leapfrog, 0.1)
+    assert coarse < 0.02 * largest(lambda evaluations: [LEAPFROG] * evaluations, 0.2)
+    assert 7.0 < coarse / fine < 9.0
+
+
+def test_corrected_ends_err_less_than_leapfrog():
     weight, spins = make_diagonalise((3, 4), 2.0, 5.0), random_spins(6, 12)
     momenta = tangential(stream("p").normal(12, 3), spins)
     own, leapfrog = (
         error_of(weight, spins, momenta, *trajectory(weight, None, spins, momenta, kicks))
-        for kicks in (kicks_of(8), [LEAPFROG] * 8)
+        for kicks in (corrected_leapfrog(8), [LEAPFROG] * 8)
     )
     assert own < 0.5 * leapfrog
 
@@ -126,7 +148,7 @@ def test_slmc_with_the_exact_weight_as_model_always_accepts():
 def test_tuning_reaches_the_target():
     weight, spins = make_diagonalise((4, 4), 4.0, 60.0), random_spins(6, 16)
     for move, target in (
-        (HMC(weight, stream("hmc"), 1.5, 0.02), 0.75),
+        (HMC(weight, stream("hmc"), 1.5, 0.02), 0.8),
         (Metropolis(weight, stream("metropolis"), 20.0), 0.5),
     ):
         evaluation, acceptances = move.evaluate(spins), []
@@ -136,7 +158,7 @@ def test_tuning_reaches_the_target():
             acceptances.append(float(step.acceptance.mean()))
             if k < 80:
                 move.tune(step.tuning.mean(0).tolist())
-        # a trajectory has an even number of evaluations, rather too many than too few
+        # a trajectory has a whole number of evaluations, rather too many than too few
         assert target - 0.1 < sum(acceptances[80:]) / 40 < target + 0.2
 
 

@@ -75,7 +75,7 @@ def measure(point: dict) -> dict:
         sampling = simulation.phase.name == "sample" and simulation.phase.done > 0
         seconds["sampling" if sampling else "before"] += time.process_time() - began
         if sampling:
-            spins = rung.chains.spins
+            spins = rung.measured
             powers.append(structure_factor(spins, shape).flatten(1).numpy())
             if len(powers) % every == 0:
                 start = time.process_time()

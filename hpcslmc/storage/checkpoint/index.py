@@ -14,7 +14,7 @@ import numpy as np
 from hpcslmc.errors import UserError
 from hpcslmc.storage.files import check_regular
 
-FORMAT = "hpcslmc checkpoint 11"
+FORMAT = "hpcslmc checkpoint 12"
 FIRST_LINE = len(FORMAT) + 20
 """Size in bytes of the first line: the format, the index's length and its checksum."""
 LARGEST_INDEX = LARGEST_REST = 2**25
