@@ -145,6 +145,21 @@ def test_slmc_with_the_exact_weight_as_model_always_accepts():
         assert step.error_change.abs().max() < 1e-9
 
 
+def test_a_trajectory_that_is_screened_is_tested_once_for_all_errors():
+    """Under the weight itself, whose error is zero, the trajectory's own is what is left."""
+    weight, spins = make_diagonalise((3, 3), 2.0, 20.0), random_spins(40, 9)
+    evaluation, taken = weight.evaluate(spins), {}
+    for screens in (False, True):
+        inner = HMC(weight, stream("inner", 40), 1.5, 0.7)
+        step = SLMC(weight, inner, stream("test", 40), 1, screens=screens).move(spins, evaluation)
+        taken[screens] = float(step.acceptance.mean())
+        moved = (step.spins != spins).any(2).any(1)
+        assert 0.1 < float(step.inner_acceptance.mean()) < 0.9
+        assert step.error_change.abs().max() < 1e-9
+        assert torch.equal(moved, (step.acceptance if screens else step.inner_acceptance) > 0.0)
+    assert taken[False] == 1.0 and 0.1 < taken[True] < 0.9
+
+
 def test_tuning_reaches_the_target():
     weight, spins = make_diagonalise((4, 4), 4.0, 60.0), random_spins(6, 16)
     for move, target in (

@@ -2,13 +2,13 @@
 
     python tools/bench/map.py [--lengths 8 16 32] [--points J,mu,T ...] [--J 1 2 4 8 16]
     [--fillings 1 0.9 0.7 0.5 0.3] [--T 0.1 0.05 0.02] [--chains 16] [--samples 100] [--limit 3600]
-    [--finished] [--markdown]
+    [--trajectory L] [--finished] [--markdown]
 
-Each point is a job of its own that names no key of learning, with the defaults of every other key,
-on one core. The table has the acceptance of the exact test, the error of log W at the end of
-learning, tau of the energy and of the largest S(q), and processor time of an independent sample of
-each in units of one exact log W of that lattice, which is timed on the run's own spins, now and
-then while it samples: what slows the machine down slows both.
+Each point is a job of its own that names no key of learning, with the defaults of every other key
+but ``--trajectory``, if that is given, on one core. The table has the acceptance of the exact test,
+the error of log W at the end of learning, tau of the energy and of the largest S(q), and processor
+time of an independent sample of each in units of one exact log W of that lattice, which is timed on
+the run's own spins, now and then while it samples: what slows the machine down slows both.
 ``--points`` are chemical potentials in place of fillings. Points that have been measured are lines
 of ``--results``, to which several of these processes may add, and are not run again; ``--finished``
 shows and draws all that is there, ``--markdown`` prints the table of a page: acceptance, then the
@@ -49,7 +49,7 @@ def job_of(point: dict) -> dict:
         hamiltonian["mu"] = point["mu"]
     elif point["filling"] != 1.0:
         ensemble["filling"] = point["filling"]
-    sampling = {"chains": point["chains"], "samples": point["samples"]}
+    sampling = {key: point[key] for key in ("chains", "samples", "trajectory") if key in point}
     effective = {"model": point["model"]} if point["model"] else {}
     return {
         "lattice": {"shape": [point["length"]] * 2},
@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=16)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--model", default="")
+    parser.add_argument("--trajectory", type=float)
     parser.add_argument("--results", type=Path, default=Path("out/map.jsonl"))
     parser.add_argument("--limit", type=int, default=3600, help="seconds a point may take")
     parser.add_argument("--finished", action="store_true")
@@ -290,6 +291,8 @@ def main() -> None:
         grid = itertools.product(options.J, options.fillings, options.T)
         given = [dict(zip(("J", "filling", "T"), values, strict=True)) for values in grid]
     run = {"chains": options.chains, "samples": options.samples, "model": options.model}
+    if options.trajectory is not None:
+        run["trajectory"] = options.trajectory
     points = [{"length": length} | p | run for length in options.lengths for p in given]
     for number, point in enumerate([] if options.finished else points):
         if point not in [result["point"] for result in finished(options.results)]:
