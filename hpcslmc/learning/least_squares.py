@@ -1,7 +1,6 @@
 """Least squares of linear effective models on exact forces, and the choice of their terms."""
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hpcslmc.effective.model import ForceFitted
+from hpcslmc.learning.validation import predicted_acceptance
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.field import tangential
 
@@ -47,7 +47,7 @@ class Selection:
     @property
     def acceptance(self) -> float:
         """Acceptance of independent proposals that the error predicts."""
-        return math.erfc(0.5 * math.sqrt(self.mse))
+        return predicted_acceptance(self.mse)
 
 
 @dataclass(frozen=True)

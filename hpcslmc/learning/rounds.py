@@ -14,6 +14,7 @@ from hpcslmc.density import Density, Evaluation
 from hpcslmc.effective import EffectiveModel
 from hpcslmc.effective.model import Costs, ForceFitted
 from hpcslmc.learning.trainer import Trainer
+from hpcslmc.learning.validation import predicted_acceptance
 from hpcslmc.physics.field import structure_factor
 from hpcslmc.sampling import HMC, SLMC, Chains, Move, RandomImages, Step
 from hpcslmc.sampling.classical import WithClassical
@@ -337,7 +338,7 @@ class SelfLearning:
                 "mse_per_site": mse / self.model.sites,
                 "acceptance": acceptance,
                 "acceptance_error": error,
-                "predicted_erfc": math.erfc(math.sqrt(mse) / 2.0),
+                "predicted_erfc": predicted_acceptance(mse),
                 "predicted_exp": math.exp(-math.sqrt(mse)),
                 "tests": math.nan,
             }
@@ -364,7 +365,7 @@ class SelfLearning:
         risen = score >= previous + (2.0 * error if spent is None else 0.0)
         if tries:
             cheapest = self.trainers[0]
-            enough = math.erfc(math.sqrt(cheapest.mse) / 2.0) >= ENOUGH
+            enough = predicted_acceptance(cheapest.mse) >= ENOUGH
             over = over or self._least == cheapest.selections or enough
         once = self._fitted_to_forces and not tries
         if not (self.round >= self.settings.rounds or over or once or not risen):

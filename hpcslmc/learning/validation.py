@@ -1,4 +1,6 @@
-"""Checks of a trained model over all ranks."""
+"""Checks of a trained model over all ranks, and what its error predicts."""
+
+import math
 
 import numpy as np
 import torch
@@ -7,6 +9,11 @@ from hpcslmc.effective import EffectiveModel
 from hpcslmc.learning.data import DataSet
 from hpcslmc.parallel.world import World
 from hpcslmc.physics.field import tangential
+
+
+def predicted_acceptance(mse: float) -> float:
+    """Return the acceptance of independent proposals by a model with that error of log W."""
+    return math.erfc(0.5 * math.sqrt(mse))
 
 
 def check_identical(model: EffectiveModel, world: World) -> None:

@@ -26,7 +26,7 @@ LEAPFROG_TIME = 1.5
 In units of it. Measured at 16x16: 1.4 to 1.7.
 """
 NEGLECTED = 0.25
-"""What part of one more evaluation does not count as one.
+"""Part of one more evaluation that does not count as one.
 
 Rather too many than too few: where spins are stiff, acceptance falls off a cliff.
 """
@@ -78,7 +78,7 @@ LEAPFROG = Shares(0.5, 1.0, 0.5)
 
 
 def corrected_leapfrog(evaluations: int) -> list[Shares]:
-    """Return how a trajectory goes from each evaluation to the next.
+    """Return kicks and flows of a trajectory, from each evaluation to the next.
 
     It reads the same from both ends. One evaluation is a leapfrog step. Of more, all are but for
     the first, a kick w, a flow a and a kick a - w, and the last, its mirror image.
@@ -239,9 +239,9 @@ class HMC:
 
     Notes
     -----
-    About ``length / step_size`` evaluations with forces per move. Byrne and
-    Girolami, Scand. J. Stat. 40, 825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys.
-    97, 1990 (1992); Takaishi and de Forcrand, Phys. Rev. E 73, 036706 (2006).
+    About ``length / step_size`` evaluations with forces per move. Byrne and Girolami, Scand. J.
+    Stat. 40, 825 (2013), section 5; Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992);
+    Takaishi and de Forcrand, Phys. Rev. E 73, 036706 (2006).
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class HMC:
 
     @property
     def schedule(self) -> list[Shares]:
-        """How a trajectory goes from each evaluation to the next."""
+        """Kicks and flows of a trajectory, from each evaluation to the next."""
         return corrected_leapfrog(self.steps)
 
     @property

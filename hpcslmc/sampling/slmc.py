@@ -44,7 +44,7 @@ class SLMCStep(Step):
 
 
 class _Proposal(NamedTuple):
-    """What moves under W_eff propose.
+    """A proposal of moves under W_eff.
 
     Attributes
     ----------

@@ -74,13 +74,8 @@ def learned_moves(options: argparse.Namespace) -> tuple[HMC, Tensor]:
     return move, simulation.rungs[0].chains.spins
 
 
-def acceptance(
-    kind: type[Leapfrog], evaluations: int, like: HMC, spins: Tensor, length: float
-) -> str:
+def acceptance(move: HMC, spins: Tensor) -> str:
     """Mean chance that trajectories are accepted, and its error."""
-    stream = Stream(1, torch.arange(CHAINS), "trajectory")
-    move = kind(like.density, stream, length, guide=like.guide)
-    move.evaluations = evaluations
     evaluation, likely = move.evaluate(spins), Tuning._fields.index("likely")
     found = [move.move(spins, evaluation).tuning[:, likely] for _ in range(TRAJECTORIES)]
     of = torch.stack(found).mean(0)
